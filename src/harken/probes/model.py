@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
 
     class Link(Protocol):
-        """A live attachment: closing it detaches.  ``missed`` counts events that the probe could not deliver (None: unknown)."""
+        """A live attachment: closing it detaches.
+
+        ``missed`` counts events that the probe could not deliver (None: unknown).  ``skipped`` names targets of a batch that the
+        kernel refused one by one (inlined or ``notrace`` functions that a wildcard matched); exact probes raise instead.
+        """
+
+        skipped: tuple[str, ...]
 
         def close(self) -> None: ...
         def missed(self) -> int | None: ...
@@ -50,27 +56,39 @@ if TYPE_CHECKING:
         """One way to run a program at a probe."""
 
         name: str
-        #: BPF_PROG_TYPE_* and BPF_* attach type of programs for it
+        #: BPF_PROG_TYPE_* and BPF_* attach type (``expected_attach_type``) of programs for it
         program_type: int
         attach_type: int
         #: what ctx points to, as in compiler.ir.Program.context
         context: str
-        #: one program can serve many probes
+        #: one attachment can serve many probes
         multi: bool
+        #: one program can be attached to several probes (false where a program is bound to its target at load)
+        shares: bool
         #: features (kernel.features names) without which it cannot work
         needs: tuple[str, ...]
+        #: what a program may not use here because it would mean something else or nothing (see ``planner.plan``'s ``uses``)
+        lacks: frozenset[str]
+        #: ``AttachOptions.pid`` is honoured by the mechanism itself, for every thread of the process
+        filters_pid: bool
 
-        def refuses(self, probe: Probe, catalogue: Any) -> str:
+        def refuses(self, probe: Probe, catalogue: Any, uses: frozenset[str]) -> str:
             """Why it cannot take this very probe although the kernel has the features ("" if it can)."""
 
-        def target(self, probes: tuple[Probe, ...], catalogue: Any) -> tuple[Any, ...]:
-            """The plain data for ``AttachSpec.target``."""
+        def places(self, probes: tuple[Probe, ...], catalogue: Any) -> tuple[AttachSpec, ...]:
+            """Where to attach: one entry per probe, or one per batch if ``multi``."""
+
+        def function(self, probe: Probe) -> str:
+            """``ProgramSpec.attach_function`` of programs that are bound to their target at load ("module:name", "name"), else ""."""
 
         def attach(self, kernel: Kernel, program: LiveProgram, place: AttachSpec, options: AttachOptions) -> Link:
             """Raises KernelError."""
 
 
-__all__ = ("Pattern", "Probe", "View", "Argument", "Plan", "AttachOptions")
+__all__ = ("Pattern", "Probe", "View", "Argument", "Operand", "Plan", "AttachOptions", "USES")
+
+#: What a program may use of its probe, in the words of ``planner.plan``'s ``uses``.  ``arg`` stands for any of arg0, arg1, ...
+USES = frozenset(("arg", "args", "retval", "reg", "ctx", "kstack", "ustack", "func", "probe"))
 
 
 class Pattern(Record):
@@ -90,11 +108,11 @@ class Probe(Record):
 
     kind       words of ``name``
     =========  ==========================================================
-    kprobe     (module or "", function, offset); kretprobe, fentry, fexit alike
+    kprobe     (module or "", function, offset); kretprobe, fentry, fexit alike; an address is ("", "", address)
     tracepoint (category, event)
     rawtracepoint (event,)
     uprobe     (path, symbol or "", offset in the symbol, file offset); uretprobe alike
-    usdt       (path, provider, name)
+    usdt       (path, provider, name, file offset, file offset of the semaphore or 0, the note's argument text); one probe per location
     profile, interval  (unit, number)
     software, hardware (event, period)
     BEGIN, END ()
@@ -123,12 +141,31 @@ class Argument(Record):
     data_loc: bool = False
 
 
+class Operand(Record):
+    """Where a USDT argument lives, as the note says ("-4@-20(%rbp)").
+
+    ``kind`` is "const" (``value``), "reg" (register ``register``) or "mem" (``size`` bytes of user memory at
+    ``register + index * scale + value``; registers may be "").  ``size`` is in bytes; values narrower than 64 bits are to be extended
+    as ``signed`` says.  Registers have their full names ("rdi", "x0"), whatever width the note named.
+    """
+
+    kind: str
+    size: int
+    signed: bool
+    value: int = 0
+    register: str = ""
+    index: str = ""
+    scale: int = 1
+
+
 class View(Record):
     """What a program sees at a probe.
 
     ``args`` are named arguments (``args.name``); ``positional`` tells whether ``arg0`` ... exist; ``returns`` is the
     type of ``retval`` or None.
     ``function`` names the traced function for ``func``; ``space`` is where plain pointers among the arguments point ("kernel" or "user").
+    ``operands`` are a USDT probe's arguments (arg0 is ``operands[0]``); where they are given ``arg`` reads them and not registers.
+    ``arity`` is the number of the traced function's parameters, -1 if unknown (``compiler.ir.Program.arity``).
     """
 
     args: tuple[Argument, ...] = ()
@@ -136,6 +173,8 @@ class View(Record):
     returns: CType | None = None
     function: str = ""
     space: str = "kernel"
+    operands: tuple[Operand, ...] = ()
+    arity: int = -1
 
 
 class Plan(Record):
