@@ -2,6 +2,17 @@
 
 Everything in ``harken.kernel`` (and whoever stands above it) reaches the kernel through a ``Kernel`` object: system calls are data
 (``Call``), files are read and written by path.  ``testing.fake_kernel`` puts a scripted kernel behind the same methods.
+
+Many calls take a struct that points to further memory (``union bpf_attr`` points to instructions, keys, a log buffer).
+Such a struct is a ``Memory``: bytes plus the buffers that its pointer fields point to.  The live kernel writes the
+addresses just before the call; a fake looks at the buffers.
+
+Example:
+    >>> key = bytes(4)
+    >>> attr = Memory(bytearray(32), ((8, key),))
+    >>> call = Call("bpf", (1, attr, len(attr.data)))
+    >>> call.args[1].at(8)
+    b'\\x00\\x00\\x00\\x00'
 """
 
 from __future__ import annotations
@@ -12,18 +23,48 @@ from ..base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
-__all__ = ("Call", "Kernel", "LinuxKernel", "live")
+    Buffer = bytes | bytearray | memoryview | "Memory"
+
+__all__ = ("Call", "Memory", "Kernel", "LinuxKernel", "live")
 
 
 class Call(Record):
-    """One system call: ``name`` as in the man page; ``args`` are int (values), bytes or bytearray (a pointer to them; a bytearray may be
-    written by the kernel) or None (a null pointer)."""
+    """One system call: ``name`` as in the man page; ``args`` are int (values), bytes, bytearray, memoryview or Memory (a pointer to
+    them; the kernel may write to all but bytes) or None (a null pointer)."""
 
     name: str
     args: tuple[Any, ...] = ()
+
+
+class Memory:
+    """A struct with pointers: ``pointers`` are (offset of a u64 field, what it points to) pairs.
+
+    A pointee may itself be a Memory (an array of strings is one).  ``None`` is a null pointer.
+    """
+
+    __slots__ = ("data", "pointers")
+
+    def __init__(self, data: bytearray, pointers: Sequence[tuple[int, Buffer | None]] = ()) -> None:
+        self.data = data
+        self.pointers = tuple(pointers)
+
+    def at(self, offset: int) -> Buffer | None:
+        """What the pointer field at ``offset`` points to; None for a null pointer."""
+        return next((buffer for place, buffer in self.pointers if place == offset), None)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        return f"Memory({bytes(self.data)!r}, {self.pointers!r})"
+
+    @staticmethod
+    def array(items: Sequence[Buffer]) -> Memory:
+        """An array of pointers to the items."""
+        return Memory(bytearray(8 * len(items)), [(8 * index, item) for index, item in enumerate(items)])
 
 
 class Kernel:
@@ -57,7 +98,7 @@ class Kernel:
         raise NotImplementedError
 
     def mmap(self, fd: int, length: int, writable: bool = False, offset: int = 0) -> Any:
-        """A shared mapping as an object with the buffer protocol and ``close()``."""
+        """A shared mapping as an object with the buffer protocol and ``close()``; raises OSError."""
         raise NotImplementedError
 
     def poll(self, fds: Sequence[int], timeout_ms: int) -> list[int]:
@@ -67,6 +108,121 @@ class Kernel:
 
 class LinuxKernel(Kernel):
     """The kernel that this process runs on."""
+
+    def __init__(self) -> None:
+        self.machine = os.uname().machine
+        self._syscall: Callable[..., int] | None = None
+        self._errno: Callable[[], int] = int
+        self._numbers: dict[str, int] = {}
+
+    def _number(self, name: str) -> int:
+        from ..abi.arch import for_machine
+
+        number = self._numbers[name] = for_machine(self.machine).syscall(name)
+        return number
+
+    def call(self, call: Call) -> int:
+        syscall = self._syscall or self._connect()
+        name = call.name
+        number = self._numbers.get(name)
+        if number is None:
+            number = self._number(name)
+        kept: list[Any] = []
+        values = [argument if type(argument) is int else _address(argument, kept) for argument in call.args]
+        values += (0,) * (6 - len(values))
+        result = syscall(number, *values)
+        return result if result != -1 else -self._errno()
+
+    def _connect(self) -> Callable[..., int]:
+        import ctypes
+
+        long = ctypes.c_long
+        # syscall(2) of the C library: all arguments are longs, errno is kept per thread by ctypes
+        function = ctypes.CDLL(None, use_errno=True).syscall
+        function.argtypes = [long] * 7
+        function.restype = long
+        self._errno = ctypes.get_errno
+        self._syscall = function
+        return function
+
+    def read(self, path: str, limit: int = 1 << 26) -> bytes:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            chunks = []
+            size = 1 << 16
+            while limit > 0:
+                chunk = os.read(fd, min(size, limit))
+                if not chunk:
+                    break
+                chunks.append(chunk)
+                limit -= len(chunk)
+                size = min(size * 2, 1 << 22)
+        finally:
+            os.close(fd)
+        return b"".join(chunks)
+
+    def write(self, path: str, data: bytes, append: bool = False) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC))
+        try:
+            written = os.write(fd, data)
+        finally:
+            os.close(fd)
+        if written != len(data):
+            raise OSError(5, f"only {written} of {len(data)} bytes were taken", path)
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(path)
+
+    def listdir(self, path: str) -> list[str]:
+        return os.listdir(path)
+
+    def open(self, path: str, flags: int = os.O_RDONLY) -> int:
+        return os.open(path, flags | os.O_CLOEXEC)
+
+    def close(self, fd: int) -> None:
+        os.close(fd)
+
+    def mmap(self, fd: int, length: int, writable: bool = False, offset: int = 0) -> Any:
+        import mmap
+
+        return mmap.mmap(fd, length, mmap.MAP_SHARED, mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0), offset=offset)
+
+    def poll(self, fds: Sequence[int], timeout_ms: int) -> list[int]:
+        import select
+
+        poller = select.poll()
+        for fd in fds:
+            poller.register(fd, select.POLLIN)
+        # an error or hang-up counts as readable: whoever reads finds out what it is
+        return [fd for fd, _ in poller.poll(timeout_ms if timeout_ms >= 0 else None)]
+
+
+def _address(argument: Any, kept: list[Any]) -> int:
+    """The address of a buffer; what must stay alive during the call goes to ``kept``."""
+    import ctypes
+
+    if argument is None:
+        return 0
+    if isinstance(argument, Memory):
+        data = argument.data
+        for offset, buffer in argument.pointers:
+            data[offset : offset + 8] = _address(buffer, kept).to_bytes(8, "little")
+        argument = data
+    if isinstance(argument, bytes):
+        kept.append(argument)
+        return ctypes.cast(argument, ctypes.c_void_p).value or 0
+    if isinstance(argument, int):
+        return int(argument)
+    view = memoryview(argument)
+    if view.nbytes == 0:
+        return 0
+    if view.readonly:
+        copy = bytes(view)
+        kept.append(copy)
+        return ctypes.cast(copy, ctypes.c_void_p).value or 0
+    pointer = ctypes.c_char.from_buffer(view.cast("B"))
+    kept.append(pointer)
+    return ctypes.addressof(pointer)
 
 
 def live() -> Kernel:
