@@ -1,0 +1,492 @@
+"""What /proc and /sys tell about the machine and about processes.
+
+Every function takes a ``Kernel`` and reads bounded amounts; what cannot be read is None or empty, so that callers can say "could not
+tell" instead of guessing.  Texts from /proc may be shaped by any user (a process chooses its own name): they are parsed from the
+safe end and bytes that are not UTF-8 survive as surrogates.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..base.record import Record
+from .kernel import Call
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .kernel import Kernel
+
+__all__ = (
+    "CAPABILITIES",
+    "Uname",
+    "Status",
+    "Lockdown",
+    "Mapping",
+    "Module",
+    "parse_cpu_list",
+    "cpus_online",
+    "cpus_possible",
+    "uname",
+    "boot_id",
+    "build_id",
+    "status",
+    "capabilities",
+    "initial_user_namespace",
+    "namespace_number",
+    "container",
+    "lockdown",
+    "limits",
+    "sysctl",
+    "modules",
+    "kallsyms",
+    "symbol_addresses",
+    "read_link",
+    "start_time",
+    "comm",
+    "command_line",
+    "mappings",
+    "root_path",
+    "namespace_pid",
+    "processes",
+)
+
+#: Names of the capabilities by bit (include/uapi/linux/capability.h).
+CAPABILITIES = tuple(
+    "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service net_broadcast "
+    "net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct sys_admin sys_boot sys_nice "
+    "sys_resource sys_time sys_tty_config mknod lease audit_write audit_control setfcap mac_override mac_admin syslog wake_alarm "
+    "block_suspend audit_read perfmon bpf checkpoint_restore".split()
+)
+
+_CPU_LIMIT = 8192  # NR_CPUS of the largest configuration of any architecture
+_KALLSYMS_LIMIT = 256 << 20
+_MAPS_LIMIT = 64 << 20  # vm.max_map_count is 65530 by default, 100 to 300 bytes each
+_AT_FDCWD = -100
+_INITIAL_USER, _INITIAL_PID = 0xEFFFFFFD, 0xEFFFFFFC  # PROC_USER_INIT_INO, PROC_PID_INIT_INO in include/linux/proc_ns.h
+
+
+class Uname(Record):
+    """uname(2)."""
+
+    system: str = ""
+    node: str = ""
+    release: str = ""
+    version: str = ""
+    machine: str = ""
+
+
+class Status(Record):
+    """The part of ``/proc/PID/status`` that decides what a process may do.
+
+    ``seccomp``: 0 none, 1 strict, 2 filter; None when the kernel does not say.  ``ns_pids`` are the process's numbers from the outer
+    PID namespace (that of the reader) to its own.
+    """
+
+    uid: int = -1
+    euid: int = -1
+    tgid: int = -1
+    effective: int = 0
+    permitted: int = 0
+    bounding: int = 0
+    seccomp: int | None = None
+    no_new_privs: bool = False
+    ns_pids: tuple[int, ...] = ()
+
+
+class Lockdown(Record):
+    """Kernel lockdown and the security modules in force.
+
+    ``state`` is "none", "integrity", "confidentiality", "absent" (the kernel has no lockdown) or "" (could not tell, ``how`` says why).
+    ``modules`` are the active LSMs in order; None if not known.
+    """
+
+    state: str
+    how: str
+    modules: tuple[str, ...] | None = None
+
+
+class Mapping(Record):
+    """One line of ``/proc/PID/maps``; ``inode`` and ``device`` identify the file even if ``path`` was renamed or deleted."""
+
+    start: int
+    end: int
+    perms: str
+    offset: int
+    device: str
+    inode: int
+    path: str
+
+
+class Module(Record):
+    """One line of ``/proc/modules``; ``address`` is 0 when hidden (kptr_restrict)."""
+
+    name: str
+    size: int
+    address: int
+
+
+def _text(kernel: Kernel, path: str, limit: int = 1 << 20) -> str | None:
+    try:
+        return kernel.read(path, limit).decode("utf-8", "surrogateescape")
+    except OSError:
+        return None
+
+
+def parse_cpu_list(text: str) -> tuple[int, ...]:
+    """CPU numbers of a list in the kernel's format ("cpulist" of bitmap_parselist), in order, without repetitions.
+
+    Raises:
+        ValueError: the text is not such a list, or names a CPU beyond 8191.
+
+    Example:
+        >>> parse_cpu_list("0-2,5,8-9\\n")
+        (0, 1, 2, 5, 8, 9)
+        >>> parse_cpu_list("")
+        ()
+    """
+    found: set[int] = set()
+    for part in text.strip().split(","):
+        if not part:
+            continue
+        first, dash, last = part.partition("-")
+        low = int(first)
+        high = int(last) if dash else low
+        if not 0 <= low <= high < _CPU_LIMIT:
+            raise ValueError(f"not a list of CPUs: {text[:80]!r}")
+        found.update(range(low, high + 1))
+    return tuple(sorted(found))
+
+
+def _cpus(kernel: Kernel, which: str) -> tuple[int, ...]:
+    text = _text(kernel, f"/sys/devices/system/cpu/{which}")
+    try:
+        found = parse_cpu_list(text or "")
+    except ValueError:
+        found = ()
+    if found:
+        return found
+    # Without sysfs (some containers) /proc/cpuinfo still has one paragraph per CPU that is online.
+    info = "\n" + (_text(kernel, "/proc/cpuinfo", 16 << 20) or "")
+    return tuple(range(min(max(info.count("\nprocessor"), 1), _CPU_LIMIT)))
+
+
+def cpus_online(kernel: Kernel) -> tuple[int, ...]:
+    """The CPUs that run now (``/sys/devices/system/cpu/online``); at least one."""
+    return _cpus(kernel, "online")
+
+
+def cpus_possible(kernel: Kernel) -> tuple[int, ...]:
+    """The CPUs that may ever run in this boot; per-CPU maps have one value for each number up to the last."""
+    return _cpus(kernel, "possible")
+
+
+def uname(kernel: Kernel) -> Uname:
+    """uname(2); empty strings if refused (a seccomp filter)."""
+    buffer = bytearray(6 * 65)  # struct new_utsname, include/uapi/linux/utsname.h
+    if kernel.call(Call("uname", (buffer,))) < 0:
+        return Uname()
+    fields = [bytes(buffer[at : at + 65]).split(b"\0", 1)[0].decode("utf-8", "surrogateescape") for at in range(0, 5 * 65, 65)]
+    return Uname(*fields)
+
+
+def boot_id(kernel: Kernel) -> str:
+    """A random name of this boot; "" if unreadable."""
+    return (_text(kernel, "/proc/sys/kernel/random/boot_id", 64) or "").strip()
+
+
+def build_id(kernel: Kernel) -> str:
+    """The GNU build-id of the kernel image in hex, from ``/sys/kernel/notes``; "" if it has none."""
+    try:
+        data = kernel.read("/sys/kernel/notes", 1 << 16)
+    except OSError:
+        return ""
+    order = "little" if sys_little(kernel) else "big"
+    at = 0
+    while at + 12 <= len(data):
+        name_size, size, kind = (int.from_bytes(data[at + k : at + k + 4], order) for k in (0, 4, 8))  # type: ignore[arg-type]
+        name_at = at + 12
+        body = name_at + (name_size + 3 & ~3)
+        if kind == 3 and data[name_at : name_at + name_size] == b"GNU\0":  # NT_GNU_BUILD_ID
+            return data[body : body + size].hex()
+        at = body + (size + 3 & ~3)
+    return ""
+
+
+def sys_little(kernel: Kernel) -> bool:
+    """Whether the kernel's machine is little-endian (all that harken runs on but s390x and old POWER)."""
+    return kernel.machine not in ("s390x", "ppc64", "ppc", "sparc64", "m68k", "mips", "mips64", "parisc64")
+
+
+def status(kernel: Kernel, pid: int | str = "self") -> Status | None:
+    """Identity and privileges of a process; None if it is gone or hidden."""
+    try:
+        data = kernel.read(f"/proc/{pid}/status", 1 << 16)
+    except OSError:
+        return None
+    # The command's name comes first and the kernel escapes newlines in it, so a line's start cannot be forged.
+    found: dict[bytes, bytes] = {}
+    for line in data.split(b"\n"):
+        key, colon, value = line.partition(b":\t")
+        if colon:
+            found[key] = value
+    try:
+        uids = found.get(b"Uid", b"-1\t-1").split()
+        return Status(
+            uid=int(uids[0]),
+            euid=int(uids[1]),
+            tgid=int(found.get(b"Tgid", b"-1")),
+            effective=int(found.get(b"CapEff", b"0"), 16),
+            permitted=int(found.get(b"CapPrm", b"0"), 16),
+            bounding=int(found.get(b"CapBnd", b"0"), 16),
+            seccomp=int(found[b"Seccomp"]) if b"Seccomp" in found else None,
+            no_new_privs=found.get(b"NoNewPrivs", b"0") == b"1",
+            ns_pids=tuple(int(word) for word in found.get(b"NSpid", b"").split()),
+        )
+    except (ValueError, IndexError):
+        return None
+
+
+def capabilities(kernel: Kernel) -> frozenset[str]:
+    """Names ("bpf", "sys_admin") of this process's effective capabilities."""
+    own = status(kernel)
+    mask = own.effective if own else 0
+    return frozenset(name for bit, name in enumerate(CAPABILITIES) if mask >> bit & 1)
+
+
+def initial_user_namespace(kernel: Kernel) -> bool:
+    """Whether this process is in the initial user namespace.
+
+    In any other, capabilities count only for what the namespace owns: bpf(2), perf events and tracefs are the initial one's.
+    """
+    number = namespace_number(kernel, "user")
+    if number:
+        return number == _INITIAL_USER
+    text = _text(kernel, "/proc/self/uid_map", 4096)
+    return text is None or text.split() == ["0", "0", "4294967295"]
+
+
+def namespace_number(kernel: Kernel, kind: str, pid: int | str = "self") -> int:
+    """The inode number that names a process's namespace ("pid", "user", "mnt", "cgroup", ...); 0 if it cannot be read."""
+    try:
+        text = read_link(kernel, f"/proc/{pid}/ns/{kind}")
+        return int(text[text.index("[") + 1 : -1])
+    except (OSError, ValueError):
+        return 0
+
+
+def container(kernel: Kernel) -> str:
+    """What kind of container this process seems to run in ("docker", "podman", "kubernetes", ...); "" for none.
+
+    A marker file alone proves nothing (disk images are made from container images): the root must be an overlay, or the PID
+    namespace must not be the initial one.
+    """
+    from .mounts import mount_list
+
+    inner = namespace_number(kernel, "pid") not in (0, _INITIAL_PID)
+    roots = [mount for mount in mount_list(kernel) if mount.target == "/"]
+    if not inner and not (roots and roots[-1].fstype in ("overlay", "fuse-overlayfs", "aufs")):
+        return "" if initial_user_namespace(kernel) else "a user namespace"
+    if kernel.exists("/run/secrets/kubernetes.io"):
+        return "kubernetes"
+    if kernel.exists("/run/.containerenv"):
+        return "podman"
+    if kernel.exists("/.dockerenv"):
+        return "docker"
+    kind = (_text(kernel, "/run/systemd/container", 256) or "").strip()
+    if kind:
+        return kind[:40]
+    for entry in (_text(kernel, "/proc/1/environ", 1 << 16) or "").split("\0"):
+        if entry.startswith("container="):
+            return entry[10:50]
+    return "a PID namespace" if inner else ""
+
+
+def lockdown(kernel: Kernel) -> Lockdown:
+    """The lockdown state and the active security modules.
+
+    securityfs holds both; where it is not mounted, it is looked at through a detached mount (``kernel.mounts.detached``), which needs
+    CAP_SYS_ADMIN; without that the answer is "could not tell".
+    """
+    from .mounts import detached, errno_name, mount_list, mount_of
+
+    mounted = mount_of(mount_list(kernel), "securityfs")
+    if mounted is not None:
+        return _lockdown(kernel, mounted.target, f"{mounted.target}/lockdown")
+    from ..base.errors import KernelError
+
+    try:
+        with detached(kernel, "securityfs") as place:
+            return _lockdown(kernel, place.path, "securityfs (not mounted; looked at privately)")
+    except KernelError as error:
+        how = (
+            f"securityfs is not mounted ({error.call} = {errno_name(error.errno)}); mount -t securityfs nodev /sys/kernel/security shows it"
+        )
+        return Lockdown("", how)
+
+
+def _lockdown(kernel: Kernel, root: str, how: str) -> Lockdown:
+    listed = _text(kernel, f"{root}/lsm", 4096)
+    names = tuple(word for word in listed.strip().split(",") if word) if listed is not None else None
+    try:
+        text = kernel.read(f"{root}/lockdown", 256).decode("ascii", "replace")
+    except FileNotFoundError:
+        return Lockdown("absent", f"no {how}", names)
+    except OSError as error:
+        return Lockdown("", f"cannot read {root}/lockdown: {error.strerror}", names)
+    start, end = text.find("["), text.find("]")
+    return Lockdown(text[start + 1 : end] if 0 <= start < end else "", how, names)
+
+
+def limits(kernel: Kernel) -> dict[str, tuple[int | None, int | None]]:
+    """This process's resource limits by the kernel's name ("Max locked memory"): (soft, hard), None for unlimited."""
+    found: dict[str, tuple[int | None, int | None]] = {}
+    for line in (_text(kernel, "/proc/self/limits", 1 << 14) or "").split("\n")[1:]:
+        words = line[26:].split()
+        if len(words) >= 2:
+            try:
+                soft, hard = (None if word == "unlimited" else int(word) for word in words[:2])
+            except ValueError:
+                continue
+            found[line[:26].strip()] = (soft, hard)
+    return found
+
+
+def sysctl(kernel: Kernel, name: str) -> str | None:
+    """A sysctl by its dotted name ("kernel.perf_event_paranoid"); None if it does not exist or may not be read."""
+    text = _text(kernel, "/proc/sys/" + name.replace(".", "/"), 4096)
+    return None if text is None else text.strip()
+
+
+def modules(kernel: Kernel) -> list[Module]:
+    """Loaded modules; empty when the kernel has none or was built without them."""
+    found = []
+    for line in (_text(kernel, "/proc/modules", 4 << 20) or "").split("\n"):
+        words = line.split()
+        if len(words) >= 6:
+            try:
+                found.append(Module(words[0], int(words[1]), int(words[5], 16)))
+            except ValueError:
+                continue
+    return found
+
+
+def kallsyms(kernel: Kernel) -> bytes:
+    """The whole of ``/proc/kallsyms`` (6 to 20 MB, 0.1 s); lines "ADDRESS TYPE NAME[\\t[MODULE]]".  b"" if it may not be read."""
+    try:
+        return kernel.read("/proc/kallsyms", _KALLSYMS_LIMIT)
+    except OSError:
+        return b""
+
+
+def symbol_addresses(kernel: Kernel, names: Iterable[str], text: bytes | None = None) -> dict[str, tuple[int, ...]]:
+    """Addresses of kernel symbols, all of each name (static functions may share one); names that do not exist are left out.
+
+    Args:
+        names: without module; symbols of modules are found too.
+        text: what ``kallsyms`` returned, to be searched; read anew if None.
+
+    Returns:
+        Addresses in the order of the file.  They are all 0 when hidden from this user (kptr_restrict, no CAP_SYSLOG).
+    """
+    data = kallsyms(kernel) if text is None else text
+    found: dict[str, tuple[int, ...]] = {}
+    for name in names:
+        word = b" " + name.encode("utf-8", "surrogateescape")
+        places = []
+        at = data.find(word)
+        while at >= 0:
+            after = data[at + len(word) : at + len(word) + 1]
+            if after in (b"\n", b"\t", b""):
+                start = data.rfind(b"\n", 0, at) + 1
+                try:
+                    places.append(int(data[start : at - 2], 16))
+                except ValueError:
+                    pass
+            at = data.find(word, at + 1)
+        if places:
+            found[name] = tuple(places)
+    return found
+
+
+def read_link(kernel: Kernel, path: str) -> str:
+    """readlinkat(2); raises OSError.  Targets of /proc links such as ``/proc/PID/exe`` and ``/proc/PID/ns/pid`` are read like this."""
+    buffer = bytearray(4096)
+    size = kernel.call(Call("readlinkat", (_AT_FDCWD, os.fsencode(path) + b"\0", buffer, len(buffer))))
+    if size < 0:
+        raise OSError(-size, os.strerror(-size), path)
+    return os.fsdecode(bytes(buffer[:size]))
+
+
+def _stat_fields(kernel: Kernel, pid: int | str) -> list[bytes] | None:
+    try:
+        data = kernel.read(f"/proc/{pid}/stat", 4096)
+    except OSError:
+        return None
+    # The name in parentheses may hold anything, blanks and parentheses too: the last ')' ends it (proc_pid_stat(5)).
+    return data[data.rfind(b")") + 1 :].split()
+
+
+def start_time(kernel: Kernel, pid: int | str = "self") -> int | None:
+    """When a process started, in clock ticks (usually 10 ms) after boot; with the PID it names a process for good.  None if it is gone."""
+    fields = _stat_fields(kernel, pid)
+    try:
+        return int(fields[19]) if fields else None  # field 22; the list starts with field 3
+    except (ValueError, IndexError):
+        return None
+
+
+def comm(kernel: Kernel, pid: int | str) -> str:
+    """A process's name (at most 15 bytes); "" if it is gone."""
+    text = _text(kernel, f"/proc/{pid}/comm", 64)
+    return text.rstrip("\n") if text else ""
+
+
+def command_line(kernel: Kernel, pid: int | str) -> list[str]:
+    """A process's arguments as it was started (or as it has rewritten them); empty for kernel threads."""
+    text = _text(kernel, f"/proc/{pid}/cmdline", 1 << 20)
+    return text.rstrip("\0").split("\0") if text else []
+
+
+def mappings(kernel: Kernel, pid: int | str = "self") -> list[Mapping]:
+    """The memory map of a process; empty if it is gone or may not be looked at."""
+    found = []
+    for line in (_text(kernel, f"/proc/{pid}/maps", _MAPS_LIMIT) or "").split("\n"):
+        words = line.split(None, 5)
+        if len(words) < 5:
+            continue
+        low, _, high = words[0].partition("-")
+        try:
+            place = Mapping(int(low, 16), int(high, 16), words[1], int(words[2], 16), words[3], int(words[4]), "")
+        except ValueError:
+            continue
+        # The kernel writes a newline in a path as \012 (seq_path in fs/proc/task_mmu.c) and nothing else.
+        found.append(place.replace(path=words[5].replace("\\012", "\n")) if len(words) > 5 else place)
+    return found
+
+
+def root_path(pid: int, path: str) -> str:
+    """A path as the process sees it, made reachable from here (it may run in another mount namespace or chroot).
+
+    Example:
+        >>> root_path(42, "/usr/bin/ls")
+        '/proc/42/root/usr/bin/ls'
+    """
+    return f"/proc/{pid}/root/{path.lstrip('/')}"
+
+
+def namespace_pid(kernel: Kernel, pid: int) -> int | None:
+    """The number that a process has in its own PID namespace; None if it is gone."""
+    found = status(kernel, pid)
+    if found is None:
+        return None
+    return found.ns_pids[-1] if found.ns_pids else found.tgid
+
+
+def processes(kernel: Kernel) -> list[int]:
+    """PIDs of all processes that this one can see, ascending."""
+    try:
+        return sorted(int(name) for name in kernel.listdir("/proc") if name.isascii() and name.isdigit())
+    except OSError:
+        return []

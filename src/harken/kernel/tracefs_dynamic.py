@@ -1,0 +1,258 @@
+"""Probes that are defined in tracefs: kprobe_events and uprobe_events.
+
+A dynamic event outlives the process that defined it.  So its group's name carries the owner: PID, start time and PID namespace
+(``harken_4711_182637_effffffc``).  ``sweep`` finds events whose owner is gone and removes them; events of living owners, of owners in
+other PID namespaces (whose life cannot be judged from here) and of other tools are never touched.
+
+The definition's syntax is the kernel's (Documentation/trace/kprobetrace.rst, uprobetracer.rst); ``kprobe_line`` and ``uprobe_line``
+write it.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from ..base.errors import KernelError, UsageError
+from ..base.record import Record
+from .procfs import namespace_number, start_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .kernel import Kernel
+    from .tracefs import Tracefs
+
+__all__ = (
+    "Owner",
+    "DynamicEvent",
+    "owner_name",
+    "owner_of",
+    "owner_state",
+    "kprobe_line",
+    "uprobe_line",
+    "parse_events",
+    "defined",
+    "add",
+    "remove",
+    "sweep",
+    "parse_profile",
+    "profile",
+)
+
+_PREFIX = "harken"
+_LIMIT = 16 << 20
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+
+
+class Owner(Record):
+    """Who made something: PID and start time (ticks after boot) as seen in PID namespace number ``namespace``."""
+
+    pid: int
+    start: int
+    namespace: int
+
+
+class DynamicEvent(Record):
+    """An event defined in ``file`` ("kprobe_events" or "uprobe_events"); ``definition`` is the whole line as the kernel shows it."""
+
+    file: str
+    group: str
+    name: str
+    definition: str = ""
+
+
+_own: tuple[int, str] = (0, "")
+
+
+def owner_name(kernel: Kernel) -> str:
+    """The name under which this process owns things in tracefs.
+
+    The same for the whole life of the process, different after a fork.
+    """
+    global _own
+    import os
+
+    pid = os.getpid()
+    if _own[0] != pid:
+        start = start_time(kernel) or 0
+        _own = (pid, f"{_PREFIX}_{pid}_{start}_{namespace_number(kernel, 'pid'):x}")
+    return _own[1]
+
+
+def owner_of(name: str) -> Owner | None:
+    """The owner that a group's or instance's name tells; None if it is not one of harken's.
+
+    Example:
+        >>> owner_of("harken_4711_182637_effffffc_probe")
+        Owner(pid=4711, start=182637, namespace=4026531836)
+        >>> owner_of("harken_is_great") is None, owner_of("sched") is None
+        (True, True)
+    """
+    words = name.split("_")
+    if len(words) < 4 or words[0] != _PREFIX or not (words[1].isdigit() and words[2].isdigit()) or len(name) > 200:
+        return None
+    try:
+        return Owner(int(words[1]), int(words[2]), int(words[3], 16))
+    except ValueError:
+        return None
+
+
+def owner_state(kernel: Kernel, owner: Owner) -> str:
+    """ "alive", "dead", or "elsewhere" (another PID namespace, or one that cannot be told)."""
+    here = namespace_number(kernel, "pid")
+    if not here or here != owner.namespace:
+        return "elsewhere"
+    return "alive" if start_time(kernel, owner.pid) == owner.start else "dead"
+
+
+def _checked(name: str) -> str:
+    if not name or not set(name) <= _NAME or name[0].isdigit() or len(name) > 63:
+        raise UsageError(f"{name!r} cannot be the name of an event", "letters, digits and _ only, at most 63 of them")
+    return name
+
+
+def kprobe_line(group: str, name: str, place: str, args: str = "", returns: bool = False, maxactive: int = 0) -> str:
+    """The definition of a kprobe event.
+
+    Args:
+        place: [MODULE:]FUNCTION[+OFFSET] or an address.
+        args: fetch arguments in the kernel's syntax.
+        maxactive: concurrent calls a return probe can follow; 0 for the kernel's choice.
+
+    Example:
+        >>> kprobe_line("g", "e", "vfs_read", "fd=%di:u64", returns=True)
+        'r:g/e vfs_read fd=%di:u64'
+    """
+    kind = f"r{maxactive or ''}" if returns else "p"
+    return f"{kind}:{_checked(group)}/{_checked(name)} {_place(place)} {args}".rstrip()
+
+
+def uprobe_line(group: str, name: str, path: str, offset: int, args: str = "", returns: bool = False, ref_ctr_offset: int = 0) -> str:
+    """The definition of a uprobe event: the instruction at a file offset, or the return of the function there.
+
+    Example:
+        >>> uprobe_line("g", "e", "/bin/ls", 0x4010, ref_ctr_offset=0x20)
+        'p:g/e /bin/ls:0x4010(0x20)'
+    """
+    counter = f"({ref_ctr_offset:#x})" if ref_ctr_offset else ""
+    return f"{'r' if returns else 'p'}:{_checked(group)}/{_checked(name)} {_place(path)}:{offset:#x}{counter} {args}".rstrip()
+
+
+def _place(text: str) -> str:
+    # A blank or newline would start an argument or another command (and the command file is written by root).
+    if not text or any(letter.isspace() or letter == "\0" for letter in text):
+        raise UsageError(
+            f"tracefs cannot probe {text!r}: its commands have no way to write blanks", "use a link without blanks to the file"
+        )
+    return text
+
+
+def parse_events(text: str, file: str) -> list[DynamicEvent]:
+    """The events of a ``kprobe_events`` or ``uprobe_events`` text.
+
+    Example:
+        >>> parse_events("p:g/e vfs_read a=1\\nr4:g/f vfs_write\\n", "kprobe_events")[1].name
+        'f'
+    """
+    found = []
+    for line in text.split("\n"):
+        head = line.partition(" ")[0]
+        kind, colon, full = head.partition(":")
+        group, slash, name = full.partition("/")
+        if colon and slash and kind[:1] in ("p", "r"):
+            found.append(DynamicEvent(file, group, name, line))
+    return found
+
+
+def defined(tracefs: Tracefs) -> list[DynamicEvent]:
+    """All kprobe and uprobe events, whoever defined them; empty where the kernel has none."""
+    found = []
+    for file in ("kprobe_events", "uprobe_events"):
+        try:
+            found += parse_events(tracefs.kernel.read(tracefs.path(file), _LIMIT).decode("utf-8", "surrogateescape"), file)
+        except OSError:
+            continue
+    return found
+
+
+def add(tracefs: Tracefs, line: str) -> DynamicEvent:
+    """Defines an event from the text of ``kprobe_line`` or ``uprobe_line``.
+
+    Raises:
+        KernelError: with the kernel's reason and the place in the definition.
+    """
+    place = line.split(" ")[1] if " " in line else ""
+    file = "uprobe_events" if ":0x" in place and "/" in place else "kprobe_events"
+    events = parse_events(line, file)
+    if len(events) != 1:
+        raise UsageError(f"not the definition of one event: {line!r}")
+    # Without append the kernel would first remove every probe there is.
+    tracefs.write(file, line + "\n", append=True)
+    return events[0]
+
+
+def remove(tracefs: Tracefs, event: DynamicEvent) -> bool:
+    """Removes an event; False if it is in use (EBUSY).  An event that is gone already counts as removed.
+
+    Raises:
+        KernelError: any other refusal.
+    """
+    try:
+        tracefs.write(event.file, f"-:{event.group}/{event.name}\n", append=True)
+    except KernelError as error:
+        if error.errno == errno.EBUSY:
+            return False
+        if error.errno != errno.ENOENT:
+            raise
+    return True
+
+
+def sweep(tracefs: Tracefs) -> list[DynamicEvent]:
+    """Removes the events whose harken owner is dead; returns them.  An event that is still in use is left for the next time."""
+    removed = []
+    states: dict[Owner, str] = {}
+    for event in defined(tracefs):
+        owner = owner_of(event.group)
+        if owner is None:
+            continue
+        if owner not in states:
+            states[owner] = owner_state(tracefs.kernel, owner)
+        if states[owner] == "dead":
+            try:
+                if remove(tracefs, event):
+                    removed.append(event)
+            except KernelError:
+                continue
+    return removed
+
+
+def parse_profile(text: str, uprobes: bool = False) -> dict[str, tuple[int, int | None]]:
+    """Events of a ``kprobe_profile`` or ``uprobe_profile`` text: name -> (hits, missed or None where the kernel does not count them).
+
+    uprobe_profile has the path in front; numbers are taken from the end because a path may hold anything.
+
+    Example:
+        >>> parse_profile("  myevent      12      3\\n")
+        {'myevent': (12, 3)}
+        >>> parse_profile("  /bin/a b myevent      12\\n", uprobes=True)
+        {'myevent': (12, None)}
+    """
+    found: dict[str, tuple[int, int | None]] = {}
+    for line in text.split("\n"):
+        words = line.split()
+        numbers: list[int] = []
+        while words and words[-1].isdigit() and len(numbers) < (1 if uprobes else 2):
+            numbers.insert(0, int(words.pop()))
+        if words and numbers:
+            found[words[-1]] = (numbers[0], numbers[1] if len(numbers) > 1 else None)
+    return found
+
+
+def profile(tracefs: Tracefs) -> dict[str, tuple[int, int | None]]:
+    """Hits and missed hits of all dynamic events by name."""
+    found: dict[str, tuple[int, int | None]] = {}
+    for file, uprobes in (("kprobe_profile", False), ("uprobe_profile", True)):
+        try:
+            found.update(parse_profile(tracefs.kernel.read(tracefs.path(file), _LIMIT).decode("utf-8", "surrogateescape"), uprobes))
+        except OSError:
+            continue
+    return found
