@@ -1,0 +1,316 @@
+"""USDT markers: the notes that ``sys/sdt.h`` leaves in section ``.note.stapsdt``, and their argument strings.
+
+A note (owner "stapsdt", type 3) holds three addresses (the marker's instruction, the linker's ``.stapsdt.base``, the semaphore or 0)
+and three strings (provider, name, arguments).  If the file was prelinked, the difference between the real ``.stapsdt.base`` and the
+one in the note is added to the addresses.
+
+An argument is ``SIZE@OPERAND`` in the machine's assembler syntax, SIZE negative when signed, with an ``f`` for floating point:
+``-4@%edi``, ``8@-24(%rbp)``, ``8@counter+8(%rip)``, ``4@$7`` on x86; ``8@x0``, ``-4@[sp, 12]``, ``4@3`` on arm64.
+
+Reference: https://sourceware.org/systemtap/wiki/UserSpaceProbeImplementation
+
+Example:
+    >>> arguments("-4@%edi 8@-24(%rbp,%rcx,8) 4@$7", "x86_64")
+    (Operand(size=4, signed=True, kind='register', value=0, register='rdi', index='', scale=1, symbol='', bits=32, shift=0, float=False), \
+Operand(size=8, signed=False, kind='memory', value=-24, register='rbp', index='rcx', scale=8, symbol='', bits=64, shift=0, float=False), \
+Operand(size=4, signed=False, kind='const', value=7, register='', index='', scale=1, symbol='', bits=64, shift=0, float=False))
+"""
+
+from __future__ import annotations
+
+import struct
+
+from ..base.errors import FormatError
+from ..base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .elf import Elf
+
+__all__ = ("Marker", "Operand", "markers", "arguments")
+
+_MAX_MARKERS = 1 << 16
+_MAX_ARGUMENTS = 64
+
+
+class Marker(Record):
+    """One place of one marker (inlining and repetition give several with the same name).
+
+    ``address`` and ``semaphore`` are virtual addresses of the file, the latter 0 if there is none; ``offset`` and ``semaphore_offset``
+    the same as file offsets, what uprobes and their reference counter take (-1: not loaded from the file).
+    """
+
+    provider: str
+    name: str
+    address: int
+    offset: int
+    semaphore: int
+    semaphore_offset: int
+    arguments: str
+    machine: str
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """The argument string, parsed; raises FormatError."""
+        return arguments(self.arguments, self.machine)
+
+
+class Operand(Record):
+    """Where one argument is found.
+
+    kind:
+        "const"     the value is ``value``
+        "register"  ``bits`` bits of ``register`` (its full name: "rdi", "x0"), after a shift right by ``shift``
+        "memory"    ``size`` bytes at ``register + index * scale + value``, plus the address of ``symbol`` if that is not ""
+    ``size`` is in bytes; ``signed`` tells how to widen it; ``register`` may be "" in memory operands.
+    """
+
+    size: int
+    signed: bool
+    kind: str
+    value: int = 0
+    register: str = ""
+    index: str = ""
+    scale: int = 1
+    symbol: str = ""
+    bits: int = 64
+    shift: int = 0
+    float: bool = False
+
+
+def markers(elf: Elf) -> tuple[Marker, ...]:
+    """All markers of a file, in the order of its notes; raises FormatError on a damaged note."""
+    section = elf.section(".note.stapsdt")
+    if section is None:
+        return ()
+    base_section = elf.section(".stapsdt.base")
+    base = base_section.address if base_section else 0
+    order = ">" if elf.big_endian else "<"
+    words = struct.Struct(order + ("QQQ" if elf.bits == 64 else "III"))
+    mask = (1 << elf.bits) - 1
+    found: list[Marker] = []
+    for owner, kind, data in elf.notes():
+        if owner != "stapsdt" or kind != 3:
+            continue
+        if len(found) >= _MAX_MARKERS:
+            raise FormatError(elf.what, f"more than {_MAX_MARKERS} USDT markers", section.offset)
+        texts = bytes(data[words.size :]).split(b"\0")
+        if len(data) < words.size or len(texts) < 4:
+            raise FormatError(elf.what, "a damaged USDT note", section.offset)
+        address, note_base, semaphore = words.unpack_from(data)
+        shift = base - note_base if base and note_base else 0
+        address = address + shift & mask
+        semaphore = semaphore + shift & mask if semaphore else 0
+        offset = elf.offset_of(address)
+        counter = elf.offset_of(semaphore) if semaphore else None
+        provider, name, args = (text.decode("utf-8", "backslashreplace") for text in texts[:3])
+        found.append(
+            Marker(
+                provider,
+                name,
+                address,
+                -1 if offset is None else offset,
+                semaphore,
+                -1 if counter is None else counter,
+                args,
+                elf.machine_name,
+            )
+        )
+    return tuple(found)
+
+
+def arguments(text: str, machine: str) -> tuple[Operand, ...]:
+    """Parses an argument string.
+
+    Args:
+        text: as in the note.
+        machine: "x86_64", "i686" or "aarch64".
+
+    Raises:
+        FormatError: an operand that is not understood, or a machine whose syntax is not known.
+    """
+    parse = {"x86_64": _x86_operand, "i686": _x86_operand, "aarch64": _arm64_operand}.get(machine)
+    if parse is None:
+        raise FormatError("USDT arguments", f"the assembler syntax of {machine or 'this machine'} is not known")
+    found: list[Operand] = []
+    for token in _tokens(text):
+        size_text, at, operand = token.partition("@")
+        if not at:
+            size_text, operand = "", token
+        is_float = size_text.endswith("f")
+        size_text = size_text.rstrip("f")
+        size, signed = 8 if machine != "i686" else 4, False
+        if size_text:
+            value = _integer(size_text)
+            if value is None or abs(value) not in (1, 2, 4, 8, 16):
+                raise FormatError("USDT arguments", f"the size in {token[:60]!r} is not understood")
+            size, signed = abs(value), value < 0
+        place = parse(operand.strip())
+        if place is None or len(found) >= _MAX_ARGUMENTS:
+            raise FormatError(
+                "USDT arguments", f"{token[:60]!r} is not understood" if place is None else f"more than {_MAX_ARGUMENTS} arguments"
+            )
+        found.append(place.replace(size=size, signed=signed, float=is_float))
+    return tuple(found)
+
+
+def _tokens(text: str) -> list[str]:
+    """Splits at spaces, but not inside brackets ("4@[sp, 12]") or in a template's name with parentheses."""
+    if len(text) > 1 << 14:
+        raise FormatError("USDT arguments", "longer than 16384 bytes")
+    tokens, depth, current = [], 0, ""
+    for char in text:
+        depth += (char in "[(") - (char in "])")
+        if char.isspace() and depth <= 0:
+            if current:
+                tokens.append(current)
+            current = ""
+        else:
+            current += char
+    return tokens + [current] if current else tokens
+
+
+def _integer(text: str) -> int | None:
+    body = text.lstrip("+-")
+    if len(text) - len(body) > 1 or not 0 < len(body) <= 40 or not body.isascii():
+        return None
+    digits = body.lower()
+    try:
+        value = int(digits, 16 if digits.startswith("0x") else 8 if digits.startswith("0") and len(digits) > 1 else 10)
+    except ValueError:
+        return None
+    return -value if text.startswith("-") else value
+
+
+def _x86_registers() -> dict[str, tuple[str, int, int]]:
+    """Every general register name -> (64-bit name, bits, shift)."""
+    table = {"rip": ("rip", 64, 0), "eip": ("rip", 32, 0)}
+    for letter in "abcd":
+        full = f"r{letter}x"
+        table[full] = (full, 64, 0)
+        table[f"e{letter}x"] = (full, 32, 0)
+        table[f"{letter}x"] = (full, 16, 0)
+        table[f"{letter}l"] = (full, 8, 0)
+        table[f"{letter}h"] = (full, 8, 8)
+    for name in ("si", "di", "bp", "sp"):
+        full = f"r{name}"
+        table[full] = (full, 64, 0)
+        table[f"e{name}"] = (full, 32, 0)
+        table[name] = (full, 16, 0)
+        table[f"{name}l"] = (full, 8, 0)
+    for number in range(8, 16):
+        full = f"r{number}"
+        table[full] = (full, 64, 0)
+        for suffix, bits in (("d", 32), ("w", 16), ("b", 8)):
+            table[full + suffix] = (full, bits, 0)
+    for number in range(32):
+        for kind, bits in (("xmm", 128), ("ymm", 256), ("zmm", 512)):
+            table[f"{kind}{number}"] = (f"{kind}{number}", bits, 0)
+    return table
+
+
+def _arm64_registers() -> dict[str, tuple[str, int, int]]:
+    table = {"sp": ("sp", 64, 0), "wsp": ("sp", 32, 0), "lr": ("x30", 64, 0), "fp": ("x29", 64, 0), "pc": ("pc", 64, 0)}
+    table |= {"xzr": ("xzr", 64, 0), "wzr": ("xzr", 32, 0)}
+    for number in range(31):
+        table[f"x{number}"] = (f"x{number}", 64, 0)
+        table[f"w{number}"] = (f"x{number}", 32, 0)
+    for number in range(32):
+        for letter, bits in (("v", 128), ("q", 128), ("d", 64), ("s", 32), ("h", 16), ("b", 8)):
+            table[f"{letter}{number}"] = (f"v{number}", bits, 0)
+    return table
+
+
+_X86 = _x86_registers()
+_ARM64 = _arm64_registers()
+
+
+def _x86_operand(text: str) -> Operand | None:
+    if text.startswith("$"):
+        value = _integer(text[1:])
+        return None if value is None else Operand(0, False, "const", value)
+    if text.startswith("%") and "(" not in text and ":" not in text:
+        found = _X86.get(text[1:])
+        return found and Operand(0, False, "register", register=found[0], bits=found[1], shift=found[2])
+    if ":" in text:  # a segment: thread-local storage, which no probe can resolve
+        return None
+    displacement, paren, rest = text.partition("(")
+    value, symbol = _displacement(displacement)
+    if value is None:
+        return None
+    if not paren:
+        return Operand(0, False, "memory", value, symbol=symbol) if displacement else None
+    if not rest.endswith(")"):
+        return None
+    parts = [part.strip() for part in rest[:-1].split(",")]
+    names = []
+    for part in parts[:2]:
+        known = _X86.get(part[1:]) if part.startswith("%") else ("", 0, 0) if not part else None
+        if known is None or known[1] not in (0, 32, 64):
+            return None
+        names.append(known[0])
+    scale = _integer(parts[2]) if len(parts) > 2 else 1
+    if scale not in (1, 2, 4, 8) or len(parts) > 3:
+        return None
+    register, index = names[0], names[1] if len(names) > 1 else ""
+    if register == "rip" and symbol:  # sym(%rip) is the assembler's way to name an address: the counter itself is not added
+        register = ""
+    return Operand(0, False, "memory", value, register, index, scale, symbol)
+
+
+def _displacement(text: str) -> tuple[int | None, str]:
+    """ "-24", "counter", "counter+8", "8+counter" -> (number, symbol)."""
+    text = text.strip()
+    if not text:
+        return 0, ""
+    number = _integer(text)
+    if number is not None:
+        return number, ""
+    total, symbol, term = 0, "", ""
+    for char in text + "+":
+        if char in "+-" and term.strip("+-"):
+            value = _integer(term)
+            if value is not None:
+                total += value
+            elif symbol or term.startswith("-"):
+                return None, ""
+            else:
+                symbol = term.lstrip("+")
+            term = char
+        else:
+            term += char
+    plain = symbol.replace("_", "a").replace(".", "a").replace("$", "a").replace("@", "a")
+    return (total, symbol) if plain.isalnum() and plain.isascii() else (None, "")
+
+
+def _arm64_operand(text: str) -> Operand | None:
+    if text.startswith("["):
+        if not text.endswith("]"):
+            return None
+        parts = [part.strip() for part in text[1:-1].split(",")]
+        base = _ARM64.get(parts[0])
+        if base is None or base[1] != 64 or base[0].startswith("v") or len(parts) > 3:
+            return None
+        if len(parts) == 1:
+            return Operand(0, False, "memory", 0, base[0])
+        offset = _integer(parts[1].lstrip("#"))
+        if offset is not None:
+            return Operand(0, False, "memory", offset, base[0]) if len(parts) == 2 else None
+        index = _ARM64.get(parts[1])
+        if index is None or index[1] != 64 or index[0].startswith("v"):
+            return None
+        scale = 1
+        if len(parts) == 3:
+            word, _, amount = parts[2].partition(" ")
+            shift = _integer(amount.strip().lstrip("#"))
+            if word != "lsl" or shift is None or not 0 <= shift <= 4:
+                return None
+            scale = 1 << shift
+        return Operand(0, False, "memory", 0, base[0], index[0], scale)
+    value = _integer(text.lstrip("#"))
+    if value is not None:
+        return Operand(0, False, "const", value)
+    found = _ARM64.get(text)
+    if found is not None and found[0] == "xzr":
+        return Operand(0, False, "const", 0)
+    return found and Operand(0, False, "register", register=found[0], bits=found[1], shift=found[2])
