@@ -24,9 +24,9 @@ from ..base.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, TypeAlias, Union
 
-    Buffer = bytes | bytearray | memoryview | "Memory"
+    Buffer: TypeAlias = Union[bytes, bytearray, memoryview, "Memory"]
 
 __all__ = ("Call", "Memory", "Kernel", "LinuxKernel", "live")
 
@@ -209,17 +209,16 @@ def _address(argument: Any, kept: list[Any]) -> int:
             data[offset : offset + 8] = _address(buffer, kept).to_bytes(8, "little")
         argument = data
     if isinstance(argument, bytes):
-        kept.append(argument)
-        return ctypes.cast(argument, ctypes.c_void_p).value or 0
+        text = ctypes.c_char_p(argument)
+        kept.append(text)
+        return ctypes.cast(text, ctypes.c_void_p).value or 0
     if isinstance(argument, int):
         return int(argument)
     view = memoryview(argument)
     if view.nbytes == 0:
         return 0
     if view.readonly:
-        copy = bytes(view)
-        kept.append(copy)
-        return ctypes.cast(copy, ctypes.c_void_p).value or 0
+        return _address(bytes(view), kept)
     pointer = ctypes.c_char.from_buffer(view.cast("B"))
     kept.append(pointer)
     return ctypes.addressof(pointer)
