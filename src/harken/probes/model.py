@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..base.ctype import CType
     from ..base.diagnostics import Span
     from ..formats.spec import AttachSpec
+    from ..formats.stapsdt import Operand
     from ..kernel.bpf import Program as LiveProgram
     from ..kernel.kernel import Kernel
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
         """A live attachment: closing it detaches.
 
         ``missed`` counts events that the probe could not deliver (None: unknown).  ``skipped`` names targets of a batch that the
-        kernel refused one by one (inlined or ``notrace`` functions that a wildcard matched); exact probes raise instead.
+        kernel refused one by one (inlined or ``notrace`` functions); a batch of which nothing is left raises instead.
         """
 
         skipped: tuple[str, ...]
@@ -85,7 +86,7 @@ if TYPE_CHECKING:
             """Raises KernelError."""
 
 
-__all__ = ("Pattern", "Probe", "View", "Argument", "Operand", "Plan", "AttachOptions", "USES")
+__all__ = ("Pattern", "Probe", "View", "Argument", "Plan", "AttachOptions", "USES")
 
 #: What a program may use of its probe, in the words of ``planner.plan``'s ``uses``.  ``arg`` stands for any of arg0, arg1, ...
 USES = frozenset(("arg", "args", "retval", "reg", "ctx", "kstack", "ustack", "func", "probe"))
@@ -141,30 +142,14 @@ class Argument(Record):
     data_loc: bool = False
 
 
-class Operand(Record):
-    """Where a USDT argument lives, as the note says ("-4@-20(%rbp)").
-
-    ``kind`` is "const" (``value``), "reg" (register ``register``) or "mem" (``size`` bytes of user memory at
-    ``register + index * scale + value``; registers may be "").  ``size`` is in bytes; values narrower than 64 bits are to be extended
-    as ``signed`` says.  Registers have their full names ("rdi", "x0"), whatever width the note named.
-    """
-
-    kind: str
-    size: int
-    signed: bool
-    value: int = 0
-    register: str = ""
-    index: str = ""
-    scale: int = 1
-
-
 class View(Record):
     """What a program sees at a probe.
 
     ``args`` are named arguments (``args.name``); ``positional`` tells whether ``arg0`` ... exist; ``returns`` is the
     type of ``retval`` or None.
     ``function`` names the traced function for ``func``; ``space`` is where plain pointers among the arguments point ("kernel" or "user").
-    ``operands`` are a USDT probe's arguments (arg0 is ``operands[0]``); where they are given ``arg`` reads them and not registers.
+    ``operands`` are a USDT probe's arguments (arg0 is ``operands[0]``, see ``formats.stapsdt``; symbols are resolved to ``rip`` and an
+    offset); where they are given, ``arg`` reads them and not the registers of the calling convention.
     ``arity`` is the number of the traced function's parameters, -1 if unknown (``compiler.ir.Program.arity``).
     """
 

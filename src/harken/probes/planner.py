@@ -1,0 +1,252 @@
+"""The planner: which mechanism attaches which probe on this kernel, and why not another.
+
+Every kind of probe can be attached in several ways; which of them a kernel has depends on its configuration, its age and its policy.
+The planner walks a probe's mechanisms from the best to the last and takes the first that the kernel has *and* that means the same to
+the program: an fentry program has no registers, so a kprobe that reads ``reg()`` is never made an fentry.  Everything it decided is in
+the ``Plan``, for ``--explain``.
+
+=============  =============================================================  =====================================================
+probe          one place                                                      several places that share a program
+=============  =============================================================  =====================================================
+kprobe         fentry, kprobe_multi, kprobe_perf, kprobe_tracefs, tracepoint  kprobe_multi, kprobe_perf, kprobe_tracefs, fentry
+kretprobe      fexit, kprobe_multi, kprobe_perf, kprobe_tracefs, tracepoint   kprobe_multi, kprobe_perf, kprobe_tracefs, fexit
+rawtracepoint  tp_btf (typed arguments are used), raw_tracepoint              raw_tracepoint, tp_btf
+uprobe, usdt   uprobe_multi, uprobe_perf, uprobe_tracefs                      the same
+others         the only one there is
+=============  =============================================================  =====================================================
+
+The last resort of a kprobe on a system call's implementation (``__x64_sys_openat``) is the system call's tracepoint, and only if the
+program uses nothing that differs there.  For any other function the user is told what to write instead.
+"""
+
+from __future__ import annotations
+
+from ..base.errors import LimitError, ProbeError
+from .attachers import ATTACHERS
+from .model import Plan
+from .providers import PROVIDERS
+from .suggest import instead
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..formats.spec import AttachSpec
+    from .model import Attacher, Probe
+
+__all__ = ("plan", "places", "refusal", "sentence", "MAX_PROGRAMS")
+
+#: The most programs of one text unless configured otherwise (bpftrace's ``max_bpf_progs``).
+MAX_PROGRAMS = 1024
+
+#: Why each mechanism is taken when it is.
+_MERITS = {
+    "tracepoint": "the kernel's own static event",
+    "raw_tracepoint": "no record is formatted, and one program serves many events",
+    "tp_btf": "typed arguments are read directly",
+    "fentry": "the cheapest way into a function",
+    "fexit": "the cheapest way out of a function",
+    "kprobe_multi": "one link for all functions",
+    "kprobe_perf": "a perf kprobe closes with the process",
+    "kprobe_tracefs": "the oldest way; the event is removed at the end",
+    "uprobe_multi": "one link for all places of a file",
+    "uprobe_perf": "a perf uprobe closes with the process",
+    "uprobe_tracefs": "the oldest way; the event is removed at the end",
+    "perf_timer": "the CPU clock's perf events",
+    "perf_software": "the kernel's counters",
+    "perf_hardware": "the CPU's counters",
+    "run": "harken runs the program itself",
+}
+
+#: With a PID filter, up to this many uprobes are perf events: some kernels' uprobe_multi filters a thread instead of the process
+#: (fixed by Linux commit 46ba0e49b642 "bpf: fix multi-uprobe PID filtering logic", v6.10).
+_FEW = 64
+
+
+def plan(
+    probes: tuple[Probe, ...],
+    catalogue: Any,
+    uses: frozenset[str] = frozenset(),
+    *,
+    pid: int = -1,
+    max_programs: int = MAX_PROGRAMS,
+) -> tuple[Plan, ...]:
+    """Chooses mechanisms for the probes of one action block.
+
+    Args:
+        probes: all probes of the block, wildcards expanded.
+        catalogue: a ``probes.catalogue.Catalogue``.
+        uses: what the block reads of its probe: words of ``model.USES`` ("arg0" counts as "arg").
+        pid: the process that tracing is limited to, -1 for none.
+        max_programs: the most programs that are accepted.
+
+    Returns:
+        Plans, each one program: its probes share the program.  A plan whose ``attacher`` is "" could not be made (see ``refusal``).
+
+    Raises:
+        LimitError: more than ``max_programs`` programs are needed.
+    """
+    uses = frozenset("arg" if name[:3] == "arg" and name[3:].isdigit() else name for name in uses)
+    alone = bool(uses & {"probe", "func"})
+    numbers: dict[str, int] = {}
+    for probe in probes:
+        numbers[probe.kind] = numbers.get(probe.kind, 0) + 1
+    answers = _Answers(catalogue)
+    groups: dict[tuple[Any, ...], list[Probe]] = {}
+    chosen: dict[tuple[Any, ...], tuple[str, str, tuple[tuple[str, str], ...]]] = {}
+    seen: dict[tuple[Any, ...], int] = {}
+    for probe in probes:
+        order = _order(probe, 1 if alone else numbers[probe.kind], uses, pid)
+        name, reason, rejected = _choose(probe, order, catalogue, uses, answers)
+        # the same place twice needs two programs: the kernel runs a program once per place
+        twice = seen[probe.kind, probe.name] = seen.get((probe.kind, probe.name), 0) + 1
+        key: tuple[Any, ...] = (name, reason, probe.kind, rejected, twice)
+        if name:
+            if alone or not ATTACHERS[name].shares:
+                key += (len(groups),)
+            elif uses & {"args", "arg", "retval"}:
+                key += (_shape(probe, catalogue, uses),)
+        groups.setdefault(key, []).append(probe)
+        chosen[key] = (name, reason, rejected)
+    made = sum(1 for name, _, _ in chosen.values() if name)
+    if made > max_programs:
+        raise LimitError(
+            f"Your program is trying to generate more than {max_programs} BPF programs, which exceeds the current limit of {max_programs}",
+            "make the wildcard narrower, leave out `probe` and `func` (each of them needs a program per probe), or raise max_bpf_progs",
+        )
+    plans = []
+    for key, members in groups.items():
+        name, reason, rejected = chosen[key]
+        if name:
+            plans.append(Plan(tuple(members), name, reason, rejected))
+        else:
+            plans.append(Plan(tuple(members), "", sentence(tuple(members), rejected), rejected, _hint(members[0], catalogue, rejected)))
+    return tuple(plans)
+
+
+def places(chosen: Plan, catalogue: Any) -> tuple[AttachSpec, ...]:
+    """Where the plan's program goes (``compiler.ir.Program.attach``).
+
+    Raises:
+        ProbeError: the plan could not be made.
+    """
+    if not chosen.attacher:
+        raise refusal(chosen)
+    return ATTACHERS[chosen.attacher].places(chosen.probes, catalogue)
+
+
+def refusal(failed: Plan) -> ProbeError:
+    """The error for a plan that could not be made."""
+    return ProbeError(failed.reason, failed.hint)
+
+
+class _Answers:
+    """The kernel's answers, asked once each."""
+
+    def __init__(self, catalogue: Any) -> None:
+        self._features = catalogue.features
+        self._known: dict[str, tuple[str, str]] = {}
+
+    def __call__(self, name: str) -> tuple[str, str]:
+        """(state, reason) of a feature."""
+        if name not in self._known:
+            answer = self._features.answer(name)
+            self._known[name] = (answer.state, answer.reason)
+        return self._known[name]
+
+
+def _order(probe: Probe, number: int, uses: frozenset[str], pid: int) -> tuple[str, ...]:
+    """A probe's mechanisms, the best first."""
+    names = PROVIDERS[probe.kind].attachers
+    if number > 1:
+        # a mechanism that needs a program per place comes last: many small programs load slowly
+        names = tuple(sorted(names, key=lambda name: not ATTACHERS[name].shares))
+    if probe.kind == "rawtracepoint" and "args" not in uses:
+        names = tuple(sorted(names, key=lambda name: name == "tp_btf"))
+    if pid >= 0 and number <= _FEW and "uprobe_multi" in names:
+        names = tuple(sorted(names, key=("uprobe_perf", "uprobe_multi", "uprobe_tracefs").index))
+    if probe.kind in ("kprobe", "kretprobe"):
+        names += ("tracepoint",)
+    return names
+
+
+def _choose(
+    probe: Probe, order: tuple[str, ...], catalogue: Any, uses: frozenset[str], answers: _Answers
+) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    """(attacher, reason, rejected) for one probe; what the kernel could not tell is tried only when nothing is certain."""
+    rejected: list[tuple[str, str]] = []
+    doubtful = ("", "")
+    for index, name in enumerate(order):
+        attacher = ATTACHERS[name]
+        why = _unfit(attacher, probe, catalogue, uses)
+        state = "yes"
+        if not why:
+            state, why = _available(attacher, answers)
+        if state == "yes" and not why:
+            later = tuple((other, f"not needed: {name} comes first") for other in order[index + 1 :] if other != "tracepoint")
+            return name, _MERITS[name], (*rejected, *later)
+        if state == "unknown" and not doubtful[0]:
+            doubtful = (name, why)
+        if name != "tracepoint" or "tracepoint" in PROVIDERS[probe.kind].attachers or not why.startswith("not the"):
+            rejected.append((name, why))
+    if doubtful[0]:
+        name, why = doubtful
+        return name, f"the only one left to try, though {why}", tuple(pair for pair in rejected if pair[0] != name)
+    return "", "", tuple(rejected)
+
+
+def _unfit(attacher: Attacher, probe: Probe, catalogue: Any, uses: frozenset[str]) -> str:
+    lacking = sorted(attacher.lacks & uses)
+    if lacking:
+        return f"{' and '.join(lacking)} would not mean the same there"
+    return attacher.refuses(probe, catalogue, uses)
+
+
+def _available(attacher: Attacher, answers: _Answers) -> tuple[str, str]:
+    doubt = ""
+    for need in attacher.needs:
+        state, reason = answers(need)
+        if state == "no":
+            return "no", reason or f"this kernel has no {need}"
+        if state != "yes":
+            doubt = doubt or f"harken could not tell whether this kernel has {need}{f' ({reason})' if reason else ''}"
+    return ("unknown", doubt) if doubt else ("yes", "")
+
+
+def _shape(probe: Probe, catalogue: Any, uses: frozenset[str]) -> tuple[Any, ...]:
+    """What must be equal for two probes to share a program that reads arguments or the return value."""
+    seen = PROVIDERS[probe.kind].view(probe, catalogue)
+    shape: list[Any] = [seen.space]
+    if "args" in uses:
+        shape.append(tuple((arg.name, str(arg.type), arg.type.size, arg.offset, arg.data_loc) for arg in seen.args))
+    if "arg" in uses:
+        shape.append((seen.operands, seen.positional))
+    if "retval" in uses and seen.returns is not None:
+        shape.append((str(seen.returns), seen.returns.size))
+    return tuple(shape)
+
+
+def sentence(probes: tuple[Probe, ...], rejected: tuple[tuple[str, str], ...]) -> str:
+    """Why nothing can attach the probes, as one sentence; mechanisms with the same reason are named together.
+
+    >>> from harken.probes.model import Probe
+    >>> probe = Probe("kprobe", ("", "f", 0), "kprobe:f")
+    >>> sentence((probe,), (("fentry", "EPERM"), ("kprobe_multi", "no kprobes"), ("kprobe_perf", "no kprobes")))
+    'kprobe:f cannot be attached on this kernel: fentry (EPERM); kprobe_multi and kprobe_perf (no kprobes)'
+    """
+    subject = str(probes[0]) + (f" (and {len(probes) - 1} more)" if len(probes) > 1 else "")
+    reasons: dict[str, list[str]] = {}
+    for name, why in rejected:
+        reasons.setdefault(why, []).append(name)
+    parts = []
+    for why, names in reasons.items():
+        listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        parts.append(f"{listed} ({why})")
+    return f"{subject} cannot be attached on this kernel: {'; '.join(parts)}"
+
+
+def _hint(probe: Probe, catalogue: Any, rejected: tuple[tuple[str, str], ...]) -> str:
+    others = instead(probe, catalogue)
+    if others:
+        return f"trace {' and '.join(others)} instead"
+    return "`harken doctor` says what would make each mechanism available"
