@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ("is_glob", "matches", "select", "test")
+__all__ = ("is_glob", "matches", "select", "compiled")
 
 
 def is_glob(word: str) -> bool:
@@ -23,7 +23,7 @@ def matches(pattern: str, name: str) -> bool:
     >>> matches("vfs_*d", "vfs_read"), matches("*open*", "do_sys_openat2"), matches("a*a", "a")
     (True, True, False)
     """
-    return test(pattern)(name)
+    return compiled(pattern)(name)
 
 
 def select(pattern: str, names: Iterable[str]) -> list[str]:
@@ -40,10 +40,10 @@ def select(pattern: str, names: Iterable[str]) -> list[str]:
     if not head and len(rest) == 2 and not rest[1]:
         middle = rest[0]
         return [name for name in names if middle in name]
-    return list(filter(test(pattern), names))
+    return list(filter(compiled(pattern), names))
 
 
-def test(pattern: str) -> Callable[[str], bool]:
+def compiled(pattern: str) -> Callable[[str], bool]:
     """A function that tells whether a name matches ``pattern``."""
     head, *rest = pattern.split("*")
     if not rest:

@@ -166,8 +166,9 @@ class Catalogue:
     def raw_tracepoint(self, name: str) -> Func | None:
         """The arguments of a raw tracepoint as a function, None where BTF does not tell.
 
-        Names come from ``__probestub_NAME`` (Linux 6.10), ``__traceiter_NAME`` (5.10) or ``__bpf_trace_NAME``; the prototype behind the typedef
-        ``btf_trace_NAME`` (5.5) has the types but no names.  The first parameter of all of them, the probe's own data, is left out.
+        Names come from ``__probestub_NAME`` (Linux 6.10), ``__traceiter_NAME`` (5.10) or ``__bpf_trace_NAME``; the prototype behind
+        the typedef ``btf_trace_NAME`` (5.5) has the types but no names.  The first parameter of all of them, the probe's own
+        data, is left out.
         """
         for btf in self._all_btf():
             typedef = btf.typedef(f"btf_trace_{name}")

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ("find", "libraries", "executables", "open_elf", "process_binaries", "parse_ld_cache")
 
-#: Flags of an ld.so.cache entry that fit a machine: the type (ELF, libc6) in the low byte, the architecture above (glibc: sysdeps/generic/ldconfig.h).
+#: Flags of an ld.so.cache entry that fit a machine: the type (ELF, libc6) in the low byte, the architecture above
+#: (glibc: sysdeps/generic/ldconfig.h).
 _CACHE_FLAGS = {"x86_64": 0x0303, "aarch64": 0x0A03}
 _CACHE_MAGIC = b"glibc-ld.so.cache1.1"
 #: Where libraries live on systems without ld.so.cache (musl, and images without ldconfig); "*" is the multiarch triplet.

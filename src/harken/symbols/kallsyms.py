@@ -1,11 +1,11 @@
 """The kernel's symbols: name to address, and address to name and offset.
 
-``Kallsyms`` keeps the text of /proc/kallsyms as it is (5 to 20 MB) and searches in it: a name with one pass of ``bytes.find``, an address by
-binary search over the starts of the sorted lines.  That takes a fraction of the memory that an object per symbol would, and nothing is sorted
-before an address is asked for.
+``Kallsyms`` keeps the text of /proc/kallsyms as it is (5 to 20 MB) and searches in it: a name with one pass of ``bytes.find``, an
+address by binary search over the starts of the sorted lines.  That takes a fraction of the memory that an object per symbol would, and
+nothing is sorted before an address is asked for.
 
-A line is "ADDRESS TYPE NAME", for a module's symbol followed by a tab and "[MODULE]" (kernel/kallsyms.c).  Without CAP_SYSLOG (kptr_restrict)
-all addresses read 0: ``hidden`` tells.
+A line is "ADDRESS TYPE NAME", for a module's symbol followed by a tab and "[MODULE]" (kernel/kallsyms.c).  Without CAP_SYSLOG
+(kptr_restrict) all addresses read 0: ``hidden`` tells.
 
 Example:
     >>> table = Kallsyms(b"ffffffff81000000 T _stext\\nffffffff81000100 t do_it\\nffffffffc0000000 t init\\t[ext4]\\n")
