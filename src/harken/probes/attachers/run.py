@@ -20,7 +20,7 @@ class Run(Base):
     name = "run"
     program_type = abi.BPF_PROG_TYPE_RAW_TRACEPOINT
     context = "raw_tracepoint"
-    needs = ("raw_tracepoint",)
+    needs = ("prog_run",)
 
     def attach(self, kernel: Kernel, program: Program, place: AttachSpec, options: AttachOptions) -> Handles:
         return Handles(())

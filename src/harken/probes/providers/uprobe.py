@@ -137,7 +137,7 @@ def _matching(elf: Any, target: str, cpp: bool) -> list[tuple[str, int, int]]:
 
 
 def mangled(symbol: str, name: str) -> bool:
-    """Whether a symbol is an overload of a C++ function, or a Rust function of that path (Itanium C++ ABI, section 5.1; Rust's legacy names).
+    """Whether a symbol is an overload of a C++ function, or a Rust function of that path.
 
     Args:
         symbol: as in the file.
