@@ -1,0 +1,158 @@
+"""The cache of compiled programs: a second start compiles nothing and imports nothing of the compiler.
+
+A unit is kept under a key made of everything that compiling depends on: the source text and its name, parameters and options, the
+environment variables that configure programs, harken's version and code, the kernel's build, this boot, and the caller's identity
+and capabilities (which decide what the kernel offers).  What else it depends on (a traced binary, the set of loaded modules), the
+compiler says in ``Unit.depends``; those are checked when the entry is loaded.
+
+Entries are ``marshal`` data behind a version tag and a hash, in the private directory of ``base.cache``.  A damaged entry is a miss.
+
+Dependencies:
+
+======================================  ============================================================
+``("file", path, size, mtime_ns, inode)``  the file has not changed; size -1: it does not exist
+``("modules", hash)``                   the set of loaded kernel modules is the same (``modules_hash``)
+``("env", name, value)``                an environment variable has this value ("" if unset)
+======================================  ============================================================
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+
+from ..base import cache
+from ..compiler.unit import Unit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from ..kernel.kernel import Kernel
+
+__all__ = ("unit_key", "load_unit", "store_unit", "file_dependency", "modules_hash", "holds")
+
+_KIND = "unit"
+_VERSION = 1
+#: Folders whose code decides what a unit looks like.
+_CODE = (
+    "base compiler compiler/builtins compiler/passes compiler/backends/bpf languages/bpftrace formats probes probes/providers "
+    "probes/attachers"
+).split()
+
+
+def unit_key(kernel: Kernel, name: str, text: str, options: Iterable[Any] = ()) -> str:
+    """The key of a program on this kernel, for this user.
+
+    Args:
+        kernel: asked for boot id and capabilities.
+        name, text: the source.
+        options: everything else that the compiler is told, as plain data with a stable ``repr``.
+    """
+    from .. import __version__
+
+    system = os.uname()
+    environment = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(("BPFTRACE_", "HARKEN_CONFIG_"))]
+    parts = (
+        f"{_VERSION} {__version__} {sys.version_info[:3]}",
+        _code(),
+        f"{system.release} {system.version} {system.machine}",
+        _read(kernel, "/proc/sys/kernel/random/boot_id"),
+        f"{os.geteuid()}",
+        _capabilities(kernel),
+        name,
+        text,
+        repr(tuple(options)),
+        repr(environment),
+    )
+    return cache.digest(*parts)
+
+
+def load_unit(key: str) -> Unit | None:
+    """The unit kept under ``key`` if it is whole and what it depends on still holds; else None."""
+    data = cache.load(_KIND, key)
+    if data is None or len(data) < 32:
+        return None
+    body = memoryview(data)[32:]
+    if cache.digest(bytes(body)).encode() != bytes(data[:32]):
+        cache.remove(_KIND, key)
+        return None
+    try:
+        unit = Unit.from_plain(marshal.loads(body))
+        if not all(holds(dependency) for dependency in unit.depends):
+            return None
+        return unit
+    except Exception:  # whatever old or foreign data does: compile again
+        cache.remove(_KIND, key)
+        return None
+
+
+def store_unit(key: str, unit: Unit) -> bool:
+    """Keeps ``unit``; False if it cannot be kept (no cache directory, values that are not plain)."""
+    try:
+        body = marshal.dumps(unit.to_plain())
+    except ValueError:
+        return False
+    return cache.store(_KIND, key, cache.digest(body).encode() + body)
+
+
+def file_dependency(path: str) -> tuple[Any, ...]:
+    """The dependency on a file as it is now."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return ("file", path, -1, 0, 0)
+    return ("file", path, state.st_size, state.st_mtime_ns, state.st_ino)
+
+
+def modules_hash(text: bytes) -> str:
+    """A hash of the names of loaded modules, from the contents of /proc/modules."""
+    return cache.digest(b"\n".join(sorted(line.split(b" ", 1)[0] for line in text.splitlines())))
+
+
+def holds(dependency: tuple[Any, ...]) -> bool:
+    """Whether a dependency is still as it was; one of unknown kind is not."""
+    kind = dependency[0]
+    if kind == "file":
+        return bool(tuple(dependency) == file_dependency(dependency[1]))
+    if kind == "env":
+        return bool(os.environ.get(dependency[1], "") == dependency[2])
+    if kind == "modules":
+        try:
+            with open("/proc/modules", "rb") as file:
+                return bool(modules_hash(file.read()) == dependency[1])
+        except OSError:
+            return bool(modules_hash(b"") == dependency[1])
+    return False
+
+
+def _read(kernel: Kernel, path: str) -> bytes:
+    try:
+        return kernel.read(path)
+    except OSError:
+        return b""
+
+
+def _capabilities(kernel: Kernel) -> bytes:
+    status = _read(kernel, "/proc/self/status")
+    start = status.find(b"CapEff:")
+    return status[start : status.find(b"\n", start)] if start >= 0 else b""
+
+
+def _code() -> str:
+    """Sizes and times of the compiler's modules: an edited or updated harken compiles anew."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    found = []
+    for folder in _CODE:
+        try:
+            with os.scandir(f"{root}/{folder}") as entries:
+                for entry in entries:
+                    if entry.name.endswith(".py"):
+                        state = entry.stat()
+                        found.append(f"{folder}/{entry.name} {state.st_size} {state.st_mtime_ns}")
+        except OSError:
+            found.append(folder)
+    found.sort()
+    return "\n".join(found)

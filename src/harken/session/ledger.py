@@ -1,0 +1,66 @@
+"""The loss ledger: everything that was not seen, by kind and place.
+
+=========  =======================================================  =========================
+kind       what                                                     counted by
+=========  =======================================================  =========================
+ring       an event found the buffer full                           the program
+map        a map was full                                           the program
+scratch    no scratch memory was free                               the program
+perfbuf    a per-CPU buffer was full (kernels without ring buffer)  the kernel, per CPU
+missed     a probe's hits that the kernel could not deliver         the kernel, per link
+recursion  a program was already running on that CPU                the kernel, per program
+unread     a record that no event of the program describes          the session
+=========  =======================================================  =========================
+"""
+
+from __future__ import annotations
+
+import struct
+
+from ..base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from ..compiler.unit import Unit
+    from ..kernel.bpf import Map
+
+__all__ = ("Loss", "program_losses", "merged")
+
+
+class Loss(Record):
+    """``count`` things of one kind were lost; ``subject`` says where, in the user's words."""
+
+    kind: str
+    subject: str
+    count: int
+
+
+def program_losses(unit: Unit, map: Map | None) -> list[Loss]:
+    """What the programs themselves counted in the map ``LOSS`` (slots in the order of ``unit.losses``)."""
+    losses = []
+    for slot, (kind, subject) in enumerate(unit.losses):
+        raw = map.lookup(struct.pack("=I", slot)) if map is not None else None
+        if raw is None:
+            continue
+        count = sum(struct.unpack(f"={len(raw) // 8}Q", raw[: len(raw) // 8 * 8]))
+        if count:
+            losses.append(Loss(kind, _subject(unit, kind, subject), count))
+    return losses
+
+
+def merged(losses: Iterable[Loss]) -> tuple[Loss, ...]:
+    """One entry per kind and subject, in order of appearance."""
+    sums: dict[tuple[str, str], int] = {}
+    for loss in losses:
+        sums[loss.kind, loss.subject] = sums.get((loss.kind, loss.subject), 0) + loss.count
+    return tuple([Loss(kind, subject, count) for (kind, subject), count in sums.items()])
+
+
+def _subject(unit: Unit, kind: str, subject: Any) -> str:
+    if kind == "ring" and str(subject).isdigit() and int(subject) < len(unit.events):
+        event = unit.events[int(subject)]
+        return f"{event.action} at {event.position}" if event.position else event.action
+    return str(subject)

@@ -1,0 +1,127 @@
+"""Sinks for people (text) and for programs (NDJSON).
+
+Both write through one ``render.text.Writer``.  Messages about the tracing itself (attached probes, warnings) are not output of the
+program: ``TextSink`` hands them to ``notice``, a function of one line of text, while JSON puts them into the stream as objects.
+"""
+
+from __future__ import annotations
+
+from ..render.printf import formatter
+from ..render.tables import Layout
+from .sink import Sink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..compiler.unit import Event, Table
+    from ..render.text import Writer
+    from .sink import Handler
+
+__all__ = ("TextSink", "JsonSink")
+
+
+def _ignore(_text: str) -> None:
+    pass
+
+
+class _Output(Sink):
+    """What both have in common."""
+
+    def __init__(self, writer: Writer, notice: Callable[[str], None] = _ignore) -> None:
+        self.writer, self.notice = writer, notice
+        self._layouts: dict[str, Layout] = {}
+        self._warned: dict[tuple[str, str], int] = {}
+
+    def emit(self, items: list[Any]) -> None:
+        self.writer.write(items)
+
+    def flush(self) -> None:
+        self.writer.flush()
+
+    def layout(self, table: Table) -> Layout:
+        found = self._layouts.get(table.name)
+        if found is None:
+            found = self._layouts[table.name] = Layout(table.name, table.kind, table.key, table.value)
+        return found
+
+
+class TextSink(_Output):
+    """bpftrace's text output."""
+
+    def attached(self, count: int) -> None:
+        self.notice(f"Attached {count} probe{'' if count == 1 else 's'}")
+
+    def printf(self, event: Event) -> Handler:
+        return formatter(event.args[0], event.schema)
+
+    def value(self, event: Event) -> Handler:
+        return formatter("%s\n", event.schema)
+
+    def table(self, table: Table, rows: list[Any], top: int, divisor: int) -> object:
+        return self.layout(table).text(rows, top, divisor)
+
+    def text(self, kind: str, text: str) -> object:
+        return text
+
+    def warning(self, kind: str, message: str, position: str) -> object:
+        """Told once per place; how often it happened is told at the end."""
+        seen = self._warned.get((position, message), 0)
+        self._warned[position, message] = seen + 1
+        if not seen:
+            self.flush()
+            self.notice(f"{position}: WARNING: {message}" if position else f"WARNING: {message}")
+        return None
+
+    def maps(self, tables: list[tuple[Table, list[Any]]]) -> None:
+        self.writer.write(["\n\n", *[self.layout(table).text(rows) for table, rows in tables]])
+        self.writer.flush()
+        for (position, message), count in self._warned.items():
+            if count > 1:
+                self.notice(f"{position}: WARNING: {count} times: {message}" if position else f"WARNING: {count} times: {message}")
+
+
+class JsonSink(_Output):
+    """bpftrace's JSON output: one object per line."""
+
+    def attached(self, count: int) -> None:
+        from ..render.json import attached
+
+        self.writer.write([attached(count) + "\n"])
+        self.writer.flush()
+
+    def printf(self, event: Event) -> Handler:
+        from ..render.json import message
+        from ..render.values import quote
+
+        show = formatter(event.args[0], event.schema, "backslashreplace")
+        head, tail = message("printf", "@").split("@")
+        return lambda buffer, start: f"{head}{quote(show(buffer, start))}{tail}\n"
+
+    def value(self, event: Event) -> Handler:
+        from ..render.json import message
+        from ..render.values import row_json
+
+        decode, show = event.schema.decoder(), row_json(event.schema)
+        return lambda buffer, start: message("value", show(decode(buffer, start))) + "\n"
+
+    def table(self, table: Table, rows: list[Any], top: int, divisor: int) -> object:
+        text = self.layout(table).json(rows, top, divisor)
+        return text + "\n" if text else None
+
+    def text(self, kind: str, text: str) -> object:
+        from ..render.json import message
+        from ..render.values import quote
+
+        return message(kind, quote(text)) + "\n"
+
+    def warning(self, kind: str, message: str, position: str) -> object:
+        from ..render.json import warning
+
+        return warning("runtime_error", message, position) + "\n"
+
+    def maps(self, tables: list[tuple[Table, list[Any]]]) -> None:
+        texts = [self.layout(table).json(rows) for table, rows in tables]
+        self.writer.write([text + "\n" for text in texts if text])
+        self.writer.flush()

@@ -1,0 +1,354 @@
+"""TraceSession: the life of one running program, from load to the final maps.
+
+Order of events::
+
+    start()   load maps and programs -> open the ring -> BEGIN -> attach all probes -> let the command run
+    poll()    wait, drain the ring, perform actions, hand items to the sink; False when the session is over
+    finish()  detach -> drain what is left -> END -> drain -> final maps and losses
+    close()   give everything back (also after an error at any point)
+
+A session owns every descriptor it opens; it never prints, never exits and installs no signal handlers.  ``stop`` may be called from
+another thread or a signal handler.
+
+Reasons to end: ``exit()`` in the program, ``stop()``, the duration, the end of the command or of the observed process.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+
+from ..compiler.unit import LOSS, RING
+from .actions import EXIT, handler
+from .ledger import Loss, merged, program_losses
+from .tables import TableReader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..base.schema import Buffer
+    from ..compiler.unit import Unit
+    from ..kernel.kernel import Kernel
+    from ..kernel.loader import Loaded
+    from ..probes.model import Link
+    from .command import Command
+    from .sink import Handler, Sink
+
+__all__ = ("TraceSession",)
+
+_RINGBUF = 27  # BPF_MAP_TYPE_RINGBUF
+#: Pages per CPU of a perf buffer where there is no ring buffer.
+_PERF_PAGES = 64
+#: Records taken from the ring before what they gave is handed on.
+_BATCH = 16384
+_event_id = struct.Struct("=Q").unpack_from
+
+
+class TraceSession:
+    """One program on one kernel.
+
+    Args:
+        unit: the compiled program.
+        kernel: where it runs.
+        sink: takes the output.
+        pid: observe only this process (where the mechanism can; the compiler adds the condition elsewhere); -1: all.
+        command: a held child to let run once everything is attached; the session closes it.
+        duration: seconds after which the session ends; None: no limit.
+        follow: end when process ``pid`` ends.
+    """
+
+    def __init__(
+        self,
+        unit: Unit,
+        kernel: Kernel,
+        sink: Sink,
+        *,
+        pid: int = -1,
+        command: Command | None = None,
+        duration: float | None = None,
+        follow: bool = True,
+    ) -> None:
+        self.unit, self.kernel, self.sink = unit, kernel, sink
+        self.pid, self.duration, self._follow = pid, duration, follow
+        self.command = command
+        self.loaded: Loaded | None = None
+        self.tables: dict[str, TableReader] = {}
+        #: live attachments with the probes they serve
+        self.links: list[tuple[Link, str]] = []
+        #: exit() was seen, so the rest of the stream does not count
+        self.exited = False
+        self.exit_code = 0
+        #: why the session ended: "exit", "stop", "duration", "command", "process", "complete", or "" while it runs
+        self.ended = ""
+        #: what was lost; complete after ``finish``
+        self.losses: tuple[Loss, ...] = ()
+        self.attached = 0
+        self._settings = dict(unit.config)
+        self._closers: list[Callable[[], object]] = []
+        self._ring: Any = None
+        self._silent = False
+        self._unread = 0
+        self._handlers: list[Handler] = [self._first(index) for index in range(len(unit.events))]
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._closers.append(lambda: os.close(self._wake))
+        self._fds: list[int] = [self._wake]
+        if command is not None:
+            self._closers.append(command.close)
+        self._process = -1
+        self._deadline: float | None = None
+        self._finished = self._closed = False
+
+    # -- life
+    def start(self, attach: bool = True) -> None:
+        """Loads and attaches everything, runs BEGIN, then lets the command run.
+
+        Args:
+            attach: False only loads (so that the verifier sees the programs) and ends.
+        """
+        from ..kernel.loader import load
+
+        loaded = self.loaded = load(self.kernel, self.unit.spec)
+        self._closers.append(loaded.close)
+        self.tables = {table.name: TableReader(table, loaded.maps[table.map]) for table in self.unit.tables}
+        self._open_ring()
+        if not attach:
+            self.ended = "complete"
+            return
+        if self.command is not None:
+            self._watch(self.command.pid)
+        elif self.pid > 0 and self._follow:
+            self._watch(self.pid)
+        self._run("begin")
+        self._attach()
+        self.sink.attached(self.attached)
+        self.drain()
+        if self.command is not None:
+            self.command.release()
+        if self.duration is not None:
+            self._deadline = time.monotonic() + self.duration
+        if not self.links and not self.ended and self.command is None and self.duration is None:
+            self.ended = "complete"  # only BEGIN and END: nothing more can happen
+
+    def poll(self, timeout: float | None = None) -> bool:
+        """Waits for something to happen, at most ``timeout`` seconds (None: as long as it takes), and deals with it.
+
+        Returns: False when the session is over (then call ``finish``).
+        """
+        if self.ended:
+            return False
+        busy = self.drain()  # while records come, the kernel need not wake us: look again before sleeping
+        if self.ended:
+            return False
+        wait = 0 if busy else -1 if timeout is None else max(0, int(timeout * 1000 + 0.999))
+        if self._deadline is not None:
+            left = max(0, int((self._deadline - time.monotonic()) * 1000 + 0.999))
+            wait = left if wait < 0 else min(wait, left)
+        ready = self.kernel.poll(self._fds, wait)
+        if not busy:
+            self.drain()
+        if self.ended:
+            return False
+        if self._wake in ready:
+            self.ended = "stop"
+        elif self._process >= 0 and self._process in ready:
+            self.ended = "command" if self.command is not None else "process"
+        elif self._deadline is not None and time.monotonic() >= self._deadline:
+            self.ended = "duration"
+        return not self.ended
+
+    def run(self) -> None:
+        """Polls until the session is over, then finishes it."""
+        while self.poll():
+            pass
+        self.finish()
+
+    def stop(self) -> None:
+        """Ends the session soon; may be called from anywhere."""
+        try:
+            os.eventfd_write(self._wake, 1)
+        except OSError:  # closed meanwhile, or it was called 2**64 times
+            pass
+
+    def finish(self) -> None:
+        """Detaches, takes what is left in the ring, runs END, hands the final maps to the sink and adds up the losses."""
+        if self._finished or self.loaded is None:
+            return
+        self._finished = True
+        self.ended = self.ended or "stop"
+        losses = self._detach()
+        while self.drain():
+            pass
+        self.exited = self._silent = False  # END runs after exit() too
+        code = self.exit_code
+        self._run("end")
+        while self.drain():
+            pass
+        self.exit_code = self.exit_code or code
+        if self.command is not None:
+            self.command.poll()
+        self.losses = merged([*program_losses(self.unit, self.loaded.maps.get(LOSS)), *losses, *self._read_losses()])
+        if self._settings.get("print_maps_on_exit", True):
+            self.sink.maps([(reader.table, reader.rows()) for reader in self.tables.values()])
+        self.sink.flush()
+
+    def close(self) -> None:
+        """Gives back everything; may be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        for link, _probe in self.links:
+            link.close()
+        self.links = []
+        while self._closers:
+            self._closers.pop()()
+
+    def __enter__(self) -> TraceSession:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    # -- what actions may do (actions.Host)
+    def exit(self, code: int) -> None:
+        """``exit()`` was met in the stream: what follows it does not count."""
+        if not self.exited:
+            self.exited, self.exit_code = True, code & 0xFF
+            self.ended = self.ended or "exit"
+
+    def setting(self, name: str, default: Any) -> Any:
+        """A value of the program's config."""
+        return self._settings.get(name, default)
+
+    # -- the stream
+    def drain(self) -> int:
+        """Takes a batch of records from the ring and hands what they gave to the sink; returns how many there were."""
+        if self._ring is None:
+            return 0
+        handlers, event_id = self._handlers, _event_id
+        items: list[object] = []
+        count = 0
+        batches = self._ring.batches(_BATCH)
+        try:
+            for data, starts in batches:
+                count += len(starts)
+                try:
+                    items += [handlers[event_id(data, start)[0]](data, start) for start in starts]
+                except (IndexError, struct.error):
+                    items += self._one_by_one(data, starts)
+                if self.exited:
+                    break
+        finally:
+            batches.close()
+        if self.exited:
+            items = self._before_exit(items)
+        if None in items:
+            items = [item for item in items if item is not None]
+        if items:
+            self.sink.emit(items)
+        return count
+
+    def _one_by_one(self, data: Buffer, starts: list[int]) -> list[object]:
+        """The same for a batch with records that nobody understands: those are counted."""
+        items = []
+        for start in starts:
+            try:
+                items.append(self._handlers[_event_id(data, start)[0]](data, start))
+            except (IndexError, struct.error):
+                self._unread += 1
+        return items
+
+    def _before_exit(self, items: list[object]) -> list[object]:
+        """What was put out before exit(); later batches are dropped whole."""
+        if self._silent:
+            return []
+        self._silent = True
+        return items[: items.index(EXIT)] if EXIT in items else items
+
+    def _first(self, index: int) -> Handler:
+        """Stands for a handler until the first record comes."""
+
+        def make(buffer: Buffer, start: int) -> object:
+            made = self._handlers[index] = handler(self.unit.events[index], self)
+            return made(buffer, start)
+
+        return make
+
+    # -- parts of the above
+    def _open_ring(self) -> None:
+        assert self.loaded is not None
+        map = self.loaded.maps.get(RING)
+        if map is None:
+            return
+        if map.type == _RINGBUF:
+            from ..kernel.ring import RingBuffer
+
+            self._ring = RingBuffer(self.kernel, map)
+        else:
+            from ..kernel.ring import PerfBuffer
+
+            self._ring = PerfBuffer(self.kernel, map, self._settings.get("perf_rb_pages") or _PERF_PAGES)
+        self._fds += self._ring.fds
+        self._closers.append(self._ring.close)
+
+    def _watch(self, pid: int) -> None:
+        from .command import watch
+
+        fd = self._process = watch(pid)
+        self._closers.append(lambda: os.close(fd))
+        self._fds.append(fd)
+
+    def _run(self, when: str) -> None:
+        """Runs the programs for "begin" or "end" in order."""
+        assert self.loaded is not None
+        for moment, name in self.unit.runs:
+            if moment == when:
+                self.loaded.programs[name].run()
+                self.drain()
+
+    def _attach(self) -> None:
+        from ..probes.attachers import ATTACHERS
+        from ..probes.model import AttachOptions
+
+        assert self.loaded is not None
+        pid = self.command.pid if self.command is not None else self.pid
+        options = AttachOptions(pid)
+        run_here = {name for _when, name in self.unit.runs}
+        for program in self.unit.spec.programs:
+            if program.name in run_here:
+                continue
+            for place in program.attach:
+                link = ATTACHERS[place.mechanism].attach(self.kernel, self.loaded.programs[program.name], place, options)
+                self.links.append((link, place.probe))
+                for refused in getattr(link, "skipped", ()):
+                    self.sink.warning("skipped", f"not attached: {refused}", "")
+        self.attached = len(self.unit.plan) or len(self.links) + len(self.unit.runs)
+
+    def _detach(self) -> list[Loss]:
+        """Closes the links; returns what the kernel says it did not deliver."""
+        assert self.loaded is not None
+        losses = []
+        for link, probe in self.links:
+            missed = link.missed()
+            if missed:
+                losses.append(Loss("missed", probe, missed))
+        for link, _probe in self.links:
+            link.close()
+        self.links = []
+        places = {program.name: program.attach for program in self.unit.spec.programs}
+        for name, program in self.loaded.programs.items():
+            count = program.info().recursion_misses
+            if count:
+                where = places.get(name) or ()
+                subject = where[0].probe + (f" and {len(where) - 1} more" if len(where) > 1 else "") if where else name
+                losses.append(Loss("recursion", subject, count))
+        return losses
+
+    def _read_losses(self) -> list[Loss]:
+        lost = getattr(self._ring, "lost", 0)
+        losses = [Loss("perfbuf", "the event buffer", lost)] if lost else []
+        if self._unread:
+            losses.append(Loss("unread", "unknown event or short record", self._unread))
+        return losses

@@ -1,0 +1,87 @@
+"""Reading the maps of a running program as Python values."""
+
+from __future__ import annotations
+
+from ..analysis.aggregate import reducer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..compiler.unit import Table
+    from ..kernel.bpf import Map
+
+__all__ = ("TableReader", "plain_key", "plain_value")
+
+#: BPF_MAP_TYPE_ARRAY and _PERCPU_ARRAY: their entries cannot be deleted.
+_ARRAYS = (2, 6)
+
+
+class TableReader:
+    """One table and the live map behind it."""
+
+    def __init__(self, table: Table, map: Map) -> None:
+        self.table, self.map = table, map
+        self._key = table.key.decoder()
+        self._value: Callable[[bytes], Any] | None = None
+
+    def rows(self) -> list[tuple[tuple[Any, ...], Any]]:
+        """(key, value) pairs in no order: a key is a tuple, a value what ``analysis.aggregate`` makes of it; for plain maps a tuple."""
+        items = self.map.items()
+        if not items:
+            return []
+        value = self._value
+        if value is None:
+            value = self._value = self._reader(len(items[0][1]))
+        if not self.table.key.fields:
+            return [((), value(raw)) for _key, raw in items]
+        key = self._key
+        return [(key(raw_key, 0), value(raw)) for raw_key, raw in items]
+
+    def clear(self) -> None:
+        """Removes all keys."""
+        if self.map.type in _ARRAYS:
+            self.zero()
+        else:
+            self.map.clear()
+
+    def zero(self) -> None:
+        """Sets all values to zero and keeps the keys."""
+        for key, raw in self.map.items():
+            self.map.update(key, bytes(len(raw)))
+
+    def _reader(self, length: int) -> Callable[[bytes], Any]:
+        table = self.table
+        stride = (self.map.value_size + 7) & ~7
+        cpus = max(1, length // stride) if table.per_cpu else 1
+        field = table.value.fields[0] if table.value.fields else None
+        if table.kind != "value":
+            return reducer(table.kind, field is not None and field.kind in "bhiq", cpus, table.params)
+        decode = table.value.decoder()
+        if cpus == 1:
+            return lambda raw: decode(raw, 0)
+        if field is not None and len(table.value.fields) == 1 and field.kind in "bBhHiIqQ" and field.count == 1:
+            return lambda raw: (sum([decode(raw, start)[0] for start in range(0, cpus * stride, stride)]),)
+        zero = bytes(stride)
+
+        def first(raw: bytes) -> Any:
+            """The copy of the first CPU that wrote one."""
+            for start in range(0, cpus * stride, stride):
+                if raw[start : start + stride] != zero:
+                    return decode(raw, start)
+            return decode(raw, 0)
+
+        return first
+
+
+def plain_key(key: tuple[Any, ...]) -> Any:
+    """A key as users of the library see it: its only component, or a tuple."""
+    return key[0] if len(key) == 1 else key
+
+
+def plain_value(table: Table, value: Any) -> Any:
+    """A value as users of the library see it."""
+    if table.kind == "value" and isinstance(value, tuple) and len(value) == 1:
+        return value[0]
+    return value.average if table.kind == "avg" else value
