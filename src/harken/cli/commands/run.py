@@ -1,0 +1,237 @@
+"""``harken -e PROGRAM``, ``harken FILE``: run a program and show what it puts out.
+
+Ctrl-C (SIGINT) and SIGTERM end the program in order: END probes run, the maps are printed, losses are told, exit status 0.  A second
+Ctrl-C ends harken at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from ...base.diagnostics import Source
+from ...base.errors import UsageError
+from ..options import Options, parse_options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ...compiler.unit import Unit
+    from ...kernel.kernel import Kernel
+    from ...session.command import Command
+    from ...session.session import TraceSession
+    from ...session.sink import Sink
+
+__all__ = ("NAME", "HELP", "run")
+
+NAME = "run"
+HELP = "run a program"
+
+#: Longest program that is read.
+_LIMIT = 16 << 20
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs ``harken [options] ...``; returns the exit status."""
+    options = parse_options(argv)
+    if options.action != "run":
+        return _other(options, argv)
+    source = _source(options)
+    from ...kernel.kernel import live
+
+    kernel = live()
+    command: Command | None = None
+    if options.command:
+        command = _command(kernel, options.command)
+    try:
+        return _run(options, source, kernel, command)
+    finally:
+        if command is not None:
+            command.close()
+
+
+def _run(options: Options, source: Source, kernel: Kernel, command: Command | None) -> int:
+    from ...session.api import build
+    from ...session.session import TraceSession
+
+    if options.debug:
+        from ..debug import show_source
+
+        show_source(source, options.debug)
+    unit = build(
+        source,
+        kernel=kernel,
+        params=options.params,
+        pid=command.pid if command is not None else options.pid,
+        settings=_settings(options),
+        cached=options.cached and command is None,
+    )
+    if options.debug:
+        from ..debug import show_unit
+
+        show_unit(unit, options.debug)
+    if options.warnings:
+        _warn(unit, source)
+    if options.explain:
+        from ...render.explain import explain_text
+
+        _notice(explain_text(unit.plan))
+    out = _output(options.output)
+    try:
+        sink = _sink(options, out)
+        duration = options.duration if options.duration >= 0 else None
+        with TraceSession(unit, kernel, sink, pid=options.pid, command=command, duration=duration) as session:
+            return _live(session, options)
+    finally:
+        if out != 1:
+            os.close(out)
+
+
+def _live(session: TraceSession, options: Options) -> int:
+    def stop(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # the second one ends us
+        session.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        session.start()
+        if options.dry_run:
+            return 0
+        session.run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    lost = _tell_losses(session, options)
+    if lost and options.strict:
+        return 3
+    return session.exit_code
+
+
+def _tell_losses(session: TraceSession, options: Options) -> int:
+    rows = [(loss.kind, loss.subject, loss.count) for loss in session.losses]
+    if not rows:
+        return 0
+    total = sum([count for _kind, _subject, count in rows])
+    if options.format == "json":
+        from ...render.json import lost
+
+        session.sink.emit([lost(total, rows) + "\n"])
+        session.sink.flush()
+    else:
+        from ...render.ledger import ledger_lines
+
+        _notice("\n".join(ledger_lines(rows)))
+    return total
+
+
+def _other(options: Options, argv: Sequence[str]) -> int:
+    """Options that make ``harken`` do something else than run a program."""
+    if options.action == "version":
+        from ... import __version__
+
+        print(f"harken v{__version__}")
+        return 0
+    if options.action == "help":
+        from ..main import main
+
+        return main(["--help"])
+    if options.action == "info":
+        from ..main import main
+
+        return main(["doctor"])
+    from ..main import main
+
+    words = list(options.params)
+    if options.program is not None:
+        words += ["-e", options.program]
+    if options.pid > 0:
+        words += ["-p", str(options.pid)]
+    return main(["list", *words, *(["-v"] if options.verbose else [])])
+
+
+def _source(options: Options) -> Source:
+    if options.program is not None:
+        return Source("stdin", options.program)
+    if not options.file:
+        raise UsageError("no program given", "harken -e 'PROGRAM', or the name of a file")
+    if options.file == "-":
+        return Source("stdin", _decode(sys.stdin.buffer.read(_LIMIT)))
+    try:
+        with open(options.file, "rb") as file:
+            data = file.read(_LIMIT)
+    except OSError as error:
+        hint = "a program on the command line goes after -e" if any(c in options.file for c in "{} ") else ""
+        raise UsageError(f"failed to open file '{options.file}': {error.strerror}", hint) from None
+    return Source(options.file, _decode(data))
+
+
+def _decode(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _command(kernel: Kernel, text: str) -> Command:
+    import shlex
+
+    from ...session.command import Command
+
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"-c: {error}: {text}") from None
+    return Command(kernel, words)
+
+
+def _settings(options: Options) -> tuple[tuple[str, Any], ...]:
+    """Options that the compiler has to know."""
+    settings: list[tuple[str, Any]] = []
+    if options.unsafe:
+        settings.append(("unsafe", True))
+    if options.named:
+        settings.append(("named", options.named))
+    return tuple(settings)
+
+
+def _warn(unit: Unit, source: Source) -> None:
+    from ...render.diagnostic import warning_text
+
+    for position, message, hint in unit.warnings:
+        _notice(warning_text(position, message, hint, (source.name, source.text)))
+
+
+def _output(path: str) -> int:
+    if not path:
+        return 1
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise UsageError(f"failed to open output file '{path}': {error.strerror}") from None
+
+
+def _sink(options: Options, out: int) -> Sink:
+    from ...render.text import Writer
+    from ...session.output import JsonSink, TextSink
+
+    writer = Writer(out, options.buffering)
+    if options.format == "json":
+        return JsonSink(writer)
+    quiet, warnings = options.quiet, options.warnings
+
+    def notice(text: str) -> None:
+        if text.startswith("Attached "):
+            if not quiet:
+                _notice(text)
+        elif warnings:
+            _notice(text)
+
+    return TextSink(writer, notice)
+
+
+def _notice(text: str) -> None:
+    data = (text + "\n").encode("utf-8", "backslashreplace")
+    try:
+        os.write(2, data)
+    except OSError:
+        pass

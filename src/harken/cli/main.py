@@ -1,0 +1,113 @@
+"""Entry point of the ``harken`` command.
+
+``harken COMMAND ...`` imports only the module of that command; everything else goes to ``commands/run.py``.  Each module there has
+
+* ``NAME``, ``HELP``: what stands in ``harken --help``;
+* ``run(argv) -> int``: argv without the command's name -> exit status.
+
+Errors of harken become text here and nowhere else: no traceback unless ``HARKEN_DEBUG`` is set.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ("COMMANDS", "main", "script")
+
+#: name -> (module in cli/commands, one line of help)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("run", "run a program (the default: 'harken -e ...' is 'harken run -e ...')"),
+    "list": ("list", "list what can be traced"),
+    "doctor": ("doctor", "tell what this machine allows, and how to allow more"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status.
+
+    Args:
+        argv: arguments without the program's name; None: those of the process.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not words or words[0] in ("-h", "--help"):
+            return _help(not words)
+        if words[0] in ("-V", "--version"):
+            from .. import __version__
+
+            print(f"harken v{__version__}")
+            return 0
+        name = words[0]
+        if name in COMMANDS:
+            words.pop(0)
+        else:
+            name = "run"
+        module = __import__(f"harken.cli.commands.{COMMANDS[name][0]}", fromlist=["run"])
+        return int(module.run(words))
+    except BrokenPipeError:
+        return _reader_gone()
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if os.environ.get("HARKEN_DEBUG"):
+            raise
+        return _report(error)
+
+
+def script() -> None:
+    """The console script: exits without tearing the interpreter down piece by piece."""
+    code = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        code = _reader_gone()
+    os._exit(code)
+
+
+def _help(wrong: bool) -> int:
+    from .options import USAGE
+
+    width = max(len(name) for name in COMMANDS) + 4
+    commands = "\n".join([f"    {name:<{width}}{text}" for name, (_module, text) in COMMANDS.items()])
+    print(USAGE.format(commands=commands), end="", file=sys.stderr if wrong else sys.stdout)
+    return 2 if wrong else 0
+
+
+def _report(error: Exception) -> int:
+    """An error as text on standard error; returns the exit status."""
+    from ..base.errors import HarkenError
+
+    if isinstance(error, HarkenError):
+        from ..render.diagnostic import error_text
+
+        _say(error_text(error, full="-v" in sys.argv[1:]))
+        return error.exit_code
+    if isinstance(error, OSError):
+        _say(f"ERROR: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        return 1
+    _say(
+        f"ERROR: internal error: {type(error).__name__}: {error}\n"
+        "HINT: this is a fault of harken; HARKEN_DEBUG=1 shows where it happened: please report it"
+    )
+    return 1
+
+
+def _say(text: str) -> None:
+    try:
+        print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+    except OSError:
+        pass
+
+
+def _reader_gone() -> int:
+    """Whoever read our output has left (``harken ... | head``): end quietly, as SIGPIPE would."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+    return 141
