@@ -1,0 +1,289 @@
+"""What all questions share: who asks, and what a refusal means.
+
+``Asking`` collects evidence once (capabilities, lockdown, configuration, tracefs, BTF ids); ``Asking.no`` turns an errno into an
+``Answer`` and is the only place that decides between "the kernel lacks it", "this process may not" and "a policy forbids it".
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ...base.errors import FormatError, KernelError
+from ...formats.insn import R0, encode, exit_, mov64
+from .. import procfs
+from ..mounts import errno_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..config import Config
+    from ..kernel import Kernel
+    from ..mounts import Detached
+    from ..tracefs import Tracefs
+    from . import Answer, Features
+
+__all__ = ("Asking", "RETURN_0", "module", "yes")
+
+#: The program that does nothing.
+RETURN_0 = encode((mov64(R0, imm=0), exit_()))
+
+#: errnos that say something about the moment and nothing about the kernel.
+_MOMENT = frozenset((errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ENOSPC, errno.ENOBUFS))
+
+#: BTF names that questions need, with their kinds: all are found in one walk.
+_BTF_NAMES = {
+    "bpf_fentry_test1": "func",
+    "bpf_modify_return_test": "func",
+    "bpf_iter_task": "func",
+    "bpf_lsm_file_open": "func",
+    "bpf_iter_num_new": "func",
+    "bpf_iter_num_destroy": "func",
+    "vfs_fsync": "func",
+    "kernel_restart": "func",
+    "btf_trace_sched_process_exit": "typedef",
+}
+
+
+def yes(tried: str, reason: str = "") -> Answer:
+    from . import Answer
+
+    return Answer("yes", reason, 0, tried)
+
+
+def module(name: str) -> Callable[[Asking, str], Answer]:
+    """The function that asks about a feature; raises KeyError."""
+    from . import NAMES
+
+    family = name.partition(":")[0]
+    where = NAMES.get(name) or ("families" if ":" in name and family in ("map", "program", "helper") else "")
+    if where == "bpf":
+        from .bpf import PROBES
+    elif where == "attach":
+        from .attach import PROBES
+    elif where == "events":
+        from .events import PROBES
+    elif where == "tracing":
+        from .tracing import PROBES
+    elif where == "families":
+        from .families import PROBES
+
+        return PROBES[family]
+    else:
+        raise KeyError(name)
+    return PROBES[name]
+
+
+class Asking:
+    """The evidence of one round of questions; everything is found when it is first needed."""
+
+    def __init__(self, kernel: Kernel, features: Features) -> None:
+        self.kernel = kernel
+        self.features = features
+        self._kept: dict[str, Any] = {}
+        self._closing: list[Any] = []
+
+    def close_later(self, fd: int) -> None:
+        """Closes a descriptor whose closing detaches a probe: the kernel waits for a grace period then (50 to 200 ms), and several such
+        waits overlap."""
+        import _thread  # threading would cost 5 ms
+
+        done = _thread.allocate_lock()
+        done.acquire()
+
+        def close() -> None:
+            try:
+                self.kernel.close(fd)
+            except OSError:
+                pass
+            finally:
+                done.release()
+
+        self._closing.append(done)
+        try:
+            _thread.start_new_thread(close, ())
+        except RuntimeError:  # no more threads: close it here
+            close()
+
+    def settle(self) -> None:
+        """Waits until everything is closed."""
+        while self._closing:
+            self._closing.pop().acquire()
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """The result of ``make``, which is called for a name's first use only."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
+
+    @property
+    def config(self) -> Config:
+        from ..config import config_of
+
+        return self.once("config", lambda: config_of(self.kernel))  # type: ignore[no-any-return]
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return self.once("capabilities", lambda: procfs.capabilities(self.kernel))  # type: ignore[no-any-return]
+
+    @property
+    def initial(self) -> bool:
+        """Whether capabilities count for the whole machine."""
+        return self.once("initial", lambda: procfs.initial_user_namespace(self.kernel))  # type: ignore[no-any-return]
+
+    @property
+    def lockdown(self) -> procfs.Lockdown:
+        return self.once("lockdown", lambda: procfs.lockdown(self.kernel))  # type: ignore[no-any-return]
+
+    @property
+    def seccomp(self) -> int:
+        def find() -> int:
+            own = procfs.status(self.kernel)
+            return (own.seccomp or 0) if own else 0
+
+        return self.once("seccomp", find)  # type: ignore[no-any-return]
+
+    @property
+    def tracefs(self) -> Tracefs:
+        """tracefs where it is mounted, else looked at privately (nothing is mounted for a question); raises KernelError."""
+
+        def look() -> Tracefs | KernelError:
+            from ..mounts import detached
+            from ..tracefs import Tracefs, find
+
+            try:
+                return find(self.kernel, mount=False)
+            except KernelError as error:
+                if error.errno != errno.ENOENT:
+                    return error
+            try:
+                place: Detached = detached(self.kernel, "tracefs")
+            except KernelError as error:
+                return error
+            self._kept["detached"] = place  # lives as long as this object
+            return Tracefs(self.kernel, place.path, "not mounted; looked at privately")
+
+        found = self.once("tracefs", look)
+        if isinstance(found, KernelError):
+            raise found
+        return found  # type: ignore[no-any-return]
+
+    def __del__(self) -> None:
+        place = self._kept.get("detached")
+        if place is not None:
+            try:
+                place.close()
+            except OSError:
+                pass
+
+    @property
+    def btf_ids(self) -> dict[str, int]:
+        """Ids of ``_BTF_NAMES`` in the kernel's BTF, those that it has; empty without BTF."""
+        return self.once("btf_ids", lambda: _find_ids(self.kernel))  # type: ignore[no-any-return]
+
+    def set_options(self, *options: str) -> tuple[str, ...]:
+        """Those options that the configuration says are not set; none if it is not known."""
+        return tuple(option for option in options if self.config.value(option) == "n")
+
+    def lacking(self, *wanted: str) -> tuple[str, ...]:
+        """Capabilities out of ``wanted`` that this process lacks; CAP_SYS_ADMIN stands for bpf and perfmon."""
+        have = self.capabilities
+        if not self.initial:
+            return wanted
+        return tuple(name for name in wanted if name not in have and not (name in ("bpf", "perfmon") and "sys_admin" in have))
+
+    def may(self) -> str:
+        """What speaks against a lack of privilege, for the reason of a refusal by policy."""
+        return "although this process has all the capabilities for it"
+
+    def no(self, tried: str, number: int, *, capabilities: tuple[str, ...] = ("bpf", "perfmon"), options: tuple[str, ...] = ()) -> Answer:
+        """What a refused call means.
+
+        Args:
+            tried: the call.
+            number: its errno, positive.
+            capabilities: those that the kernel asks for here.
+            options: configuration options without which the kernel refuses like this.
+        """
+        from . import Answer
+
+        name = errno_name(number)
+        said = f"{tried} = {name}"
+        if number in _MOMENT:
+            return Answer("unknown", f"could not tell: {said} ({os.strerror(number)})", number, tried, "moment")
+        missing = self.set_options(*options)
+        if number in (errno.EPERM, errno.EACCES):
+            lacking = self.lacking(*capabilities)
+            if lacking and not self.initial:
+                return Answer(
+                    "no",
+                    f"{said}: this process is in a user namespace of its own, where capabilities do not count for the kernel",
+                    number,
+                    tried,
+                    "capability:" + ",".join(lacking),
+                )
+            if lacking:
+                text = " and ".join(f"CAP_{word.upper()}" for word in lacking)
+                return Answer("no", f"{said}: this process lacks {text}", number, tried, "capability:" + ",".join(lacking))
+            if missing:
+                return Answer("no", f"{said}: {' and '.join(missing)} not set", number, tried, f"config:{missing[0]}")
+            if self.seccomp == 2:
+                return Answer("no", f"refused by policy: {said} {self.may()}; a seccomp filter is in force", number, tried, "seccomp")
+            if self.lockdown.state == "confidentiality":
+                return Answer("no", f"refused by policy: {said}; the kernel is locked down (confidentiality)", number, tried, "lockdown")
+            evidence = f"refused by policy: {said} {self.may()}"
+            modules = self.lockdown.modules
+            if self.lockdown.state:
+                evidence += f"; lockdown is {self.lockdown.state}"
+            if modules:
+                evidence += f", security modules: {', '.join(modules)}"
+            return Answer("no", evidence, number, tried, "policy")
+        if missing:
+            plural = "are" if len(missing) > 1 else "is"
+            return Answer("no", f"{' and '.join(missing)} {plural} not set in this kernel ({said})", number, tried, f"config:{missing[0]}")
+        if number == errno.ENOSYS:
+            why = "the system call is missing in this kernel, or a seccomp filter hides it" if self.seccomp == 2 else "no such system call"
+            return Answer("no", f"{said}: {why}", number, tried, "kernel")
+        return Answer("no", f"this kernel does not have it: {said}", number, tried, "kernel")
+
+    def without(self, feature: str, tried: str = "") -> Answer | None:
+        """A "no" because another feature, without which this one cannot be, is missing; None if that one is there."""
+        from . import Answer
+
+        other = self.features.answer(feature)
+        if other.state == "yes":
+            return None
+        cause = other.cause if other.cause.startswith(("config:", "capability:", "policy", "lockdown", "seccomp")) else f"needs:{feature}"
+        return Answer(other.state, f"needs {feature}: {other.reason}", other.errno, tried or other.tried, cause)
+
+
+def _find_ids(kernel: Kernel) -> dict[str, int]:
+    """One walk over the kernel's BTF for a handful of names: by their offsets, without decoding anything."""
+    from ...formats.btf_layout import FIXED_WORDS, ITEM_WORDS, KIND_OF, split
+
+    try:
+        data = kernel.read("/sys/kernel/btf/vmlinux", 64 << 20)
+        sections = split(data)
+    except (OSError, FormatError):
+        return {}
+    strings = data[sections.strings_start : sections.strings_start + sections.strings_length]
+    wanted: dict[int, tuple[str, int]] = {}
+    for name, kind in _BTF_NAMES.items():
+        at = strings.find(b"\0" + name.encode() + b"\0")
+        if at >= 0:
+            wanted[at + 1] = (name, KIND_OF[kind])
+    words, found, number, position = sections.words, {}, 0, 0
+    end = len(words) - 2
+    known = len(FIXED_WORDS)
+    while position < end and wanted:
+        number += 1
+        info = words[position + 1]
+        kind_number = info >> 24 & 0x1F
+        if kind_number >= known:
+            break
+        if words[position] in wanted and wanted[words[position]][1] == kind_number:
+            found[wanted.pop(words[position])[0]] = number
+        position += 3 + FIXED_WORDS[kind_number] + ITEM_WORDS[kind_number] * (info & 0xFFFF)
+    return found
