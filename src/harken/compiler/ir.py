@@ -51,7 +51,7 @@ for_each       (map, context pointer) [callback name] -> I64; callback(map, key 
 loop           (I64 count, context pointer) [callback name] -> I64; callback(I64 index, context PTR) -> I64 (1 stops)
 bytes          () [bytes] -> PTR map_value: constant data in .rodata
 record         () [(ring map name, fixed size, tail capacity)] -> PTR ring, nullable: space for one event
-emit           (record[, I64 length]) [event id]: submits; a refusal is counted as ("ring", event id); length only if a tail exists
+emit           (record[, I64 length]) [event id]: stores the id as the record's first u64 and submits; a refusal is counted as ("ring", event id); length only if a tail exists
 discard        (record): gives the space back
 count_loss     () [(kind, subject)]: adds one to a loss counter
 ctx            () -> PTR ctx
@@ -377,7 +377,7 @@ class Builder:
     def binary(self, op: str, a: Value, b: Value) -> Inst:
         if op not in BINARY:
             raise IRError(f"{op} is not a binary operation")
-        if a.type != b.type or a.type.pointer:
+        if (a.type is not b.type and a.type != b.type) or a.type.pointer:
             raise IRError(f"{op} of {a.type} and {b.type}")
         return self.insert(op, (a, b), a.type)
 
@@ -393,7 +393,7 @@ class Builder:
     def icmp(self, predicate: str, a: Value, b: Value) -> Inst:
         if predicate not in PREDICATES:
             raise IRError(f"{predicate} is not a predicate")
-        if a.type != b.type and not (a.type.pointer and isinstance(b, Const)):
+        if a.type is not b.type and a.type != b.type and not (a.type.pointer and isinstance(b, Const)):
             raise IRError(f"icmp of {a.type} and {b.type}")
         return self.insert("icmp", (a, b), I1, predicate)
 
@@ -402,7 +402,7 @@ class Builder:
 
     def resize(self, a: Value, type: Type, signed: bool) -> Value:
         """``a`` as an integer of another width: truncated, or extended by its sign or with zeros."""
-        if a.type == type:
+        if a.type is type or a.type == type:
             return a
         if isinstance(a, Const):
             return Const(a.signed if signed and a.type.bits > 1 else a.value, type)

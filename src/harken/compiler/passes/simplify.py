@@ -1,0 +1,387 @@
+"""One walk down the dominator tree that folds constants, simplifies algebra, shares common subexpressions and uses known conditions.
+
+A condition that was branched on is known in the blocks that its edge dominates: that is how a second null check of a map value, or
+of a record whose space cannot be refused, disappears.
+"""
+
+from __future__ import annotations
+
+from ..ir import I1, I64, PURE, Block, Const, Function, Inst, Value
+from . import fold
+from .cfg import dominator_tree, dominators, replace_values, reverse_postorder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ("simplify", "PURE_HELPERS", "IDLE_HELPERS")
+
+#: helpers whose result does not change during one run of a program
+PURE_HELPERS = frozenset(
+    "get_current_pid_tgid get_current_uid_gid get_smp_processor_id get_current_task get_current_task_btf get_current_cgroup_id "
+    "get_func_ip get_attach_cookie get_numa_node_id".split()
+)
+#: helpers without effects: dropped when nobody uses the result
+IDLE_HELPERS = PURE_HELPERS | frozenset(
+    "ktime_get_ns ktime_get_boot_ns ktime_get_coarse_ns ktime_get_tai_ns jiffies64 get_prandom_u32 map_lookup_elem".split()
+)
+
+_COMMUTATIVE = frozenset(("add", "mul", "and", "or", "xor"))
+_BINARY = frozenset("add sub mul udiv sdiv umod smod and or xor shl lshr ashr".split())
+_NEVER_NULL = frozenset(("alloca", "ctx", "bytes", "map"))
+_DIRECT = frozenset(("stack", "ctx", "map_value", "ring", "map_key"))
+
+
+def simplify(function: Function) -> bool:
+    """Simplifies in place; true if something changed (run ``cfg.clean`` and again then)."""
+    order = reverse_postorder(function)
+    before = function.predecessors()
+    if len(order) == 1:
+        children: dict[Block, list[Block]] = {order[0]: []}
+    else:
+        children = dominator_tree(order, dominators(order, before))
+    new: dict[Value, Value] = {}
+    table: dict[Any, Value] = {}
+    known: dict[Value, Const] = {}
+    changed = False
+    # (block, None) enters; (None, undo log) leaves
+    stack: list[tuple[Block | None, list[tuple[dict[Any, Any], Any, Any]]]] = [(order[0], [])]
+    while stack:
+        block, log = stack.pop()
+        if block is None:
+            for mapping, key, old in reversed(log):
+                if old is None:
+                    del mapping[key]
+                else:
+                    mapping[key] = old
+            continue
+        log = []
+        stack.append((None, log))
+        preds = before[block]
+        if len(preds) == 1:
+            _learn(preds[0].insts[-1], block, known, table, log)
+        insts = block.insts
+        removed = False
+        for position, inst in enumerate(insts):
+            op = inst.op
+            args = inst.args
+            if op == "phi":
+                for i, arg in enumerate(args):
+                    if arg in new:
+                        args[i] = new[arg]
+                continue
+            for i, arg in enumerate(args):
+                if arg in new:
+                    args[i] = arg = new[arg]
+                if arg in known:
+                    args[i] = known[arg]
+                    changed = True
+            value = _simple(inst)
+            if value is not None:
+                if value is not inst:
+                    value = new.get(value, value)
+                    new[inst] = known.get(value, value)
+                    insts[position] = None  # type: ignore[call-overload]
+                    removed = True
+                    continue
+                changed = True
+                op, args = inst.op, inst.args
+            if op in PURE or (op == "helper" and inst.attr in PURE_HELPERS):
+                key = (op, inst.attr, inst.type.bits, inst.space, *[(a.value, a.type.bits) if type(a) is Const else a for a in args])
+                found = table.get(key)
+                if found is not None:
+                    new[inst] = found
+                    insts[position] = None  # type: ignore[call-overload]
+                    removed = True
+                else:
+                    table[key] = inst
+                    log.append((table, key, None))
+        if removed:
+            changed = True
+            block.insts = [inst for inst in insts if inst is not None]
+        for child in reversed(children[block]):
+            stack.append((child, []))
+    replace_values(function, new)
+    return changed
+
+
+def _learn(end: Inst, block: Block, known: dict[Value, Const], table: dict[Any, Value], log: list[tuple[dict[Any, Any], Any, Any]]) -> None:
+    """What entering ``block`` tells about the condition that its only predecessor branched on."""
+    if end.op != "condbr" or end.attr[0] is end.attr[1]:
+        return
+    condition = end.args[0]
+    if type(condition) is Const:
+        return
+    truth = block is end.attr[0]
+    log.append((known, condition, known.get(condition)))
+    known[condition] = Const(truth, I1)
+    if isinstance(condition, Inst) and condition.op == "icmp":
+        operands = [(a.value, a.type.bits) if type(a) is Const else a for a in condition.args]
+        key = ("icmp", fold.INVERSE[condition.attr], 1, "", *operands)
+        log.append((table, key, table.get(key)))
+        table[key] = Const(not truth, I1)
+
+
+def _simple(inst: Inst) -> Value | None:
+    """A simpler value, ``inst`` itself if it was changed, or None."""
+    op = inst.op
+    if op in _BINARY:
+        return _simple_binary(inst)
+    rule = _RULES.get(op)
+    return rule(inst) if rule is not None else None
+
+
+def _simple_binary(inst: Inst) -> Value | None:
+    op = inst.op
+    a, b = inst.args
+    bits = inst.type.bits
+    changed: Value | None = None
+    if type(a) is Const:
+        if type(b) is Const:
+            return Const(fold.binary(op, a.value, b.value, bits), inst.type)
+        if op in _COMMUTATIVE:
+            inst.args[0], inst.args[1] = a, b = b, a
+            changed = inst
+    if type(b) is not Const:
+        if a is b:
+            if op in ("sub", "xor"):
+                return Const(0, inst.type)
+            if op in ("and", "or"):
+                return a
+        return changed
+    n = b.value
+    ones = (1 << bits) - 1
+    if n == 0:
+        if op in ("add", "sub", "or", "xor", "shl", "lshr", "ashr", "umod", "smod"):
+            return a
+        return b  # mul, and, udiv, sdiv
+    if op == "sub":
+        inst.op, inst.args[1] = op, b = "add", Const(-n, b.type)
+        n = b.value
+        changed = inst
+    if op == "and" and n == ones:
+        return a
+    if op == "or" and n == ones:
+        return b
+    if op in ("mul", "udiv", "sdiv") and n == 1:
+        return a
+    if op in ("umod", "smod") and n == 1:
+        return Const(0, inst.type)
+    if op in ("mul", "udiv", "umod") and n & (n - 1) == 0:
+        inst.op = {"mul": "shl", "udiv": "lshr", "umod": "and"}[op]
+        inst.args[1] = Const(n - 1 if op == "umod" else n.bit_length() - 1, b.type)
+        return inst
+    if op in ("add", "and", "or", "xor", "mul") and isinstance(a, Inst) and a.op == op and type(a.args[1]) is Const:
+        inst.args[0] = a.args[0]
+        inst.args[1] = Const(fold.binary(op, a.args[1].value, n, bits), b.type)
+        return inst
+    if op == "and" and isinstance(a, Inst) and a.op == "zext":
+        low = (1 << a.args[0].type.bits) - 1
+        if n & low == low:
+            return a
+    return changed
+
+
+def _simple_icmp(inst: Inst) -> Value | None:
+    a, b = inst.args
+    predicate = inst.attr
+    changed: Value | None = None
+    if type(a) is Const:
+        if type(b) is Const:
+            return Const(fold.compare(predicate, a.value, b.value, a.type.bits), I1)
+        inst.args[0], inst.args[1] = a, b = b, a
+        inst.attr = predicate = fold.SWAPPED[predicate]
+        changed = inst
+    if a is b:
+        return Const(predicate in ("eq", "ule", "uge", "sle", "sge"), I1)
+    if type(b) is not Const:
+        return changed
+    n = b.value
+    if n == 0:
+        if predicate == "ult":
+            return Const(0, I1)
+        if predicate == "uge":
+            return Const(1, I1)
+        if predicate in ("ugt", "ule"):
+            inst.attr = predicate = "ne" if predicate == "ugt" else "eq"
+            changed = inst
+        if predicate in ("eq", "ne") and a.type.pointer and isinstance(a, Inst):
+            sure = a.op in _NEVER_NULL or (a.op in ("gep", "field") and a.space in _DIRECT) or (a.op == "record" and not a.nullable)
+            if sure:
+                return Const(predicate == "ne", I1)
+    elif n == 1 and predicate in ("ult", "uge"):
+        inst.attr = "eq" if predicate == "ult" else "ne"
+        inst.args[1] = Const(0, b.type)
+        return inst
+    if predicate not in ("eq", "ne") or not isinstance(a, Inst):
+        return changed
+    if a.type.bits == 1 and n in (0, 1):
+        if (predicate == "ne") == (n == 0):
+            return a
+        if a.op == "icmp":
+            inst.attr, inst.args = fold.INVERSE[a.attr], list(a.args)
+            return inst
+    elif a.op == "zext" and n >> a.args[0].type.bits == 0:
+        inst.args[0], inst.args[1] = a.args[0], Const(n, a.args[0].type)
+        return inst
+    return changed
+
+
+def _simple_unary(inst: Inst) -> Value | None:
+    a = inst.args[0]
+    if type(a) is Const:
+        return Const(fold.unary(inst.op, a.value, inst.type.bits), inst.type)
+    if isinstance(a, Inst) and a.op == inst.op:
+        return a.args[0]
+    if inst.op == "not" and inst.type.bits == 1 and isinstance(a, Inst) and a.op == "icmp":
+        inst.op, inst.attr, inst.args = "icmp", fold.INVERSE[a.attr], list(a.args)
+        return inst
+    return None
+
+
+def _simple_resize(inst: Inst) -> Value | None:
+    a = inst.args[0]
+    op = inst.op
+    if type(a) is Const:
+        return Const(a.signed if op == "sext" and a.type.bits > 1 else (-a.value if op == "sext" else a.value), inst.type)
+    if a.type.bits == inst.type.bits and not a.type.pointer:
+        return a
+    if not isinstance(a, Inst):
+        return None
+    if a.op == op:
+        inst.args[0] = a.args[0]
+        return inst
+    if op == "trunc" and a.op in ("zext", "sext"):
+        inner = a.args[0]
+        if inner.type.bits == inst.type.bits:
+            return inner
+        if inner.type.bits > inst.type.bits:
+            inst.args[0] = inner
+        else:
+            inst.op, inst.args[0] = a.op, inner
+        return inst
+    if op == "sext" and a.op == "zext":
+        inst.op, inst.args[0] = "zext", a.args[0]
+        return inst
+    return None
+
+
+def _simple_select(inst: Inst) -> Value | None:
+    c, a, b = inst.args
+    if type(c) is Const:
+        return a if c.value else b
+    if a is b:
+        return a
+    if type(a) is Const and type(b) is Const:
+        if a.value == b.value:
+            return a
+        if inst.type.bits == 1:
+            if a.value:
+                return c
+            inst.op, inst.args = "not", [c]
+            return inst
+        if a.value == 1 and b.value == 0:
+            inst.op, inst.args = "zext", [c]
+            return inst
+    return None
+
+
+def _simple_gep(inst: Inst) -> Value | None:
+    p, offset = inst.args
+    if type(offset) is Const:
+        if offset.value == 0:
+            return p
+        if isinstance(p, Inst) and p.op == "gep" and type(p.args[1]) is Const:
+            inst.args[0] = p.args[0]
+            inst.args[1] = Const(p.args[1].value + offset.value)
+            return inst
+    return None
+
+
+def _simple_ptrtoint(inst: Inst) -> Value | None:
+    a = inst.args[0]
+    if type(a) is Const:
+        return Const(a.value, I64)
+    if isinstance(a, Inst) and a.op == "inttoptr":
+        return a.args[0]
+    return None if a.type.pointer else a
+
+
+def _simple_inttoptr(inst: Inst) -> Value | None:
+    a = inst.args[0]
+    if isinstance(a, Inst) and a.op == "ptrtoint" and a.args[0].space == inst.space:
+        return a.args[0]
+    if isinstance(a, Inst) and a.op == "inttoptr":
+        inst.args[0] = a.args[0]
+        return inst
+    return None
+
+
+def _step(p: Value) -> tuple[Value, int] | None:
+    """The pointer and distance behind a constant gep."""
+    if isinstance(p, Inst) and p.op == "gep" and type(p.args[1]) is Const:
+        distance = p.args[1].signed
+        if -16384 <= distance <= 16384:
+            return p.args[0], distance
+    return None
+
+
+def _simple_access(inst: Inst) -> Value | None:
+    step = _step(inst.args[0])
+    if step is not None and abs(inst.attr + step[1]) <= 30000:
+        inst.args[0] = step[0]
+        inst.attr += step[1]
+        return inst
+    if inst.op == "load":
+        p = inst.args[0]
+        if isinstance(p, Inst) and p.op == "bytes" and not inst.type.pointer:
+            data = p.attr[inst.attr : inst.attr + inst.type.size]
+            if len(data) == inst.type.size and inst.attr >= 0:
+                return Const(int.from_bytes(data, "little"), inst.type)
+    return None
+
+
+def _simple_block(inst: Inst) -> Value | None:
+    changed = None
+    if inst.op == "zero":
+        step = _step(inst.args[0])
+        if step is not None:
+            inst.args[0] = step[0]
+            inst.attr = (inst.attr[0] + step[1], inst.attr[1])
+            changed = inst
+    elif inst.op == "copy":
+        for i in (0, 1):
+            step = _step(inst.args[i])
+            if step is not None:
+                inst.args[i] = step[0]
+                offsets = list(inst.attr)
+                offsets[i] += step[1]
+                inst.attr = tuple(offsets)
+                changed = inst
+    else:
+        step = _step(inst.args[0])
+        if step is not None and abs(inst.attr[1] + step[1]) <= 30000:
+            inst.args[0] = step[0]
+            inst.attr = (inst.attr[0], inst.attr[1] + step[1], *inst.attr[2:])
+            changed = inst
+    return changed
+
+
+_RULES = {
+    "icmp": _simple_icmp,
+    "neg": _simple_unary,
+    "not": _simple_unary,
+    "bswap": _simple_unary,
+    "zext": _simple_resize,
+    "sext": _simple_resize,
+    "trunc": _simple_resize,
+    "select": _simple_select,
+    "gep": _simple_gep,
+    "ptrtoint": _simple_ptrtoint,
+    "inttoptr": _simple_inttoptr,
+    "load": _simple_access,
+    "store": _simple_access,
+    "zero": _simple_block,
+    "copy": _simple_block,
+    "atomic": _simple_block,
+}
