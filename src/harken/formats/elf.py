@@ -24,7 +24,7 @@ from ..base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .stapsdt import Marker
 
@@ -56,6 +56,7 @@ MACHINES = {
 
 _MAX_NAME = 1 << 16
 _MAX_NOTES = 1 << 16
+_MAX_EMBEDDED = 64 << 20
 _FUNCTIONS = frozenset((2, 10))
 
 
@@ -109,13 +110,17 @@ class Elf:
     Args:
         data: the whole file.
         what: what the user calls it, for messages.
+        debug: finds the file with this one's debug symbols, if it was stripped; asked at most once, when a symbol is not found
+            or all are wanted.
 
     Raises:
         FormatError: not an ELF file, or its header does not fit.
     """
 
-    def __init__(self, data: Buffer, what: str = "ELF") -> None:
+    def __init__(self, data: Buffer, what: str = "ELF", debug: Callable[[Elf], Elf | None] | None = None) -> None:
         self.what = what
+        self._find_debug = debug
+        self._debug: Elf | None = None
         self.data = memoryview(data).cast("B")
         ident = bytes(self.data[:16])
         if len(ident) < 16 or ident[:4] != b"\x7fELF":
@@ -256,6 +261,40 @@ class Elf:
 
     # -- symbols
 
+    @property
+    def debug(self) -> Elf | None:
+        """The file with the symbols that were stripped from this one, None if there is none; its addresses are this one's.
+
+        It comes from the ``debug`` argument, else from section ".gnu_debugdata" (a small ELF file of function symbols, compressed with xz).
+        """
+        find, self._find_debug = self._find_debug, None
+        if find is not None and all(section.type != SHT_SYMTAB for section in self.sections):
+            try:
+                self._debug = find(self) or self._embedded()
+            except FormatError:
+                self._debug = None
+        return self._debug
+
+    def debug_link(self) -> tuple[str, int] | None:
+        """(file name, CRC-32) that section ".gnu_debuglink" states, or None."""
+        section = self.section(".gnu_debuglink")
+        if section is None or len(section.data) < 8:
+            return None
+        name = bytes(section.data[:-4]).split(b"\0", 1)[0]
+        (check,) = struct.unpack_from(self._order + "I", section.data, len(section.data) - 4)
+        return (name.decode("utf-8", "surrogateescape"), check) if name and b"/" not in name else None
+
+    def _embedded(self) -> Elf | None:
+        section = self.section(".gnu_debugdata")
+        if section is None:
+            return None
+        import lzma
+
+        try:
+            return Elf(lzma.LZMADecompressor().decompress(bytes(section.data), _MAX_EMBEDDED), f"{self.what}, section .gnu_debugdata")
+        except (lzma.LZMAError, EOFError):
+            raise FormatError(self.what, "section .gnu_debugdata is damaged", section.offset) from None
+
     def symbols(self, table: str = "") -> Iterator[Symbol]:
         """All symbols of ".symtab" and ".dynsym", or of the one named."""
         for section in self._tables():
@@ -281,6 +320,8 @@ class Elf:
                         end = find("\0", name, name + _MAX_NAME)
                         if end > name:
                             add((text[name:end], value, size) if plain else (_decode(names[name:end]), value, size))
+            if self.debug is not None:
+                found.update(self.debug.functions())
             if any("@" in name for name, _, _ in found):
                 found = {(name.partition("@")[0] or name, value, size) for name, value, size in found}
             self._functions = sorted(found)
@@ -291,7 +332,7 @@ class Elf:
 
         Of several the best one: a function before other kinds, the default version before old ones, .dynsym's before .symtab's.
         """
-        found = self.symbols_named(name)
+        found = self.symbols_named(name) or (self.debug.symbols_named(name) if self.debug is not None else [])
         if not found:
             return None
         return min(found, key=lambda s: (s.kind not in ("func", "ifunc"), not s.default, s.binding == "local"))
@@ -313,19 +354,9 @@ class Elf:
         """(name, offset in it) of the function, or failing that object, that contains an address; None if none does."""
         if self._sorted is None:
             best: dict[int, tuple[int, int, str]] = {}
-            for section in self._tables():
-                names = self._names(section)
-                for name, info, _, index, value, size in self._rows(section):
-                    kind = info & 15
-                    if not index or index >= 0xFF00 or kind not in (0, 1, 2, 10) or not name:
-                        continue
-                    # of several at one address: functions, then sized ones, then global ones
-                    rank = (0 if kind in _FUNCTIONS else 4 if kind == 1 else 8) + (0 if size else 2) + (0 if info >> 4 else 1)
-                    known = best.get(value)
-                    if known is None or rank < known[0]:
-                        text = _decode(_cut(names, name))
-                        if text and not text.startswith("$"):  # $x, $d: arm64 mapping symbols
-                            best[value] = (rank, size, text)
+            self._rank(best)
+            if self.debug is not None:
+                self.debug._rank(best)
             addresses = sorted(best)
             self._sorted = (addresses, [best[a][1:] for a in addresses])
         addresses, entries = self._sorted
@@ -343,6 +374,22 @@ class Elf:
         return name_text, address - start
 
     # -- private
+
+    def _rank(self, best: dict[int, tuple[int, int, str]]) -> None:
+        """Adds the best symbol at every address: (rank, size, name)."""
+        for section in self._tables():
+            names = self._names(section)
+            for name, info, _, index, value, size in self._rows(section):
+                kind = info & 15
+                if not index or index >= 0xFF00 or kind not in (0, 1, 2, 10) or not name:
+                    continue
+                # of several at one address: functions, then sized ones, then global ones
+                rank = (0 if kind in _FUNCTIONS else 4 if kind == 1 else 8) + (0 if size else 2) + (0 if info >> 4 else 1)
+                known = best.get(value)
+                if known is None or rank < known[0]:
+                    text = _decode(_cut(names, name)).partition("@")[0]
+                    if text and not text.startswith("$"):  # $x, $d: arm64 mapping symbols
+                        best[value] = (rank, size, text)
 
     def _unpack(self, layout: str, offset: int) -> tuple[int, ...]:
         try:

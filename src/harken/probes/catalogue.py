@@ -29,6 +29,8 @@ __all__ = ("Catalogue",)
 
 _BLACKLIST = "/sys/kernel/debug/kprobes/blacklist"
 _MAX_ELF_FILES = 64
+#: What kallsyms calls the "modules" of code that the kernel makes at run time: JITed programs, trampolines.
+_GENERATED = ("bpf", "__builtin__ftrace", "__builtin__kprobes")
 
 
 class Catalogue:
@@ -50,6 +52,7 @@ class Catalogue:
         self._tracepoints: list[tuple[str, str]] | None = None
         self._formats: dict[tuple[str, str], EventFormat] = {}
         self._functions: tuple[list[tuple[str, str]], str] | None = None
+        self._described: dict[str, frozenset[str]] = {}
         self._raw_tracepoints: list[str] | None = None
         self._kallsyms: Kallsyms | None = None
         self._elfs: dict[str, Elf] = {}
@@ -217,6 +220,14 @@ class Catalogue:
         found = btf.type(own[0]) if own else None
         return found if isinstance(found, Func) else None
 
+    def described(self, module: str = "") -> frozenset[str]:
+        """Names of all functions that BTF describes, of the kernel itself or of a module; empty without BTF."""
+        found = self._described.get(module)
+        if found is None:
+            btf = self.module_btf(module) if module else self.btf
+            found = self._described[module] = frozenset(btf.names("func")) if btf is not None else frozenset()
+        return found
+
     def locate(self, name: str, module: str = "") -> tuple[str, str]:
         """The one traceable function that ``name`` means, as (name, module or "").
 
@@ -334,24 +345,17 @@ class Catalogue:
         return self._functions
 
     def _guess_functions(self) -> list[tuple[str, str]]:
-        symbols = list(self.kallsyms.functions())
         banned = self._blacklist()
-        try:
-            known = set(self.btf.names("func")) if self.btf is not None else None
-        except HarkenError:
-            known = None
-        if not symbols:
-            return [] if self.btf is None else [(name, "") for name in self.btf.names("func") if name not in banned]
+        known: dict[str, frozenset[str]] = dict.fromkeys(_GENERATED, frozenset())
         found = []
-        modules: dict[str, set[str] | None] = {"": known}
-        for name, module in symbols:
-            names = modules.get(module, modules)
-            if names is modules:
-                btf = self.module_btf(module)
-                names = modules[module] = set(btf.names("func")) if btf is not None else None
-            if (names is None or name in names) and name not in banned:
+        for name, module in self.kallsyms.functions():
+            names = known.get(module)
+            if names is None:
+                names = known[module] = self.described(module)
+            if name in names or not names and module not in _GENERATED:
                 found.append((name, module))
-        return found
+        found = found or [(name, "") for name in sorted(self.described())]
+        return [pair for pair in found if pair[0] not in banned] if banned else found
 
     def _blacklist(self) -> set[str]:
         """Functions that kprobes are forbidden on; empty if it cannot be read."""

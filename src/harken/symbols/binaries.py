@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 
 from ..base.errors import FormatError, HarkenError, ProbeError
 from ..formats.elf import Elf
@@ -32,6 +33,7 @@ _CACHE_MAGIC = b"glibc-ld.so.cache1.1"
 #: Where libraries live on systems without ld.so.cache (musl, and images without ldconfig); "*" is the multiarch triplet.
 _LIBRARY_FOLDERS = ("/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_DEBUG = "/usr/lib/debug"
 _MAX_MATCHES = 4096
 _MAX_FILE = 2 << 30
 
@@ -148,8 +150,11 @@ def process_binaries(kernel: Kernel, pid: int) -> list[str]:
     return list(found)
 
 
-def open_elf(kernel: Kernel, path: str) -> Elf:
+def open_elf(kernel: Kernel, path: str, debug: bool = True) -> Elf:
     """Maps an ELF file.
+
+    Args:
+        debug: find symbols that were stripped from it in a separate file below /usr/lib/debug or beside it.
 
     Raises:
         ProbeError: the file cannot be opened.
@@ -171,7 +176,31 @@ def open_elf(kernel: Kernel, path: str) -> Elf:
         raise FormatError(path, "is a directory", 0) from None
     finally:
         kernel.close(fd)
-    return Elf(data, path)
+    return Elf(data, path, (lambda elf: _debug_file(kernel, path, elf)) if debug else None)
+
+
+def _debug_file(kernel: Kernel, path: str, elf: Elf) -> Elf | None:
+    """The separate file with a stripped file's symbols: by build-id, then by the name in .gnu_debuglink (gdb's rules, and its order)."""
+    build_id = elf.build_id
+    root = "/".join(path.split("/")[:4]) if path.startswith("/proc/") and path.split("/")[3:4] == ["root"] else ""
+    choices = []
+    if len(build_id) > 2:
+        choices = [f"{prefix}{_DEBUG}/.build-id/{build_id[:2]}/{build_id[2:]}.debug" for prefix in dict.fromkeys((root, ""))]
+    link = elf.debug_link()
+    if link is not None:
+        folder, _, _ = path.rpartition("/")
+        inner = folder[len(root) :]
+        choices += [f"{folder}/.debug/{link[0]}", f"{folder}/{link[0]}", f"{root}{_DEBUG}{inner}/{link[0]}"]
+    for choice in choices:
+        if choice == path or not kernel.exists(choice):
+            continue
+        try:
+            found = open_elf(kernel, choice, debug=False)
+        except HarkenError:
+            continue
+        if found.build_id == build_id if build_id else link is not None and zlib.crc32(found.data) == link[1]:
+            return found
+    return None
 
 
 def _root(kernel: Kernel, pid: int) -> str:

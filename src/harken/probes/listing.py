@@ -1,0 +1,420 @@
+"""Searching the catalogue: the library face of ``harken list`` (and of the language's ``-l``).
+
+``search`` yields plain values, one group per kind: ``("tracepoint", ["tracepoint:sched:sched_switch", ...])``.  ``describe`` tells what is
+behind one of these texts: fields, parameters, members.
+
+Patterns are bpftrace's:
+
+==========================  ==========================================================================================
+``kind:rest``               ``*`` matches any run of characters, ``:`` among them; kind may have wildcards or be an alias (``t:sched:*``)
+``kind`` or an alias        everything of this kind
+one word with ``*``         whatever has a part that matches, of any kind
+one word                    whatever has this word as a part; if nothing has, whatever contains it
+``struct x``, ``union x``, ``enum x``  types of the kernel's BTF, with wildcards
+``uprobe:BINARY:SYMBOL``, ``usdt:BINARY:[PROVIDER:]NAME``  BINARY is a path, a pattern, a program of PATH or a library ("libc")
+==========================  ==========================================================================================
+
+A process (``pid``) adds the functions and markers of the files it has mapped.
+
+Example:
+    >>> from harken.kernel.kernel import live
+    >>> from harken.probes.catalogue import Catalogue
+    >>> list(search(Catalogue(live()), "software:page-faults"))
+    [('software', ['software:page-faults:'])]
+"""
+
+from __future__ import annotations
+
+from ..base.errors import FormatError, HarkenError, UsageError
+from ..base.glob import compiled, is_glob, matches, select
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..base.ctype import CType, Func
+    from .catalogue import Catalogue
+
+    Group = tuple[str, list[str]]
+
+__all__ = ("KINDS", "ALIASES", "search", "describe", "near")
+
+#: Spellings of kinds: bpftrace's aliases, older names, and words that perf and trace-cmd use.
+ALIASES = {
+    "t": "tracepoint",
+    "rt": "rawtracepoint",
+    "k": "kprobe",
+    "kr": "kretprobe",
+    "f": "fentry",
+    "kfunc": "fentry",
+    "fr": "fexit",
+    "kretfunc": "fexit",
+    "u": "uprobe",
+    "ur": "uretprobe",
+    "U": "usdt",
+    "s": "software",
+    "sw": "software",
+    "h": "hardware",
+    "hw": "hardware",
+    "p": "profile",
+    "i": "interval",
+    "it": "iter",
+    "w": "watchpoint",
+    "event": "tracepoint",
+    "sdt": "usdt",
+    "hwcache": "cache",
+}
+
+#: Units of timers, and how long an interval is.
+_UNITS = ("hz", "us", "ms", "s")
+#: What perf counts by itself around a command, without a kernel event.
+_TOOL = ("duration_time", "user_time", "system_time")
+#: Forms of events that cannot be enumerated.
+_RAW = ("rNNN", "PMU/TERM=VALUE,.../MODIFIER")
+_MAX_BINARIES = 256
+
+
+def _tracepoints(catalogue: Catalogue) -> list[str]:
+    return [f"{category}:{name}" for category, name in catalogue.tracepoints()]
+
+
+def _functions(catalogue: Catalogue) -> list[str]:
+    return [f"{module}:{name}" if module else name for name, module in dict.fromkeys(catalogue.functions())]
+
+
+def _described_functions(catalogue: Catalogue) -> list[str]:
+    """Functions that fentry can take: traceable and known to BTF."""
+    known: dict[str, frozenset[str]] = {}
+    found = []
+    for name, module in dict.fromkeys(catalogue.functions()):
+        names = known.get(module)
+        if names is None:
+            names = known[module] = catalogue.described(module)
+        if name in names:
+            found.append(f"{module}:{name}" if module else name)
+    return found
+
+
+def _software(catalogue: Catalogue) -> list[str]:
+    from ..kernel.perf_event_names import SOFTWARE
+
+    return [f"{name}:" for event in SOFTWARE for name in (event.name, *event.aliases)]
+
+
+def _hardware(catalogue: Catalogue) -> list[str]:
+    from ..kernel.perf_event_names import HARDWARE
+
+    return [f"{name}:" for event in HARDWARE for name in (event.name, *event.aliases)]
+
+
+def _cache(catalogue: Catalogue) -> list[str]:
+    from ..kernel.perf_event_names import cache_events
+
+    return [f"{event.name}:" for event in cache_events()]
+
+
+def _pmu(catalogue: Catalogue) -> list[str]:
+    from ..kernel.perf_event_pmu import pmus
+
+    return [f"{unit.name}/{event}/" for unit in pmus(catalogue.kernel) for event, _ in unit.events]
+
+
+def _tracers(catalogue: Catalogue) -> list[str]:
+    return sorted(catalogue.tracefs.tracers())
+
+
+def _options(catalogue: Catalogue) -> list[str]:
+    return sorted(catalogue.tracefs.options())
+
+
+def _clocks(catalogue: Catalogue) -> list[str]:
+    return list(catalogue.tracefs.clocks()[0])
+
+
+#: Kinds that are listed without being named, and where their names come from.
+KINDS: dict[str, Callable[[Catalogue], list[str]]] = {
+    "tracepoint": _tracepoints,
+    "rawtracepoint": lambda catalogue: catalogue.raw_tracepoints(),
+    "kprobe": _functions,
+    "fentry": _described_functions,
+    "iter": lambda catalogue: catalogue.iterators(),
+    "software": _software,
+    "hardware": _hardware,
+    "cache": _cache,
+    "pmu": _pmu,
+    "tool": lambda catalogue: list(_TOOL),
+    "raw": lambda catalogue: list(_RAW),
+    "watchpoint": lambda catalogue: ["ADDRESS:LENGTH:MODE"],
+    "profile": lambda catalogue: [f"{unit}:" for unit in _UNITS],
+    "interval": lambda catalogue: [f"{unit}:" for unit in _UNITS],
+    "tracer": _tracers,
+    "option": _options,
+    "clock": _clocks,
+}
+#: Kinds that share another's names and are listed only when they are named.
+_TWINS = {"kretprobe": "kprobe", "fexit": "fentry"}
+_FILES = ("uprobe", "uretprobe", "usdt")
+_TYPES = ("struct", "union", "enum")
+
+
+def search(catalogue: Catalogue, pattern: str = "", pid: int = -1) -> Iterator[Group]:
+    """All that matches.
+
+    Args:
+        catalogue: where to look.
+        pattern: see the module; "" for everything (without the functions of binaries).
+        pid: also list the functions and USDT markers of this process, > 0.
+
+    Yields:
+        (kind, texts), texts being complete probe specifications in the kernel's order.  A source that this user may not read, or
+        that this kernel lacks, yields nothing, unless the pattern names its kind.
+
+    Raises:
+        KernelError, ProbeError, FormatError: the source that the pattern names cannot be read.
+        UsageError: an unknown kind.
+    """
+    pattern = pattern.strip()
+    words = pattern.split()
+    if words and words[0] in _TYPES and len(words) <= 2:
+        yield from _search_types(catalogue, words[0], words[1] if len(words) > 1 else "*")
+        return
+    kind, colon, rest = pattern.partition(":")
+    if not colon:
+        yield from _search_word(catalogue, pattern, pid)
+        return
+    kinds = _kinds(kind)
+    if not kinds:
+        raise UsageError(f"{kind!r} is no kind of probe", f"kinds are {', '.join((*KINDS, *_TWINS, *_FILES))}")
+    for name in kinds:
+        if name in _FILES:
+            yield from _search_files(catalogue, name, rest, pid)
+        else:
+            names = _names(catalogue, name, named=not is_glob(kind))
+            found = [f"{name}:{text}" for text in _select(name, rest, names)]
+            if found:
+                yield name, found
+
+
+def _kinds(word: str) -> list[str]:
+    """The kinds that the word before the first colon means."""
+    if is_glob(word):
+        return [kind for kind in KINDS if matches(word.lower(), kind)]
+    word = ALIASES.get(word, word.lower())
+    return [word] if word in KINDS or word in _TWINS or word in _FILES else []
+
+
+def _names(catalogue: Catalogue, kind: str, named: bool) -> list[str]:
+    try:
+        return KINDS[_TWINS.get(kind, kind)](catalogue)
+    except (HarkenError, OSError):
+        if named:
+            raise
+        return []
+
+
+def _select(kind: str, pattern: str, names: list[str]) -> list[str]:
+    """Names that match the part of a pattern after the kind."""
+    pattern = pattern.rstrip(":") if not pattern.endswith("*:") else pattern[:-1]
+    if pattern in ("", "*"):
+        return names
+    if kind in ("kprobe", "kretprobe", "fentry", "fexit") and ":" in pattern:
+        module, _, function = pattern.rpartition(":")
+        fits, wanted = compiled(module), compiled(function)
+        found = []
+        for name in names:
+            owner, _, plain = name.rpartition(":")
+            if wanted(plain) and fits(owner or "vmlinux"):
+                found.append(name)
+        return found
+    if kind == "rawtracepoint" and ":" in pattern:
+        pattern = pattern.rpartition(":")[2]
+    if names and names[0].endswith(":"):
+        fits = compiled(pattern)
+        return [name for name in names if fits(name[:-1])]
+    if kind in ("kprobe", "kretprobe", "fentry", "fexit"):  # a module's function is found without its module
+        fits = compiled(pattern)
+        return [name for name in names if fits(name.rpartition(":")[2])]
+    return select(pattern, names)
+
+
+def _search_word(catalogue: Catalogue, word: str, pid: int) -> Iterator[Group]:
+    kinds = [] if is_glob(word) or not word else _kinds(word)
+    if kinds and word not in ("p", "i", "k", "t", "u", "s", "h", "w", "f", "U"):
+        for kind in kinds:
+            if kind in _FILES:
+                yield from _search_files(catalogue, kind, "*", pid)
+                continue
+            names = _names(catalogue, kind, named=True)
+            if names:
+                yield kind, [f"{kind}:{name}" for name in names]
+        return
+    everything = [(kind, _names(catalogue, kind, named=False)) for kind in KINDS]
+    if pid > 0:
+        for kind in ("uprobe", "usdt"):
+            prefix = len(kind) + 1
+            everything += [(name, [text[prefix:] for text in texts]) for name, texts in _search_files(catalogue, kind, "*", pid)]
+    groups = [(kind, names) for kind, names in everything if names]
+    if word in ("", "*"):
+        yield from ((kind, [f"{kind}:{name}" for name in names]) for kind, names in groups)
+        return
+    found = [(kind, _with_part(word, names)) for kind, names in groups]
+    if not is_glob(word) and not any(names for _, names in found):
+        found = [(kind, select(f"*{word}*", names)) for kind, names in groups]
+    yield from ((kind, [f"{kind}:{name}" for name in names]) for kind, names in found if names)
+
+
+def _with_part(pattern: str, names: list[str]) -> list[str]:
+    """Names one of whose parts (between colons) matches."""
+    body = pattern.strip("*")
+    longest = max(body.split("*"), key=len)
+    fits = compiled(pattern)
+    # nearly all names fail the substring test, which is ten times faster than looking at parts
+    return [name for name in names if longest in name and (fits(name) or any(map(fits, name.replace("/", ":").split(":"))))]
+
+
+def _search_types(catalogue: Catalogue, kind: str, pattern: str) -> Iterator[Group]:
+    btf = catalogue.btf
+    if btf is None:
+        raise UsageError(f"this kernel's types are not known: {catalogue.btf_reason}")
+    if is_glob(pattern):
+        names = select(pattern, btf.names("enum", "enum64") if kind == "enum" else btf.names(kind))
+        found = sorted(dict.fromkeys(names))
+    else:
+        found = [pattern] if btf.id_of(pattern, kind) is not None else []
+    if found:
+        yield kind, [f"{kind} {name}" for name in found]
+
+
+def _search_files(catalogue: Catalogue, kind: str, rest: str, pid: int) -> Iterator[Group]:
+    """Functions or markers of binaries: ``rest`` is "BINARY:SYMBOL", "BINARY", or for usdt "BINARY:PROVIDER:NAME"."""
+    binary, parts = _split_binary(rest)
+    if binary in ("", "*"):
+        if pid <= 0:
+            raise UsageError(f"{kind} needs a binary or a process", f"harken list '{kind}:/bin/bash:*', or -p PID with {kind}:*")
+        paths = catalogue.process_binaries(pid)
+    else:
+        paths = catalogue.binaries(binary, pid)
+        if not paths:
+            raise UsageError(f"there is no program or library {binary}", "give a path, a program of PATH, or a library such as libc")
+    many = len(paths) > 1
+    for path in paths[:_MAX_BINARIES]:
+        try:
+            elf = catalogue.binary(path)
+            if kind == "usdt":
+                wanted = (parts[0] if len(parts) > 1 else "*", parts[-1] if parts else "*")
+                marks = dict.fromkeys((mark.provider, mark.name) for mark in elf.stapsdt())
+                found = [f"{kind}:{path}:{p}:{n}" for p, n in marks if matches(wanted[0], p) and matches(wanted[1], n)]
+            else:
+                names = dict.fromkeys(name for name, _, _ in elf.functions())
+                found = [f"{kind}:{path}:{name}" for name in select(parts[-1] if parts else "*", names)]
+        except HarkenError:
+            if many:  # a pattern over a folder meets scripts and data
+                continue
+            raise
+        if found:
+            yield kind, found
+
+
+def _split_binary(rest: str) -> tuple[str, list[str]]:
+    """Splits "PATH:A:B"; a path with colons is quoted: ``"/opt/a:b":A``."""
+    if rest.startswith('"'):
+        path, _, tail = rest[1:].partition('"')
+        return path, [part for part in tail.lstrip(":").split(":") if part]
+    path, *parts = rest.split(":")
+    return path, [part for part in parts if part]
+
+
+def near(catalogue: Catalogue, pattern: str) -> list[str]:
+    """Texts like a pattern that matched nothing, best first."""
+    from .providers.base import near_names
+
+    kind, colon, rest = pattern.partition(":")
+    found: list[str] = []
+    for name in _kinds(kind) if colon else list(KINDS):
+        if name in KINDS or name in _TWINS:
+            wanted = rest if colon else pattern
+            names = _names(catalogue, name, named=False)
+            found += [f"{name}:{text}" for text in near_names(wanted, names)]
+    return found[:3]
+
+
+# -- what stands behind a text
+
+
+def describe(catalogue: Catalogue, text: str) -> list[str]:
+    """Lines about one listed text, without indentation: an event's fields, a function's parameters, a marker's arguments, a type's layout.
+
+    Empty where nothing is known; sources that cannot be read count as such.
+    """
+    kind, _, rest = text.partition(":")
+    try:
+        if text.partition(" ")[0] in _TYPES:
+            return _layout(catalogue, text)
+        if kind == "tracepoint":
+            category, _, name = rest.partition(":")
+            return [field.declaration for field in catalogue.tracepoint(category, name).own]
+        if kind == "rawtracepoint":
+            return _parameters(catalogue.raw_tracepoint(rest.rpartition(":")[2]))
+        if kind in ("kprobe", "kretprobe", "fentry", "fexit"):
+            module, _, name = rest.rpartition(":")
+            function = catalogue.function(name, module)
+            return _parameters(function, returns=kind in ("kretprobe", "fexit"))
+        if kind == "iter":
+            struct = catalogue.iterator(rest)
+            return [_declared(name, struct.member(name).type) for name in struct.names()] if struct else []  # type: ignore[union-attr]
+        if kind == "usdt":
+            return _operands(catalogue, rest)
+        if kind == "pmu":
+            return _terms(catalogue, rest)
+        if kind in ("hardware", "cache") and not _has_cpu_pmu(catalogue):
+            return ["(not available: this machine shows no CPU PMU)"]
+    except (HarkenError, OSError):
+        pass
+    return []
+
+
+def _declared(name: str, kind: CType) -> str:
+    return f"{kind.declare()} {name}".rstrip()
+
+
+def _parameters(function: Func | None, returns: bool = False) -> list[str]:
+    if function is None:
+        return []
+    found = [_declared(name, kind) for name, kind in function.params] + (["..."] if function.variadic else [])
+    return [*found, _declared("retval", function.returns)] if returns else found
+
+
+def _operands(catalogue: Catalogue, rest: str) -> list[str]:
+    path, provider, name = rest.rsplit(":", 2)
+    for mark in catalogue.binary(path).stapsdt():
+        if (mark.provider, mark.name) == (provider, name):
+            try:
+                return [f"{'' if operand.signed else 'u'}int{8 * operand.size} arg{i}" for i, operand in enumerate(mark.operands)]
+            except FormatError:
+                return [f"(arguments {mark.arguments})"]
+    return []
+
+
+def _terms(catalogue: Catalogue, rest: str) -> list[str]:
+    from ..kernel.perf_event_pmu import pmu
+
+    name, _, event = rest.rstrip("/").partition("/")
+    unit = pmu(catalogue.kernel, name)
+    if unit is None:
+        return []
+    return [text for known, text in unit.events if known == event] + [f"{term}: {bits}" for term, bits in unit.formats]
+
+
+def _has_cpu_pmu(catalogue: Catalogue) -> bool:
+    """Whether the kernel drives a CPU's counters: "cpu" (hybrids: "cpu_core"), "armv8_pmuv3" and its like."""
+    try:
+        names = catalogue.kernel.listdir("/sys/bus/event_source/devices")
+    except OSError:
+        return False
+    return any(name.startswith(("cpu", "armv", "riscv", "power", "cpum_cf")) and name != "power" for name in names)
+
+
+def _layout(catalogue: Catalogue, text: str) -> list[str]:
+    found = catalogue.btf.find(text) if catalogue.btf is not None else None
+    declaration = getattr(found, "declaration", None)
+    return declaration().split("\n") if declaration is not None else []
