@@ -111,7 +111,7 @@ ATTRS = (
 
 def bpf(data: dict[str, Any]) -> str:
     enums, macros = data["enums"], data["macros"]
-    anonymous = enums[""]
+    anonymous = {**enums[""], **data["wide"]}
     flags = {**prefixed(anonymous, "BPF_F_", "BPF_RB_", "BPF_RINGBUF_", "BPF_STREAM_"), **prefixed(macros, "BPF_F_", skip=("BPF_F_TEST_",))}
     flags.update(prefixed(macros, "BPF_F_TEST_"))
     flags.update({name: anonymous[name] for name in ("BPF_ANY", "BPF_NOEXIST", "BPF_EXIST")})
@@ -284,7 +284,7 @@ MACHINES: dict[str, dict[str, Any]] = {
 
 
 #: system calls that ``harken.kernel`` makes
-COMMON_SYSCALLS = "bpf perf_event_open ioctl mount umount2 prlimit64 capget statfs splice uname ppoll".split()
+COMMON_SYSCALLS = "bpf perf_event_open ioctl read mount umount2 prlimit64 capget statfs splice uname ppoll".split()
 
 
 def registers_of(machine: str, struct: dict[str, Any]) -> Numbers:

@@ -64,9 +64,15 @@ def macro_names(flags: list[str], headers: tuple[str, ...], wanted: re.Pattern[s
     return sorted(name for name in names if wanted.match(name) and not SKIP.match(name))
 
 
-def macro_values(flags: list[str], headers: tuple[str, ...], wanted: re.Pattern[str]) -> dict[str, int]:
-    """Values of all object-like macros that are integer constants; those that do not compile as one drop out."""
-    names = macro_names(flags, headers, wanted)
+def other_names(flags: list[str], headers: tuple[str, ...], wanted: re.Pattern[str]) -> list[str]:
+    """Identifiers of the preprocessed headers; the enumerators among them have values."""
+    text = "".join(f"#include <{header}>\n" for header in headers)
+    output = subprocess.run(["gcc", "-E", *flags, "-x", "c", "-"], input=text, check=True, capture_output=True, text=True).stdout
+    return sorted(name for name in set(re.findall(r"\b[A-Z]\w+", output)) if wanted.match(name))
+
+
+def values_of(flags: list[str], headers: tuple[str, ...], names: list[str]) -> dict[str, int]:
+    """Values of those names that are integer constants."""
     head = "".join(f"#include <{header}>\n" for header in headers)
     while True:
         text = head + "".join(f"static const unsigned long V_{name} = (unsigned long)({name});\n" for name in names)
@@ -188,11 +194,17 @@ def main(arguments: list[str]) -> int:
     root = pathlib.Path(arguments[0])
     source = f"Linux {version(root)} user API headers"
     types = Types(compile_btf(root, "x86", "".join(f"#include <{header}>\n" for header in HEADERS)))
+    flags = includes(root, "x86")
+    enums = types.enums()
+    known = {name for values in enums.values() for name in values}
+    # GCC 12 leaves enumerators out of BTF that do not fit 32 bits
+    wide = values_of(flags, HEADERS, [name for name in other_names(flags, HEADERS, MACROS) if name not in known])
     data: dict[str, Any] = {
         "source": source,
-        "enums": types.enums(),
-        "macros": macro_values(includes(root, "x86"), HEADERS, MACROS),
-        "elf": macro_values([], ("elf.h",), ELF_MACROS),
+        "enums": enums,
+        "wide": wide,
+        "macros": values_of(flags, HEADERS, macro_names(flags, HEADERS, MACROS)),
+        "elf": values_of([], ("elf.h",), macro_names([], ("elf.h",), ELF_MACROS)),
         "structs": {name: types.layout(name) for name in STRUCTS},
         "bpf_attr": commands(types),
     }

@@ -684,12 +684,12 @@ def load_program(kernel: Kernel, type: int, insns: bytes, *, name: str = "", **o
     return Program(kernel, fd, name, type)
 
 
-def load_with_log(kernel: Kernel, type: int, insns: bytes, **options: Any) -> tuple[int, str]:
-    """Loads with log level 1 and a buffer that grows until the log fits (at most 16 MiB): (descriptor or ``-errno``, log)."""
+def load_with_log(kernel: Kernel, type: int, insns: bytes, *, log_level: int = 1, **options: Any) -> tuple[int, str]:
+    """Loads with a log and a buffer that grows until the log fits (at most 16 MiB): (descriptor or ``-errno``, log)."""
     size = 1 << 16
     while True:
         log = bytearray(size)
-        fd = try_load_program(kernel, type, insns, log=log, log_level=1, **options)
+        fd = try_load_program(kernel, type, insns, log=log, log_level=log_level, **options)
         # since 6.4 the kernel rotates the log and still says ENOSPC (commit 121664093803)
         if fd != -errno.ENOSPC or size >= 1 << 24:
             return fd, text_of(log)

@@ -140,7 +140,7 @@ class FakeKernel(Kernel):
         self.open_fds.remove(fd)
 
     def mmap(self, fd: int, length: int, writable: bool = False, offset: int = 0) -> Any:
-        """Anonymous memory that begins with ``memory[fd, offset]``; ``mappings[fd, offset]`` is it, for tests that play the kernel's part."""
+        """Memory that begins with ``memory[fd, offset]``; tests that play the kernel's part find it in ``mappings[fd, offset]``."""
         import mmap
 
         mapping = mmap.mmap(-1, length)

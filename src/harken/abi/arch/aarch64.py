@@ -52,8 +52,8 @@ LINK = "x30"
 
 #: what harken itself calls; the whole table is a module of its own, for the sake of start-up
 COMMON_SYSCALLS: dict[str, int] = {
-    "bpf": 280, "perf_event_open": 241, "ioctl": 29, "mount": 40, "umount2": 39, "prlimit64": 261, "capget": 90,
-    "statfs": 43, "splice": 76, "uname": 160, "ppoll": 73,
+    "bpf": 280, "perf_event_open": 241, "ioctl": 29, "read": 63, "mount": 40, "umount2": 39, "prlimit64": 261,
+    "capget": 90, "statfs": 43, "splice": 76, "uname": 160, "ppoll": 73,
 }
 
 #: prefix of the functions behind system calls; their only argument is a pointer to the caller's pt_regs

@@ -49,8 +49,8 @@ LINK = ""
 
 #: what harken itself calls; the whole table is a module of its own, for the sake of start-up
 COMMON_SYSCALLS: dict[str, int] = {
-    "bpf": 321, "perf_event_open": 298, "ioctl": 16, "mount": 165, "umount2": 166, "prlimit64": 302, "capget": 125,
-    "statfs": 137, "splice": 275, "uname": 63, "ppoll": 271,
+    "bpf": 321, "perf_event_open": 298, "ioctl": 16, "read": 0, "mount": 165, "umount2": 166, "prlimit64": 302,
+    "capget": 125, "statfs": 137, "splice": 275, "uname": 63, "ppoll": 271,
 }
 
 #: prefix of the functions behind system calls; their only argument is a pointer to the caller's pt_regs
