@@ -22,17 +22,18 @@ program uses nothing that differs there.  For any other function the user is tol
 from __future__ import annotations
 
 from ..base.errors import LimitError, ProbeError
+from ..kernel.bpf_errors import errno_name
 from .attachers import ATTACHERS
-from .model import Plan
+from .model import Plan, Probe
 from .providers import PROVIDERS
-from .suggest import instead
+from .suggest import instead, syscall_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from ..formats.spec import AttachSpec
-    from .model import Attacher, Probe
+    from .model import Attacher
 
 __all__ = ("plan", "places", "refusal", "sentence", "MAX_PROGRAMS")
 
@@ -58,17 +59,12 @@ _MERITS = {
     "run": "harken runs the program itself",
 }
 
-#: With a PID filter, up to this many uprobes are perf events: some kernels' uprobe_multi filters a thread instead of the process
-#: (fixed by Linux commit 46ba0e49b642 "bpf: fix multi-uprobe PID filtering logic", v6.10).
-_FEW = 64
-
 
 def plan(
     probes: tuple[Probe, ...],
     catalogue: Any,
     uses: frozenset[str] = frozenset(),
     *,
-    pid: int = -1,
     max_programs: int = MAX_PROGRAMS,
 ) -> tuple[Plan, ...]:
     """Chooses mechanisms for the probes of one action block.
@@ -77,7 +73,6 @@ def plan(
         probes: all probes of the block, wildcards expanded.
         catalogue: a ``probes.catalogue.Catalogue``.
         uses: what the block reads of its probe: words of ``model.USES`` ("arg0" counts as "arg").
-        pid: the process that tracing is limited to, -1 for none.
         max_programs: the most programs that are accepted.
 
     Returns:
@@ -96,18 +91,20 @@ def plan(
     chosen: dict[tuple[Any, ...], tuple[str, str, tuple[tuple[str, str], ...]]] = {}
     seen: dict[tuple[Any, ...], int] = {}
     for probe in probes:
-        order = _order(probe, 1 if alone else numbers[probe.kind], uses, pid)
+        order = _order(probe, 1 if alone else numbers[probe.kind], uses)
         name, reason, rejected = _choose(probe, order, catalogue, uses, answers)
         # the same place twice needs two programs: the kernel runs a program once per place
         twice = seen[probe.kind, probe.name] = seen.get((probe.kind, probe.name), 0) + 1
-        key: tuple[Any, ...] = (name, reason, probe.kind, rejected, twice)
-        if name:
+        key: tuple[Any, ...] = (name, reason, probe.kind, twice)
+        if not name:
+            key += rejected
+        else:
             if alone or not ATTACHERS[name].shares:
                 key += (len(groups),)
             elif uses & {"args", "arg", "retval"}:
                 key += (_shape(probe, catalogue, uses),)
         groups.setdefault(key, []).append(probe)
-        chosen[key] = (name, reason, rejected)
+        chosen.setdefault(key, (name, reason, rejected))
     made = sum(1 for name, _, _ in chosen.values() if name)
     if made > max_programs:
         raise LimitError(
@@ -120,7 +117,15 @@ def plan(
         if name:
             plans.append(Plan(tuple(members), name, reason, rejected))
         else:
-            plans.append(Plan(tuple(members), "", sentence(tuple(members), rejected), rejected, _hint(members[0], catalogue, rejected)))
+            plans.append(
+                Plan(
+                    tuple(members),
+                    "",
+                    sentence(tuple(members), rejected, answers.short),
+                    rejected,
+                    _hint(members[0], catalogue, uses, answers),
+                )
+            )
     return tuple(plans)
 
 
@@ -141,21 +146,33 @@ def refusal(failed: Plan) -> ProbeError:
 
 
 class _Answers:
-    """The kernel's answers, asked once each."""
+    """The kernel's answers, asked once each; ``short`` has what a one-sentence error says instead of a long reason."""
 
     def __init__(self, catalogue: Any) -> None:
         self._features = catalogue.features
         self._known: dict[str, tuple[str, str]] = {}
+        self.short: dict[str, str] = {}
 
     def __call__(self, name: str) -> tuple[str, str]:
         """(state, reason) of a feature."""
         if name not in self._known:
             answer = self._features.answer(name)
-            self._known[name] = (answer.state, answer.reason)
+            reason = answer.reason or f"this kernel has no {name}"
+            self._known[name] = (answer.state, reason)
+            self.short[reason] = _short(answer)
         return self._known[name]
 
 
-def _order(probe: Probe, number: int, uses: frozenset[str], pid: int) -> tuple[str, ...]:
+def _short(answer: Any) -> str:
+    """An answer's reason without the evidence."""
+    if answer.cause == "policy":
+        return f"refused by policy, {errno_name(answer.errno)}"
+    text: str
+    text, _, evidence = answer.reason.partition(" (")
+    return text.removesuffix(" in this kernel") if evidence and text else str(answer.reason)
+
+
+def _order(probe: Probe, number: int, uses: frozenset[str]) -> tuple[str, ...]:
     """A probe's mechanisms, the best first."""
     names = PROVIDERS[probe.kind].attachers
     if number > 1:
@@ -163,9 +180,7 @@ def _order(probe: Probe, number: int, uses: frozenset[str], pid: int) -> tuple[s
         names = tuple(sorted(names, key=lambda name: not ATTACHERS[name].shares))
     if probe.kind == "rawtracepoint" and "args" not in uses:
         names = tuple(sorted(names, key=lambda name: name == "tp_btf"))
-    if pid >= 0 and number <= _FEW and "uprobe_multi" in names:
-        names = tuple(sorted(names, key=("uprobe_perf", "uprobe_multi", "uprobe_tracefs").index))
-    if probe.kind in ("kprobe", "kretprobe"):
+    if probe.kind in ("kprobe", "kretprobe") and syscall_of(probe.name[1], entry=True):
         names += ("tracepoint",)
     return names
 
@@ -178,38 +193,34 @@ def _choose(
     doubtful = ("", "")
     for index, name in enumerate(order):
         attacher = ATTACHERS[name]
-        why = _unfit(attacher, probe, catalogue, uses)
-        state = "yes"
-        if not why:
-            state, why = _available(attacher, answers)
-        if state == "yes" and not why:
-            later = tuple((other, f"not needed: {name} comes first") for other in order[index + 1 :] if other != "tracepoint")
+        state, why = _fits(attacher, probe, catalogue, uses, answers)
+        if state == "yes":
+            later = tuple((other, f"not needed: {name} comes first") for other in order[index + 1 :])
             return name, _MERITS[name], (*rejected, *later)
         if state == "unknown" and not doubtful[0]:
             doubtful = (name, why)
-        if name != "tracepoint" or "tracepoint" in PROVIDERS[probe.kind].attachers or not why.startswith("not the"):
-            rejected.append((name, why))
+        rejected.append((name, why))
     if doubtful[0]:
         name, why = doubtful
         return name, f"the only one left to try, though {why}", tuple(pair for pair in rejected if pair[0] != name)
     return "", "", tuple(rejected)
 
 
-def _unfit(attacher: Attacher, probe: Probe, catalogue: Any, uses: frozenset[str]) -> str:
+def _fits(attacher: Attacher, probe: Probe, catalogue: Any, uses: frozenset[str], answers: _Answers) -> tuple[str, str]:
+    """("yes", ""), or "no" or "unknown" with why; what costs least to find out is asked first."""
     lacking = sorted(attacher.lacks & uses)
     if lacking:
-        return f"{' and '.join(lacking)} would not mean the same there"
-    return attacher.refuses(probe, catalogue, uses)
-
-
-def _available(attacher: Attacher, answers: _Answers) -> tuple[str, str]:
+        return "no", f"{' and '.join(lacking)} would not mean the same there"
     doubt = ""
     for need in attacher.needs:
         state, reason = answers(need)
         if state == "no":
-            return "no", reason or f"this kernel has no {need}"
+            return "no", reason
         if state != "yes":
-            doubt = doubt or f"harken could not tell whether this kernel has {need}{f' ({reason})' if reason else ''}"
+            doubt = doubt or f"harken could not tell whether this kernel has {need} ({reason})"
+    why = attacher.refuses(probe, catalogue, uses)
+    if why:
+        return "no", why
     return ("unknown", doubt) if doubt else ("yes", "")
 
 
@@ -226,8 +237,13 @@ def _shape(probe: Probe, catalogue: Any, uses: frozenset[str]) -> tuple[Any, ...
     return tuple(shape)
 
 
-def sentence(probes: tuple[Probe, ...], rejected: tuple[tuple[str, str], ...]) -> str:
+def sentence(probes: tuple[Probe, ...], rejected: tuple[tuple[str, str], ...], short: dict[str, str] | None = None) -> str:
     """Why nothing can attach the probes, as one sentence; mechanisms with the same reason are named together.
+
+    Args:
+        probes: at least one.
+        rejected: (mechanism, why) pairs.
+        short: what to say instead of some reasons.
 
     >>> from harken.probes.model import Probe
     >>> probe = Probe("kprobe", ("", "f", 0), "kprobe:f")
@@ -237,7 +253,7 @@ def sentence(probes: tuple[Probe, ...], rejected: tuple[tuple[str, str], ...]) -
     subject = str(probes[0]) + (f" (and {len(probes) - 1} more)" if len(probes) > 1 else "")
     reasons: dict[str, list[str]] = {}
     for name, why in rejected:
-        reasons.setdefault(why, []).append(name)
+        reasons.setdefault((short or {}).get(why, why), []).append(name)
     parts = []
     for why, names in reasons.items():
         listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
@@ -245,7 +261,13 @@ def sentence(probes: tuple[Probe, ...], rejected: tuple[tuple[str, str], ...]) -
     return f"{subject} cannot be attached on this kernel: {'; '.join(parts)}"
 
 
-def _hint(probe: Probe, catalogue: Any, rejected: tuple[tuple[str, str], ...]) -> str:
+def _hint(probe: Probe, catalogue: Any, uses: frozenset[str], answers: _Answers) -> str:
+    if probe.kind in ("fentry", "fexit"):
+        # the function's other kind of probe, if that can be had
+        kind = "kprobe" if probe.kind == "fentry" else "kretprobe"
+        twin = Probe(kind, probe.name, probe.text.replace(probe.kind, kind, 1))
+        if _choose(twin, _order(twin, 1, uses), catalogue, uses, answers)[0]:
+            return f"{twin} works on this kernel; there the arguments are arg0, arg1, ..."
     others = instead(probe, catalogue)
     if others:
         return f"trace {' and '.join(others)} instead"

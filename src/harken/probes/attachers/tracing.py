@@ -45,7 +45,8 @@ class Tracing(Base):
 
     def refuses(self, probe: Probe, catalogue: Any, uses: frozenset[str]) -> str:
         if self.name == "tp_btf":
-            return _no_typedef(probe.name[0], catalogue)
+            event = probe.name[0]
+            return "" if catalogue.raw_tracepoint(event) is not None else f"BTF does not describe the tracepoint {event}"
         return self._no_trampoline(probe, catalogue, uses)
 
     def _no_trampoline(self, probe: Probe, catalogue: Any, uses: frozenset[str]) -> str:
@@ -75,13 +76,6 @@ class Tracing(Base):
         from ...kernel.link import tracing_link
 
         return Handles((tracing_link(kernel, program, self.attach_type, what=place.probe),))
-
-
-def _no_typedef(event: str, catalogue: Any) -> str:
-    btf = catalogue.btf
-    if btf is None:
-        return "the kernel has no BTF"
-    return "" if btf.typedef(f"btf_trace_{event}") is not None else f"BTF does not describe the tracepoint {event}"
 
 
 def untraceable(probe: Probe, catalogue: Any) -> str:

@@ -15,7 +15,7 @@ program sees there.
 from __future__ import annotations
 
 from ..model import Pattern
-from .base import fail, unquote
+from .base import either, fail, unquote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def parse(text: str | tuple[str, ...], span: Span | None = None) -> Pattern:
     provider = PROVIDERS.get(kind)
     if provider is None:
         close = _near_kinds(kind)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"the probe types are {', '.join(KINDS)}"
+        hint = f"did you mean {either(close)}?" if close else f"the probe types are {', '.join(KINDS)}"
         fail(f"Invalid probe type: {kind}", span, hint)
     return provider.parse(tuple(unquote(word) for word in words), span)
 
@@ -163,7 +163,7 @@ def resolve(pattern: Pattern, catalogue: Any, limit: int = MAX_PROBES) -> tuple[
     probes = provider.expand(pattern, catalogue)
     if not probes:
         near = provider.near(pattern, catalogue)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"`harken list '{pattern.kind}:*'` shows what there is"
+        hint = f"did you mean {either(near)}?" if near else f"`harken list '{pattern.kind}:*'` shows what there is"
         fail(f"No matches for {pattern.kind} {':'.join(pattern.words)}.", pattern.span, hint)
     if len(probes) > limit:
         fail(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from ...base.diagnostics import error, nearest
 from ...base.errors import SourceError
+from ...base.glob import is_glob, matches
+from ...base.glob import select as matcher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from ...base.diagnostics import Span
 
-__all__ = ("fail", "is_glob", "matcher", "matches", "near_names", "count", "number", "unquote", "require", "MACHINE_ARGUMENTS")
+__all__ = ("either", "fail", "is_glob", "matcher", "matches", "near_names", "count", "number", "unquote", "require", "MACHINE_ARGUMENTS")
 
 #: How many arguments of a function are in registers, so that arg0 ... exist (kernel: arch/*/include/asm/ptrace.h).
 MACHINE_ARGUMENTS = {"x86_64": 6, "aarch64": 8}
@@ -30,6 +32,15 @@ def fail(message: str, span: Span | None, hint: str = "") -> NoReturn:
     raise SourceError((error(message, span, hint),))
 
 
+def either(names: Sequence[str]) -> str:
+    """A choice in words.
+
+    >>> either(["a"]), either(["a", "b", "c"])
+    ('a', 'a, b or c')
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
 def unquote(word: str) -> str:
     """A word without its quotes.
 
@@ -39,48 +50,6 @@ def unquote(word: str) -> str:
     if len(word) > 1 and word[0] == word[-1] == '"':
         return word[1:-1].replace('\\"', '"')
     return word
-
-
-def is_glob(word: str) -> bool:
-    """Whether a word has a wildcard."""
-    return "*" in word
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Whether ``name`` matches ``pattern``.
-
-    >>> matches("vfs_*d", "vfs_read"), matches("*open*", "do_sys_openat2"), matches("a*a", "a")
-    (True, True, False)
-    """
-    head, *rest = pattern.split("*")
-    if not rest:
-        return head == name
-    tail = rest.pop()
-    if len(name) < len(head) + len(tail) or not name.startswith(head) or not name.endswith(tail):
-        return False
-    at, end = len(head), len(name) - len(tail)
-    for part in rest:
-        at = name.find(part, at, end)
-        if at < 0:
-            return False
-        at += len(part)
-    return True
-
-
-def matcher(pattern: str, names: Iterable[str]) -> list[str]:
-    """The names that match, in their order.
-
-    >>> matcher("sys_enter_*", ["sys_enter_open", "sys_exit_open"])
-    ['sys_enter_open']
-    """
-    if pattern == "*":
-        return list(names)
-    head, *rest = pattern.split("*")
-    if not rest:
-        return [name for name in names if name == pattern]
-    if rest == [""]:
-        return [name for name in names if name.startswith(head)]
-    return [name for name in names if matches(pattern, name)]
 
 
 def near_names(name: str, candidates: Iterable[str], limit: int = 3) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ...kernel import perf_event_names as names
 from ..model import Pattern, Probe, View
-from .base import count, fail, is_glob, matcher, near_names
+from .base import count, either, fail, is_glob, matcher, near_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Event:
             fail(f"{self.kind} probe type requires 1 or 2 arguments, found {len(words)}", span, f"write {self.example}")
         if not is_glob(words[0]) and words[0] not in self._names:
             near = near_names(words[0], self._names)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"the events are {', '.join(self.table)}"
+            hint = f"did you mean {either(near)}?" if near else f"the events are {', '.join(self.table)}"
             fail(f"{words[0]} is not a {self.kind} probe", span, hint)
         if len(words) == 2:
             self._period(words[1], span)

@@ -8,9 +8,9 @@ choice.
 
 from __future__ import annotations
 
-from ...base.ctype import VOID, Int
+from ...base.ctype import VOID, Int, Ptr, Struct
 from ..model import Argument, Pattern, Probe, View
-from .base import MACHINE_ARGUMENTS, fail, is_glob, matcher, matches, near_names, number, require
+from .base import MACHINE_ARGUMENTS, either, fail, is_glob, matcher, matches, near_names, number, require
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from ...base.ctype import CType
     from ...base.diagnostics import Span
 
-__all__ = ("PROVIDERS", "Kprobe", "UNSAFE", "is_unsafe", "functions_of", "modules", "U64")
+__all__ = ("PROVIDERS", "Kprobe", "UNSAFE", "is_unsafe", "functions_of", "U64")
 
 U64 = Int("unsigned long", 8, signed=False)
 
-#: Functions that a wildcard skips: they run inside every probe (locks, RCU, the BPF and tracing machinery itself), so that probing them
-#: makes the machine crawl, loses events to recursion, or on some kernels hangs it.
+#: Functions, by name or prefix, that a wildcard skips: they run inside every probe (locks, RCU, the BPF and tracing machinery itself),
+#: so that probing them makes the machine crawl, loses events to recursion, or on some kernels hangs it.
 UNSAFE = (
     "_raw_spin_*",
     "_raw_read_*",
@@ -62,13 +62,17 @@ UNSAFE = (
 )
 
 
+_UNSAFE_PREFIXES = tuple(pattern[:-1] for pattern in UNSAFE if pattern.endswith("*"))
+_UNSAFE_NAMES = frozenset(UNSAFE)
+
+
 def is_unsafe(function: str) -> bool:
     """Whether wildcards leave a function out.
 
     >>> is_unsafe("_raw_spin_lock"), is_unsafe("vfs_read")
     (True, False)
     """
-    return any(matches(pattern, function) for pattern in UNSAFE)
+    return function.startswith(_UNSAFE_PREFIXES) or function in _UNSAFE_NAMES
 
 
 class Kprobe:
@@ -134,17 +138,12 @@ def register_arguments(params: tuple[tuple[str, CType], ...], registers: int) ->
     """The named parameters that are in registers: from the first struct passed by value on, positions are the compiler's secret."""
     args = []
     for index, (name, kind) in enumerate(params[:registers]):
-        if not 0 < kind.strip().size <= 8 or kind.strip().declare().startswith(("struct ", "union ")) and not _pointer(kind):
+        plain = kind.strip()
+        if isinstance(plain, Struct) or not (isinstance(plain, Ptr) or 0 < plain.size <= 8):
             break
         if name:
             args.append(Argument(name, kind, index))
     return tuple(args)
-
-
-def _pointer(kind: CType) -> bool:
-    from ...base.ctype import Ptr
-
-    return isinstance(kind.strip(), Ptr)
 
 
 def functions_of(module: str, pattern: str, catalogue: Any) -> list[tuple[str, str]]:
@@ -170,11 +169,8 @@ def functions_of(module: str, pattern: str, catalogue: Any) -> list[tuple[str, s
     if not is_glob(pattern):
         return [pair for pair in listed if pair[0] == pattern][:1]
     names = set(matcher(pattern, [name for name, _ in listed]))
-    found = dict.fromkeys(pair for pair in listed if pair[0] in names)
-    if len(found) < 4096:
-        return [pair for pair in found if not is_unsafe(pair[0])]
     safe = {name for name in names if not is_unsafe(name)}
-    return [pair for pair in found if pair[0] in safe]
+    return list(dict.fromkeys(pair for pair in listed if pair[0] in safe))
 
 
 def near_functions(module: tuple[str, ...], function: str, catalogue: Any) -> list[str]:
@@ -185,23 +181,14 @@ def near_functions(module: tuple[str, ...], function: str, catalogue: Any) -> li
     return near_names(function, names)
 
 
-def modules(catalogue: Any) -> list[str]:
-    """Loaded modules, with "vmlinux"; empty if they cannot be read."""
-    try:
-        text = catalogue.kernel.read("/proc/modules").decode("utf-8", "replace")
-    except OSError:
-        return []
-    return ["vmlinux", *(line.split(" ", 1)[0] for line in text.splitlines() if line)]
-
-
 def check_module(pattern: Pattern, module: str, catalogue: Any) -> None:
     """Refuses a module that is not loaded."""
     if is_glob(module):
         return
-    loaded = modules(catalogue)
-    if loaded and module not in loaded:
+    loaded = ["vmlinux", *catalogue.modules()]
+    if module not in loaded:
         near = near_names(module, loaded)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`lsmod` lists the loaded modules; a built-in function needs no module"
+        hint = f"did you mean {either(near)}?" if near else "`lsmod` lists the loaded modules; a built-in function needs no module"
         fail(f"specified module {module} in probe {pattern.text} is not loaded.", pattern.span, hint)
 
 
