@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harken.base.schema import Field, Schema
-from harken.render.printf import Conversion, formatter, parse, render
+from harken.render.printf import Conversion, encoder, formatter, parse, render
 
 CODES = "bBhHiIqQ"
 
@@ -47,7 +47,13 @@ def test_integers_are_those_of_c(flags: str, width: int, precision: int, length:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("%s", "/etc/passwd"), ("%.4s|", "/etc|"), ("%14s|", "   /etc/passwd|"), ("%-14s|", "/etc/passwd   |"), ("%14.4s|", "          /etc|")],
+    [
+        ("%s", "/etc/passwd"),
+        ("%.4s|", "/etc|"),
+        ("%14s|", "   /etc/passwd|"),
+        ("%-14s|", "/etc/passwd   |"),
+        ("%14.4s|", "          /etc|"),
+    ],
 )
 def test_strings(text: str, expected: str) -> None:
     raw = b"/etc/passwd"
@@ -131,3 +137,14 @@ def test_any_format_is_accepted(text: str) -> None:
 def test_any_record_of_sufficient_size_is_accepted(data: bytes) -> None:
     schema = Schema("", 20, (Field("arg0", 8, "v"), Field("arg1", 12, "w"), Field("arg2", 16, "i")))
     assert isinstance(formatter("%s %r %d", schema)(data, 0), str)
+
+
+@given(
+    st.sampled_from(("%s", "%5s|", "%-9s|", "%.2s", "%d", "%x", "%5.3d", "%#o", "%c", "%p", "%r", "%s %s %s", "%%")),
+    st.binary(min_size=8, max_size=8),
+)
+def test_bytes_and_text_agree(text: str, raw: bytes) -> None:
+    ascii_only = bytes([byte & 0x7F for byte in raw])
+    schema = Schema("", 32, (Field("arg0", 8, "q"), Field("arg1", 16, "s", 8), Field("arg2", 24, "I", role="ptr")))
+    record = bytes(8) + ascii_only * 3
+    assert encoder(text, schema)(record, 0) == formatter(text, schema)(record, 0).encode()

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from ..base.schema import Buffer, Field
 
-__all__ = ("Conversion", "parse", "formatter", "render", "integer_text")
+__all__ = ("Conversion", "parse", "formatter", "encoder", "render", "integer_text")
 
 _FLAGS = "-+ #0"
 _LENGTHS = ("hh", "ll", "h", "l", "j", "z", "t", "q", "L")
@@ -169,11 +169,23 @@ def formatter(text: str, schema: Schema, errors: str = "surrogateescape") -> Cal
 
     Conversions without an argument stay as they are written; arguments without a conversion are not shown.
     """
-    parts = parse(text)
+    return _compiled(text, schema, _Code(errors))  # type: ignore[no-any-return]
+
+
+def encoder(text: str, schema: Schema) -> Callable[[Buffer, int], bytes]:
+    """The same with bytes as result: strings are never decoded, widths count bytes as in C, and it is a third faster.
+
+    >>> from harken.base.schema import Field
+    >>> encoder("%s!", Schema("", 4, (Field("arg0", 0, "s", 4),)))(b"ab\\0\\0", 0)
+    b'ab!'
+    """
+    return _compiled(text, schema, _Code(None))  # type: ignore[no-any-return]
+
+
+def _compiled(text: str, schema: Schema, code: _Code) -> Any:
     fields = iter(schema.fields)
-    code = _Code(errors)
     pattern, arguments = "", []
-    for part in parts:
+    for part in parse(text):
         if isinstance(part, str):
             pattern += part.replace("%", "%%")
             continue
@@ -185,8 +197,8 @@ def formatter(text: str, schema: Schema, errors: str = "surrogateescape") -> Cal
         pattern += shown
         arguments.append(argument)
     if not arguments:
-        constant = pattern % ()
-        return lambda _buffer, _start=0: constant  # type: ignore[misc]
+        constant = code.literal(pattern % ())
+        return lambda _buffer, _start=0: constant
     return code.function(pattern, arguments)
 
 
@@ -203,21 +215,19 @@ def _argument(conversion: Conversion, field: Field, code: _Code) -> tuple[str, s
     sized = f"{left}{width or ''}"
     number = field.count == 1 and field.kind in "bBhHiIqQ?"
     if verb in "diuxXop" and number:
+        value = code.integer(field, conversion.bits, verb in "di")
         if precision >= 0 or verb == "p" or set(conversion.flags) - set("-0") or (verb == "o" and conversion.flags):
-            value = code.integer(field, conversion.bits, verb in "di")
-            return "%s", f"{code.constant(_integer(conversion))}({value})"
+            return "%s", f"{code.shower(lambda number: integer_text(number, conversion))}({value})"
         zero = "0" if "0" in conversion.flags and not left else ""
-        return f"%{zero}{sized}{'d' if verb in 'diu' else verb}", code.integer(field, conversion.bits, verb in "di")
+        return f"%{zero}{sized}{'d' if verb in 'diu' else verb}", value
     if verb == "c" and number:
-        return f"%{sized}s", f"{code.constant(_CHARACTERS)}[{code.integer(field, 8, False)}]"
+        return f"%{sized}s", f"{code.constant(code.characters())}[{code.integer(field, 8, False)}]"
     limit = f".{precision}" if precision >= 0 else ""
     if verb in ("r", "rx", "rh") and field.kind in "pwsv":
-        return f"%{sized}s", f"{code.constant(_BYTES[verb])}({code.raw(field)})"
+        return f"%{sized}s", f"{code.shower(_BYTES[verb])}({code.raw(field)})"
+    if number and not field.role and field.kind != "?":
+        return (f"%{sized}d", code.load(field.offset, field.kind)) if not limit else (f"%{sized}{limit}s", code.text(field))
     return f"%{sized}{limit}s", code.text(field)
-
-
-def _integer(conversion: Conversion) -> Callable[[int], str]:
-    return lambda value: integer_text(value, conversion)
 
 
 def _hex_escapes(raw: Buffer) -> str:
@@ -233,27 +243,41 @@ def _escaped(raw: Buffer) -> str:
 
 
 _BYTES: dict[str, Callable[[Buffer], str]] = {"r": _escaped, "rx": _hex_escapes, "rh": _hex_spaced}
-_CHARACTERS = tuple([bytes((code,)).decode("utf-8", "surrogateescape") for code in range(256)])
 
 
 class _Code:
-    """Collects the parts of one generated function."""
+    """Collects the parts of one generated function, whose result is text (``errors``: how strings are decoded) or bytes (None)."""
 
-    def __init__(self, errors: str) -> None:
+    def __init__(self, errors: str | None) -> None:
         self.errors = errors
         self.names: dict[str, Any] = {}
-        #: (offset, struct code, variable), in any order
-        self.loads: list[tuple[int, str, str]] = []
+        #: (offset, struct code, variables it gives), in any order
+        self.loads: list[tuple[int, str, tuple[str, ...]]] = []
+
+    def literal(self, text: str) -> str | bytes:
+        return text.encode("utf-8", "surrogateescape") if self.errors is None else text
+
+    def characters(self) -> tuple[str | bytes, ...]:
+        """What ``%c`` shows for each byte."""
+        one = [bytes((code,)) for code in range(256)]
+        return tuple(one) if self.errors is None else tuple([byte.decode("utf-8", "surrogateescape") for byte in one])
 
     def constant(self, value: object) -> str:
         name = f"k{len(self.names)}"
         self.names[name] = value
         return name
 
+    def shower(self, show: Callable[[Any], str]) -> str:
+        """The name of a function from a value to text."""
+        return self.constant(show if self.errors is not None else lambda value: show(value).encode("utf-8", "surrogateescape"))
+
     def load(self, offset: int, code: str) -> str:
-        name = f"v{len(self.loads)}"
-        self.loads.append((offset, code, name))
-        return name
+        return self._load(offset, code, 1)[0]
+
+    def _load(self, offset: int, code: str, count: int) -> tuple[str, ...]:
+        names = tuple([f"v{len(self.loads)}_{index}" for index in range(count)])
+        self.loads.append((offset, code, names))
+        return names
 
     def integer(self, field: Field, bits: int, signed: bool) -> str:
         """The field's value cut to ``bits`` as C does when it is passed to printf."""
@@ -268,54 +292,56 @@ class _Code:
         return f"{self.load(field.offset, field.kind)} & {(1 << bits) - 1}"
 
     def raw(self, field: Field) -> str:
+        """The bytes of a string or buffer."""
         if field.kind in "sp":
             return self.load(field.offset, f"{field.count}s")
-        where = self.load(field.offset, "I")
-        return f"buffer[start + ({where} & 65535) : start + ({where} & 65535) + ({where} >> 16)]"
+        # length << 16 | offset, read as two halves
+        low, high = self._load(field.offset, "HH", 2)
+        where, length = (low, high) if sys.byteorder == "little" else (high, low)
+        at = f"at{len(self.loads)}"
+        return f"buffer[({at} := start + {where}) : {at} + {length}]"
 
     def text(self, field: Field) -> str:
         """The value as text, whatever it is."""
         if not field.role and field.kind == "v":
-            where = self.load(field.offset, "I")
-            return f"str(buffer[start + ({where} & 65535) : start + ({where} & 65535) + ({where} >> 16)], 'utf-8', {self.errors!r})"
+            return self.raw(field) if self.errors is None else f"str({self.raw(field)}, 'utf-8', {self.errors!r})"
         if not field.role and field.kind == "s":
-            return f"{self.constant(_Texts(self.errors))}[{self.load(field.offset, f'{field.count}s')}]"
-        show = self.constant(text_of(field))
+            return f"{self.constant(_Strings(self.errors))}[{self.raw(field)}]"
+        show = self.shower(text_of(field))
         if field.count == 1 and field.kind in "bBhHiIqQ?":
             return f"{show}({self.load(field.offset, field.kind)})"
         inner = Schema("", field.offset + field.size, (field,)).decoder()
         return f"{show}({self.constant(inner)}(buffer, start)[0])"
 
-    def function(self, pattern: str, arguments: list[str]) -> Callable[[Buffer, int], str]:
+    def function(self, pattern: str, arguments: list[str]) -> Callable[[Buffer, int], Any]:
         head = ""
         if self.loads:
-            layout, position, names = "=", 0, []
-            for offset, code, name in self._sorted():
+            layout, position = "=", 0
+            names: list[str] = []
+            for offset, code, variables in sorted(self.loads):
                 if offset > position:
                     layout += f"{offset - position}x"
                 layout += code
                 position = offset + struct.calcsize("=" + code)
-                names.append(name)
+                names += variables
             self.names["unpack"] = struct.Struct(layout).unpack_from
             head = f"    ({', '.join(names)},) = unpack(buffer, start)\n"
-        self.names["pattern"] = pattern
+        self.names["pattern"] = self.literal(pattern)
         source = f"def show(buffer, start=0):\n{head}    return pattern % ({', '.join(arguments)},)\n"
         exec(compile(source, "<printf>", "exec"), self.names)
         return self.names["show"]  # type: ignore[no-any-return]
 
-    def _sorted(self) -> list[tuple[int, str, str]]:
-        return sorted(self.loads)
 
+class _Strings(dict):  # type: ignore[type-arg]
+    """The string in a fixed-size field by its raw bytes: a ``comm`` is cut and decoded once, not once per event."""
 
-class _Texts(dict):  # type: ignore[type-arg]
-    """Text by raw bytes of a fixed-size string: a ``comm`` is decoded once, not once per event."""
-
-    def __init__(self, errors: str) -> None:
+    def __init__(self, errors: str | None) -> None:
         self.errors = errors
 
-    def __missing__(self, raw: bytes) -> str:
+    def __missing__(self, raw: bytes) -> str | bytes:
         end = raw.find(b"\0")
-        text = (raw if end < 0 else raw[:end]).decode("utf-8", self.errors)
+        cut = raw if end < 0 else raw[:end]
+        text = cut if self.errors is None else cut.decode("utf-8", self.errors)
         if len(self) >= _REMEMBERED:
             self.clear()
         self[raw] = text

@@ -1,10 +1,10 @@
-"""Text to a file descriptor: collected in memory, written in large pieces.
+"""Output to a file descriptor: collected in memory, written in large pieces.
 
 Example:
     >>> import os
     >>> reader, writer = os.pipe()
     >>> out = Writer(writer)
-    >>> out.write(["a\\n", "b\\n"])
+    >>> out.write([b"a\\n", b"b\\n"])
     >>> os.read(reader, 10)
     b'a\\nb\\n'
     >>> os.close(reader); os.close(writer)
@@ -32,7 +32,7 @@ def encode(text: str) -> bytes:
 
 
 class Writer:
-    """Writes text to ``fd``, which stays the caller's.
+    """Writes to ``fd``, which stays the caller's.
 
     Args:
         fd: where to write.
@@ -43,28 +43,28 @@ class Writer:
 
     def __init__(self, fd: int, mode: str = "line") -> None:
         self.fd, self.mode = fd, mode
-        self._held: list[str] = []
+        self._held: list[bytes] = []
         self._size = 0
 
-    def write(self, texts: Iterable[str]) -> None:
-        """Adds texts (one batch) and passes them on as the mode says."""
-        text = "".join(texts)
-        if not text:
+    def write(self, parts: Iterable[bytes]) -> None:
+        """Adds a batch and passes it on as the mode says."""
+        data = b"".join(parts)
+        if not data:
             return
         if self.mode == "full":
-            self._held.append(text)
-            self._size += len(text)
+            self._held.append(data)
+            self._size += len(data)
             if self._size < CHUNK:
                 return
             self.flush()
         else:
-            _write(self.fd, encode(text))
+            _write(self.fd, data)
 
     def flush(self) -> None:
         """Writes everything that is held."""
         if self._held:
             held, self._held, self._size = self._held, [], 0
-            _write(self.fd, encode("".join(held)))
+            _write(self.fd, b"".join(held))
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -6,8 +6,9 @@ program: ``TextSink`` hands them to ``notice``, a function of one line of text, 
 
 from __future__ import annotations
 
-from ..render.printf import formatter
+from ..render.printf import encoder, formatter
 from ..render.tables import Layout
+from ..render.text import encode
 from .sink import Sink
 
 TYPE_CHECKING = False
@@ -54,16 +55,16 @@ class TextSink(_Output):
         self.notice(f"Attached {count} probe{'' if count == 1 else 's'}")
 
     def printf(self, event: Event) -> Handler:
-        return formatter(event.args[0], event.schema)
+        return encoder(event.args[0], event.schema)
 
     def value(self, event: Event) -> Handler:
-        return formatter("%s\n", event.schema)
+        return encoder("%s\n", event.schema)
 
     def table(self, table: Table, rows: list[Any], top: int, divisor: int) -> object:
-        return self.layout(table).text(rows, top, divisor)
+        return encode(self.layout(table).text(rows, top, divisor))
 
     def text(self, kind: str, text: str) -> object:
-        return text
+        return encode(text)
 
     def warning(self, kind: str, message: str, position: str) -> object:
         """Told once per place; how often it happened is told at the end."""
@@ -75,7 +76,7 @@ class TextSink(_Output):
         return None
 
     def maps(self, tables: list[tuple[Table, list[Any]]]) -> None:
-        self.writer.write(["\n\n", *[self.layout(table).text(rows) for table, rows in tables]])
+        self.writer.write([b"\n\n", *[encode(self.layout(table).text(rows)) for table, rows in tables]])
         self.writer.flush()
         for (position, message), count in self._warned.items():
             if count > 1:
@@ -88,7 +89,7 @@ class JsonSink(_Output):
     def attached(self, count: int) -> None:
         from ..render.json import attached
 
-        self.writer.write([attached(count) + "\n"])
+        self.writer.write([_line(attached(count))])
         self.writer.flush()
 
     def printf(self, event: Event) -> Handler:
@@ -97,31 +98,35 @@ class JsonSink(_Output):
 
         show = formatter(event.args[0], event.schema, "backslashreplace")
         head, tail = message("printf", "@").split("@")
-        return lambda buffer, start: f"{head}{quote(show(buffer, start))}{tail}\n"
+        return lambda buffer, start: _line(f"{head}{quote(show(buffer, start))}{tail}")
 
     def value(self, event: Event) -> Handler:
         from ..render.json import message
         from ..render.values import row_json
 
         decode, show = event.schema.decoder(), row_json(event.schema)
-        return lambda buffer, start: message("value", show(decode(buffer, start))) + "\n"
+        return lambda buffer, start: _line(message("value", show(decode(buffer, start))))
 
     def table(self, table: Table, rows: list[Any], top: int, divisor: int) -> object:
         text = self.layout(table).json(rows, top, divisor)
-        return text + "\n" if text else None
+        return _line(text) if text else None
 
     def text(self, kind: str, text: str) -> object:
         from ..render.json import message
         from ..render.values import quote
 
-        return message(kind, quote(text)) + "\n"
+        return _line(message(kind, quote(text)))
 
     def warning(self, kind: str, message: str, position: str) -> object:
         from ..render.json import warning
 
-        return warning("runtime_error", message, position) + "\n"
+        return _line(warning("runtime_error", message, position))
 
     def maps(self, tables: list[tuple[Table, list[Any]]]) -> None:
         texts = [self.layout(table).json(rows) for table, rows in tables]
-        self.writer.write([text + "\n" for text in texts if text])
+        self.writer.write([_line(text) for text in texts if text])
         self.writer.flush()
+
+
+def _line(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace") + b"\n"

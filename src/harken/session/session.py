@@ -90,6 +90,8 @@ class TraceSession:
         self._closers: list[Callable[[], object]] = []
         self._ring: Any = None
         self._silent = False
+        #: records begin at multiples of 8 bytes
+        self._aligned = False
         self._unread = 0
         self._handlers: list[Handler] = [self._first(index) for index in range(len(unit.events))]
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -227,7 +229,7 @@ class TraceSession:
         """Takes a batch of records from the ring and hands what they gave to the sink; returns how many there were."""
         if self._ring is None:
             return 0
-        handlers, event_id = self._handlers, _event_id
+        handlers, aligned = self._handlers, self._aligned
         items: list[object] = []
         count = 0
         batches = self._ring.batches(_BATCH)
@@ -235,7 +237,11 @@ class TraceSession:
             for data, starts in batches:
                 count += len(starts)
                 try:
-                    items += [handlers[event_id(data, start)[0]](data, start) for start in starts]
+                    if aligned:
+                        with data.cast("Q") as words:
+                            items += [handlers[words[start >> 3]](data, start) for start in starts]
+                    else:
+                        items += [handlers[_event_id(data, start)[0]](data, start) for start in starts]
                 except (IndexError, struct.error):
                     items += self._one_by_one(data, starts)
                 if self.exited:
@@ -286,6 +292,7 @@ class TraceSession:
             from ..kernel.ring import RingBuffer
 
             self._ring = RingBuffer(self.kernel, map)
+            self._aligned = True
         else:
             from ..kernel.ring import PerfBuffer
 
@@ -306,7 +313,6 @@ class TraceSession:
         for moment, name in self.unit.runs:
             if moment == when:
                 self.loaded.programs[name].run()
-                self.drain()
 
     def _attach(self) -> None:
         from ..probes.attachers import ATTACHERS

@@ -118,7 +118,7 @@ def _tell_losses(session: TraceSession, options: Options) -> int:
     if options.format == "json":
         from ...render.json import lost
 
-        session.sink.emit([lost(total, rows) + "\n"])
+        session.sink.emit([lost(total, rows).encode() + b"\n"])
         session.sink.flush()
     else:
         from ...render.ledger import ledger_lines
