@@ -1,0 +1,196 @@
+"""Built-ins that are written as bare words: who, where, when, and the arguments of the probe."""
+
+from __future__ import annotations
+
+from ...base.diagnostics import Span, nearest
+from ...probes.model import View
+from ..ir import Const
+from . import types as T
+from .builtin import Argument, Builtin
+from .code import Code, Val
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .builtin import Scope
+
+__all__ = ("VALUES", "START")
+
+#: The one-entry array that holds the time when tracing began (for ``elapsed``).
+START = "harken_start"
+
+
+def _fixed(kind: T.Type) -> Callable[[Scope, tuple[Argument, ...], Span], T.Type]:
+    return lambda scope, args, span: kind
+
+
+def _helper(name: str) -> Callable[[Code, T.Type, list[Val], tuple[Argument, ...], Any], Val]:
+    return lambda code, kind, values, args, site: Val(kind, code.b.helper(name))
+
+
+def _pid(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
+    return Val(kind, code.current_pid())
+
+
+def _low32(name: str) -> Callable[[Code, T.Type, list[Val], tuple[Argument, ...], Any], Val]:
+    return lambda code, kind, values, args, site: Val(kind, code.b.binary("and", code.b.helper(name), Const(0xFFFFFFFF)))
+
+
+def _gid(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
+    return Val(kind, code.b.binary("lshr", code.b.helper("get_current_uid_gid"), Const(32)))
+
+
+def _comm(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
+    def fill(to: Any, offset: int) -> None:
+        code.b.helper("get_current_comm", code.at(to, offset), Const(16))
+
+    return Val(kind, fill=fill, padded=True)
+
+
+def _ncpus(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
+    return code.int(code.environment.cpus, kind)
+
+
+def _elapsed_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
+    scope.use("start")
+    return T.UINT64
+
+
+def _elapsed(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
+    b = code.b
+    key = b.alloca(4, "zero")
+    b.zero(key, 4)
+    where = b.lookup(START, key)
+    started = code.choose(b.icmp("ne", where, Const(0)), lambda: b.load(where), lambda: Const(0))
+    return Val(kind, b.sub(b.helper("ktime_get_boot_ns"), started))
+
+
+def _curtask_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
+    btf = scope.catalogue.btf
+    task = btf.struct("task_struct") if btf is not None else None
+    return T.pointer(task, "kernel") if task is not None else T.UINT64
+
+
+def _curtask(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
+    return Val(kind, code.b.helper("get_current_task"))
+
+
+def _text(name: str) -> Callable[[Code, T.Type, list[Val], tuple[Argument, ...], Any], Val]:
+    def lower(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
+        text: str = getattr(site, name)
+        return Val(kind, literal=text.encode("utf-8", "surrogateescape"), padded=True)
+
+    return lower
+
+
+def _text_check(name: str) -> Callable[[Scope, tuple[Argument, ...], Span], T.Type]:
+    def check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
+        text: str = getattr(scope, name)
+        return T.string(len(text.encode("utf-8", "surrogateescape")) + 1)
+
+    return check
+
+
+def _func_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
+    if not scope.view.function:
+        scope.error(f"The func builtin can not be used with '{scope.kind}' probes", span, "it names the traced function of kprobe, fentry and uprobe probes")
+    return _text_check("function_text")(scope, args, span)
+
+
+def _retval_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
+    returns = scope.view.returns
+    if returns is None:
+        hint = "it is there in kretprobe, fexit and uretprobe probes"
+        if scope.kind in ("kprobe", "uprobe", "fentry"):
+            other = {"kprobe": "kretprobe", "uprobe": "uretprobe", "fentry": "fexit"}[scope.kind]
+            hint = f"use {other} to see the return value"
+        scope.error(f"The retval builtin can not be used with '{scope.kind}' probes", span, hint)
+        return T.INT64
+    kind = T.from_ctype(returns, scope.view.space)
+    return kind if T.is_scalar(kind) else T.UINT64
+
+
+def _retval(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
+    raw = Val(T.UINT64, site.register(("retval",)))
+    return Val(kind, code.convert(raw, kind))
+
+
+def positional(number: int) -> Builtin:
+    """``arg0``, ``arg1``, ..."""
+
+    def check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
+        view: View = scope.view
+        if not view.positional:
+            hint = "name the fields instead: args.NAME" if view.args else ""
+            if view.args:
+                hint += f" ({', '.join(argument.name for argument in view.args[:8])})"
+            scope.error(f"The arg{number} builtin can not be used with '{scope.kind}' probes", span, hint)
+        elif number >= view.positional:
+            scope.error(f"arg{number} is out of range: there are {view.positional} (arg0 to arg{view.positional - 1})", span)
+        return T.INT64
+
+    def lower(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
+        return Val(kind, site.register(("arg", number)))
+
+    return Builtin(f"arg{number}", f"arg{number}", f"The probe's argument number {number}, as int64.", check, lower, uses=("args",))
+
+
+def _never(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
+    raise AssertionError("checked before")
+
+
+def _absent(name: str, doc: str) -> Builtin:
+    def check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
+        scope.error(f"{name} is not yet available", span, doc)
+        return T.UINT64
+
+    return Builtin(name, name, doc, check, _never, 0, 3)
+
+
+_ROWS = (
+    Builtin("pid", "pid", "Process id.", _fixed(T.UINT32), _pid),
+    Builtin("tid", "tid", "Thread id.", _fixed(T.UINT32), _low32("get_current_pid_tgid")),
+    Builtin("uid", "uid", "User id.", _fixed(T.UINT32), _low32("get_current_uid_gid")),
+    Builtin("gid", "gid", "Group id.", _fixed(T.UINT32), _gid),
+    Builtin("comm", "comm", "Name of the current thread, at most 15 bytes.", _fixed(T.string(16)), _comm),
+    Builtin("cpu", "cpu", "Number of the CPU that the probe runs on.", _fixed(T.UINT32), _low32("get_smp_processor_id")),
+    Builtin("numaid", "numaid", "NUMA node of that CPU.", _fixed(T.UINT32), _low32("get_numa_node_id")),
+    Builtin("ncpus", "ncpus", "Number of possible CPUs.", _fixed(T.UINT32), _ncpus),
+    Builtin("elapsed", "elapsed", "Nanoseconds since tracing began.", _elapsed_check, _elapsed),
+    Builtin("rand", "rand", "A random uint32.", _fixed(T.UINT32), _low32("get_prandom_u32")),
+    Builtin("cgroup", "cgroup", "Id of the current process's cgroup (version 2).", _fixed(T.UINT64), _helper("get_current_cgroup_id")),
+    Builtin("jiffies", "jiffies", "The kernel's tick counter.", _fixed(T.UINT64), _helper("jiffies64")),
+    Builtin("curtask", "curtask", "The current struct task_struct *.", _curtask_check, _curtask),
+    Builtin("func", "func", "Name of the traced function.", _func_check, _text("function_text"), uses=("func",)),
+    Builtin("probe", "probe", "Full name of the probe.", _text_check("probe_text"), _text("probe_text"), uses=("probe",)),
+    Builtin("probetype", "probetype", "Kind of the probe.", _text_check("kind"), _text("kind")),
+    Builtin("retval", "retval", "Return value of the traced function.", _retval_check, _retval, uses=("retval",)),
+    _absent("kstack", "stack traces come with symbols, in a later version"),
+    _absent("ustack", "stack traces come with symbols, in a later version"),
+    _absent("username", "print uid instead"),
+    _absent("cpid", "the -c option is not yet available"),
+    _absent("has_cpid", "the -c option is not yet available"),
+    _absent("ctx", "use args or arg0 ... instead"),
+    _absent("usermode", "it needs the registers of perf events"),
+    _absent("pcomm", "use ((struct task_struct *)curtask)->real_parent->comm"),
+    _absent("ppid", "use ((struct task_struct *)curtask)->real_parent->tgid"),
+)
+
+VALUES: dict[str, Builtin] = {row.name: row for row in _ROWS}
+
+
+def find(name: str) -> Builtin | None:
+    """The built-in called ``name``; ``argN`` for any N."""
+    if name.startswith("__builtin_"):
+        name = name[10:]
+    row = VALUES.get(name)
+    if row is None and name.startswith("arg") and name[3:].isdecimal() and len(name) < 7:
+        row = positional(int(name[3:]))
+    return row
+
+
+def near(name: str) -> list[str]:
+    """Built-ins that look like ``name``."""
+    return nearest(name, [*VALUES, "args", "nsecs", "arg0"])

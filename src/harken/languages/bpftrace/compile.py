@@ -1,0 +1,378 @@
+"""Source text to Unit.
+
+::
+
+    text -> parse -> probes found and planned -> types and checks -> IR -> compiler.assemble -> Unit
+
+``compile`` is the whole; it is pure given the catalogue (what this kernel offers).
+
+What a Unit depends on (``Unit.depends``) is listed in ``compiler.unit``.
+"""
+
+from __future__ import annotations
+
+from ...abi import bpf as abi
+from ...base.diagnostics import Diagnostic, Source
+from ...base.errors import LimitError, ProbeError, SourceError
+from ...compiler.assemble import assemble
+from ...compiler.builtins.code import Environment, Events
+from ...compiler.builtins.values import START
+from ...compiler.ir import Builder, Const, Function, Module, Program
+from ...compiler.target import Target
+from ...compiler.unit import RING, Unit
+from ...formats.spec import MapSpec
+from ...probes.attachers import ATTACHERS
+from ...probes.model import Pattern, Plan, Probe, View
+from ...probes.planner import places, plan, refusal
+from ...probes.providers import PROVIDERS, resolve, view
+from ...probes.providers import parse as parse_point
+from . import ast as A
+from .check import Checker
+from .lower import Lowerer, Maps
+from .model import Group, Options, Problems
+from .parser import parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ...base.diagnostics import Span
+    from ...probes.catalogue import Catalogue
+
+__all__ = ("compile", "Options", "RING_BYTES")
+
+#: Size of the ring buffer unless configured (``perf_rb_pages``).
+RING_BYTES = 4 << 20
+_RING_MOST = 1 << 30
+_PAGE = 4096
+_MAP_TYPES = ("hash", "lruhash", "percpuhash", "percpulruhash")
+#: config key -> (type, field of Options or "" when it only goes to Unit.config)
+_SETTINGS: dict[str, tuple[str, str]] = {
+    "max_strlen": ("int", "max_strlen"),
+    "max_map_keys": ("int", "max_map_keys"),
+    "max_probes": ("int", "max_probes"),
+    "max_bpf_progs": ("int", "max_bpf_progs"),
+    "missing_probes": ("str", "missing_probes"),
+    "perf_rb_pages": ("int", ""),
+    "print_maps_on_exit": ("bool", ""),
+    "cpp_demangle": ("bool", ""),
+    "lazy_symbolication": ("bool", ""),
+    "cache_user_symbols": ("str", ""),
+    "license": ("str", ""),
+    "log_size": ("int", ""),
+    "max_cat_bytes": ("int", ""),
+    "on_stack_limit": ("int", ""),
+    "stack_mode": ("str", ""),
+    "str_trunc_trailer": ("str", ""),
+    "show_debug_info": ("bool", ""),
+    "use_blazesym": ("bool", ""),
+}
+_RENAMED = {"strlen": "max_strlen", "no_cpp_demangle": "cpp_demangle", "cat_bytes_max": "max_cat_bytes", "map_keys_max": "max_map_keys"}
+
+
+def compile(source: Source, catalogue: Catalogue, options: Options = Options()) -> Unit:  # noqa: B008 - Options are immutable
+    """Compiles a program for the catalogue's kernel.
+
+    Args:
+        source: the program; ``source.name`` is "stdin" for ``-e``.
+        catalogue: what can be traced here.
+        options: see ``Options``; a ``config`` block in the program overrides them.
+
+    Raises:
+        SourceError: the program is wrong; carries all diagnostics that were found.
+        ProbeError: a probe cannot be attached here.
+        LimitError: too many probes or programs, or too much stack.
+    """
+    return _Compilation(source, catalogue, options).run()
+
+
+class _Compilation:
+    def __init__(self, source: Source, catalogue: Catalogue, options: Options) -> None:
+        self.source, self.catalogue, self.options = source, catalogue, options
+        self.problems = Problems()
+        self.config: dict[str, Any] = {}
+        self.depends: list[tuple[Any, ...]] = []
+
+    def run(self) -> Unit:
+        program = parse(self.source, self.options.params)
+        for part in program.unsupported:
+            self.problems.error(f"{part.what} is not yet supported", part.span, "leave it out; everything else of the program is understood")
+        self.settings(program)
+        self.declarations(program)
+        groups = self.groups(program)
+        if self.problems.failed and not groups:
+            self.stop()
+        checker = Checker(groups, self.catalogue, self.options, self.problems, program.maps)
+        machine, features = self.catalogue.features.target()
+        checker.registers = _registers(machine)
+        checker.run()
+        if self.problems.failed:
+            self.stop()
+        return self.build(groups, checker, Target(machine, features))
+
+    def stop(self) -> None:
+        raise SourceError(tuple(self.problems.found))
+
+    # -- top level
+    def settings(self, program: A.Program) -> None:
+        changes: dict[str, Any] = {}
+        for one in program.settings:
+            key = one.key.lower()
+            key = key[9:] if key.startswith("bpftrace_") else key
+            if key in _RENAMED:
+                self.problems.error(f"{one.key}: this option was renamed", one.span, f"use {_RENAMED[key]}")
+                continue
+            row = _SETTINGS.get(key)
+            if row is None:
+                from ...base.diagnostics import nearest
+
+                near = nearest(key, _SETTINGS)
+                self.problems.error(f"{one.key}: not a known configuration option", one.span, f"did you mean {near[0]}?" if near else "")
+                continue
+            wanted, field = row
+            value = one.value
+            if wanted == "bool" and value in (0, 1):
+                value = bool(value)
+            if type(value).__name__ != wanted:
+                what = {"int": "a number", "str": "a word", "bool": "true or false"}[wanted]
+                self.problems.error(f"{one.key}: expecting {what}, got {one.value}", one.span)
+                continue
+            if key == "missing_probes" and value not in ("error", "warn", "ignore"):
+                self.problems.error(f"{one.key}: expecting error, warn or ignore, got {value}", one.span)
+                continue
+            if key == "max_strlen" and not 2 <= int(value) <= 16384:
+                self.problems.error(f"{one.key}: expecting a number from 2 to 16384, got {value}", one.span)
+                continue
+            if wanted == "int" and int(value) < 1:
+                self.problems.error(f"{one.key}: expecting a positive number, got {value}", one.span)
+                continue
+            self.config[key] = value
+            if field:
+                changes[field] = value
+        if changes:
+            self.options = self.options.replace(**changes)
+
+    def declarations(self, program: A.Program) -> None:
+        seen: dict[str, A.MapDecl] = {}
+        for one in program.maps:
+            if one.type not in _MAP_TYPES:
+                from ...base.diagnostics import nearest
+
+                near = nearest(one.type, _MAP_TYPES)
+                self.problems.error(f"Invalid map type: {one.type}", one.span, f"did you mean {near[0]}?" if near else "there are " + ", ".join(_MAP_TYPES))
+            if one.entries < 1 or one.entries >= 1 << 32:
+                self.problems.error(f"the number of keys of {one.name} must be positive", one.span)
+            if one.name in seen:
+                self.problems.error(f"{one.name} was already declared", one.span, "", ((seen[one.name].span, "first declared here"),))
+            seen[one.name] = one
+
+    # -- probes
+    def groups(self, program: A.Program) -> list[Group]:
+        groups: list[Group] = []
+        total = 0
+        programs = self.options.max_bpf_progs
+        failed: list[tuple[Plan, Span]] = []
+        for block in program.probes:
+            found = self.expand(block)
+            total += len(found)
+            if total > self.options.max_probes:
+                raise LimitError(
+                    f"Your program is trying to attach to {total} probes, which exceeds the current limit of {self.options.max_probes}",
+                    "make the wildcards narrower, or raise max_probes in config",
+                )
+            if not found:
+                continue
+            for chosen in plan(tuple(found), self.catalogue, self.uses(block), max_programs=programs):
+                if not chosen.attacher:
+                    failed.append((chosen, block.points[0].span))
+                    continue
+                programs -= 1
+                probe = chosen.probes[0]
+                attacher = ATTACHERS[chosen.attacher]
+                groups.append(Group(block, chosen, _merged(chosen, self.catalogue), probe.kind, attacher.context))
+        if failed and not self.problems.failed:
+            if self.options.missing_probes == "error" or not groups:
+                first, span = failed[0]
+                for one, where in failed:
+                    self.problems.error(one.reason, where, one.hint)
+                if len(failed) == 1 and not self.problems.found:
+                    raise refusal(first)
+            else:
+                for one, where in failed:
+                    self.problems.warn(one.reason, where, one.hint)
+        if not groups and not self.problems.failed and program.probes:
+            raise ProbeError("No probes to attach", "no attach point of the program matched anything")
+        return groups
+
+    def expand(self, block: A.Probe) -> list[Probe]:
+        """All probes of a block's attach points; what matches nothing is an error or a warning."""
+        found: list[Probe] = []
+        for point in block.points:
+            try:
+                pattern = parse_point(point.text, point.span)
+                probes = resolve(pattern, self.catalogue)
+                self.depend(pattern, probes)
+                found += probes
+            except SourceError as problem:
+                lenient = self.options.missing_probes != "error" and "No matches" in problem.message
+                for one in problem.diagnostics:
+                    if lenient:
+                        if self.options.missing_probes == "warn":
+                            self.problems.warn(one.message + " Skipping.", one.span or point.span, one.hint)
+                    else:
+                        self.problems.error(one.message, one.span or point.span, one.hint)
+        return found
+
+    @staticmethod
+    def uses(block: A.Probe) -> frozenset[str]:
+        """What the block reads of its probe, in the planner's words."""
+        words = set()
+        for node in A.walk((block.filter, block.body) if block.filter is not None else block.body):
+            if isinstance(node, A.Name):
+                name = node.name.removeprefix("__builtin_")
+                if name.startswith("arg") and name[3:].isdecimal():
+                    words.add("arg")
+                elif name in ("args", "retval", "func", "probe", "ctx", "kstack", "ustack"):
+                    words.add(name)
+            elif isinstance(node, A.Call) and node.name in ("reg", "kstack", "ustack"):
+                words.add(node.name)
+        return frozenset(words)
+
+    def depend(self, pattern: Pattern, probes: tuple[Probe, ...]) -> None:
+        """What a pattern's expansion depends on besides the kernel and this boot."""
+        if pattern.kind in ("uprobe", "uretprobe", "usdt"):
+            path = pattern.words[0] if pattern.words else ""
+            if "*" in path:
+                self.add("never")
+            for probe in probes:
+                self.depends_on_file(str(probe.name[0]))
+        elif any("*" in word for word in pattern.words):
+            self.add("modules", _modules(self.catalogue))
+
+    def depends_on_file(self, path: str) -> None:
+        import os
+
+        try:
+            state = os.stat(path)
+        except OSError:
+            self.add("file", path, -1, 0, 0)
+        else:
+            self.add("file", path, state.st_size, state.st_mtime_ns, state.st_ino)
+
+    def add(self, *what: Any) -> None:
+        if what not in self.depends:
+            self.depends.append(what)
+
+    # -- code
+    def build(self, groups: list[Group], checker: Checker, target: Target) -> Unit:
+        from ...kernel.procfs import cpus_possible
+
+        cpus = len(cpus_possible(self.catalogue.kernel))
+        module = Module()
+        events = Events()
+        environment = Environment(self.options.max_strlen, cpus)
+        maps = Maps(checker.maps, self.options, cpus)
+        pages = int(self.config.get("perf_rb_pages", 0))
+        ring = RING_BYTES if not pages else min(_RING_MOST, _power_of_two(pages * _PAGE))
+        module.maps[RING] = MapSpec(RING, abi.BPF_MAP_TYPE_RINGBUF, 0, 0, ring)
+        for name, spec in maps.specs.items():
+            module.maps[name] = spec
+        runs: list[tuple[str, str]] = []
+        if "start" in checker.needs:
+            _start_program(module)
+            runs.append(("begin", "start"))
+        plans = []
+        for number, group in enumerate(groups):
+            name = f"{group.kind.lower()[: 15 - len(str(number)) - 1]}_{number}"
+            span = group.probe.span
+            lowerer = Lowerer(group, module, maps, events, environment, self.options, self.catalogue, name)
+            lowerer.build()
+            chosen = group.plan
+            attacher = ATTACHERS[chosen.attacher]
+            if group.kind in ("BEGIN", "END"):
+                runs.append((group.kind.lower(), name))
+            module.programs.append(
+                Program(
+                    name,
+                    name,
+                    attacher.program_type,
+                    attacher.context,
+                    places(chosen, self.catalogue),
+                    attacher.attach_type,
+                    attacher.function(chosen.probes[0]),
+                    group.view.arity,
+                    0,
+                    span,
+                )
+            )
+            plans.append(tuple((probe.text, chosen.attacher, chosen.reason, chosen.rejected) for probe in chosen.probes))
+        if not events.events:
+            del module.maps[RING]
+        try:
+            assembled = assemble(module, target)
+        except LimitError as problem:
+            diagnostic: Diagnostic | None = getattr(problem, "diagnostic", None)
+            if diagnostic is not None:
+                raise SourceError((*self.problems.found, diagnostic)) from problem
+            raise
+        warnings = tuple((one.position, one.message, one.hint) for one in self.problems.found if one.severity == "warning")
+        return Unit(
+            assembled.spec,
+            tuple(events.events),
+            tuple(maps.tables),
+            assembled.losses,
+            tuple(runs),
+            tuple(row for rows in plans for row in rows),
+            tuple(self.depends),
+            warnings,
+            tuple(sorted(self.config.items())),
+        )
+
+
+def _merged(chosen: Plan, catalogue: Any) -> View:
+    """What the programs of a group see; those that read arguments share a shape (the planner's promise)."""
+    return view(chosen.probes[0], catalogue)
+
+
+def _modules(catalogue: Any) -> str:
+    """A hash of the names of the loaded modules, as ``session.cache`` computes it."""
+    from ...base.cache import digest
+
+    try:
+        text = catalogue.kernel.read("/proc/modules")
+    except OSError:
+        text = b""
+    return digest(b"\n".join(sorted(line.split(b" ", 1)[0] for line in text.splitlines())))
+
+
+def _registers(machine: str) -> tuple[str, ...]:
+    from ...abi.arch import for_machine
+
+    return tuple(sorted(for_machine(machine).registers))
+
+
+def _power_of_two(number: int) -> int:
+    size = _PAGE
+    while size < number:
+        size *= 2
+    return size
+
+
+def _start_program(module: Module) -> None:
+    """A program that the session runs first: it notes the time for ``elapsed``."""
+    module.maps[START] = MapSpec(START, abi.BPF_MAP_TYPE_ARRAY, 4, 8, 1)
+    function = module.add(Function("start"))
+    b = Builder(function)
+    where = b.lookup(START, b.bytes(bytes(4)))
+    there, done = b.block("there"), b.block("done")
+    b.not_null(where, there, done)
+    b.goto(there)
+    b.store(where, b.helper("ktime_get_boot_ns"))
+    b.br(done)
+    b.goto(done)
+    b.ret(Const(0))
+    run = ATTACHERS["run"]
+    module.programs.append(Program("start", "start", run.program_type, run.context))
+
+
+assert PROVIDERS

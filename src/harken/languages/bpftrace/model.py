@@ -1,0 +1,108 @@
+"""What the check finds out and lowering uses: variables, maps and groups of probes."""
+
+from __future__ import annotations
+
+from ...base.diagnostics import Diagnostic, Span, error, warning
+from ...base.record import Record
+from ...compiler.builtins.types import Type
+from ...probes.model import Plan, View
+from . import ast as A
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ("Options", "Variable", "MapInfo", "Group", "Problems")
+
+
+class Options(Record):
+    """How to compile.
+
+    ``params`` are the positional parameters; ``pid`` limits tracing to one process (-1: all); ``max_strlen`` bounds strings,
+    ``max_map_keys`` maps; ``unsafe`` allows what changes the traced system; ``missing_probes`` is "error", "warn" or "ignore".
+    """
+
+    params: tuple[str, ...] = ()
+    pid: int = -1
+    max_strlen: int = 1024
+    max_map_keys: int = 4096
+    max_probes: int = 1024
+    max_bpf_progs: int = 1024
+    unsafe: bool = False
+    missing_probes: str = "error"
+
+
+class Variable:
+    """A ``$variable`` in its scope.
+
+    ``functions`` are the loop bodies (0: the probe itself) that use it: one that is used in several lives in the frame that loop
+    bodies share.
+    """
+
+    __slots__ = ("declared", "functions", "name", "span", "type", "assigned")
+
+    def __init__(self, name: str, span: Span) -> None:
+        self.name, self.span = name, span
+        self.type: Type | None = None
+        self.declared = False
+        self.assigned = False
+        self.functions: set[int] = set()
+
+
+class MapInfo:
+    """A map of the user: ``key`` is None until it is used, () for a scalar map; ``kind`` is "" until it is assigned."""
+
+    __slots__ = ("assigned", "decl", "key", "kind", "name", "params", "read", "span", "value")
+
+    def __init__(self, name: str, span: Span) -> None:
+        self.name, self.span = name, span
+        self.key: tuple[Type, ...] | None = None
+        self.value: Type | None = None
+        self.kind = ""
+        self.params: tuple[int, ...] = ()
+        self.decl: A.MapDecl | None = None
+        self.assigned = self.read = False
+
+
+class Group:
+    """One action block for probes that share a program."""
+
+    def __init__(self, probe: A.Probe, plan: Plan, view: View, kind: str, context: str) -> None:
+        self.probe, self.plan, self.view, self.kind, self.context = probe, plan, view, kind, context
+        #: by id of the node
+        self.types: dict[int, Type] = {}
+        self.constants: dict[int, int | str] = {}
+        self.variables: dict[int, Variable] = {}
+        self.declared: dict[tuple[int, str], Variable] = {}
+        #: what loop bodies need of the probe's registers, by id of the loop
+        self.captures: dict[int, set[tuple[Any, ...]]] = {}
+        self.uses_context: set[int] = set()
+
+    @property
+    def probe_text(self) -> str:
+        return self.plan.probes[0].text
+
+
+class Problems:
+    """Collects diagnostics, each (place, message) once."""
+
+    def __init__(self) -> None:
+        self.found: list[Diagnostic] = []
+        self.quiet = False
+        self._seen: set[tuple[str, int, int]] = set()
+
+    def error(self, message: str, span: Span, hint: str = "", related: tuple[tuple[Span, str], ...] = ()) -> None:
+        self._add(error(message, span, hint, related), span)
+
+    def warn(self, message: str, span: Span, hint: str = "") -> None:
+        self._add(warning(message, span, hint), span)
+
+    def _add(self, diagnostic: Diagnostic, span: Span) -> None:
+        key = (diagnostic.message, span.start, span.end)
+        if not self.quiet and key not in self._seen:
+            self._seen.add(key)
+            self.found.append(diagnostic)
+
+    @property
+    def failed(self) -> bool:
+        return any(one.severity == "error" for one in self.found)
