@@ -152,7 +152,7 @@ def _load_program(
             if fd < 0 and not log:
                 fd = refused
     if fd < 0:
-        raise refused_program(-fd, log, name=program.name, type=program.type, program=program)
+        raise refused_program(-fd, log, name=program.name, type=program.type, program=program, btf=spec.btf)
     return Program(kernel, fd, program.name, program.type)
 
 
@@ -239,13 +239,13 @@ def _address(kernel: Kernel, program: ProgramSpec, insns: bytearray, at: int, sy
     pack_into("=I", insns, at + 12, addresses[0] >> 32)
 
 
-def refused_program(number: int, log: str, *, name: str, type: int, program: ProgramSpec | None = None) -> KernelError:
+def refused_program(number: int, log: str, *, name: str, type: int, program: ProgramSpec | None = None, btf: bytes = b"") -> KernelError:
     """The error for a program that the kernel refused.
 
     Args:
         number: the positive errno.
         log: the verifier's text; empty if it did not get so far.
-        program: the blueprint, which helps to explain.
+        program, btf: the blueprint and its type information, which name source lines where the log does not.
 
     Returns:
         VerifierError if there is a log, else a KernelError with advice from the errno.
@@ -256,7 +256,7 @@ def refused_program(number: int, log: str, *, name: str, type: int, program: Pro
         return refusal("prog_load", number, f"program {name!r} ({PROG_TYPES.get(type, f'type {type}')})")
     from .verifier import explain
 
-    explanation = explain(log, program)
+    explanation = explain(log, program, btf)
     return VerifierError(
         f"the kernel's verifier refused {name!r}: {explanation.message}",
         log=log,

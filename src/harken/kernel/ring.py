@@ -28,6 +28,7 @@ from __future__ import annotations
 import errno
 import os
 from mmap import PAGESIZE
+from struct import Struct
 
 from ..abi import perf_event as perf
 from ..abi.bpf import BPF_RINGBUF_BUSY_BIT, BPF_RINGBUF_DISCARD_BIT, BPF_RINGBUF_HDR_SZ
@@ -65,6 +66,7 @@ _CHUNK = 1024
 _LENGTH = BPF_RINGBUF_DISCARD_BIT - 1
 #: a perf record is a header of 8 bytes, the u32 size of the raw data, the raw data
 _RAW_SIZE, _RAW_HEADER = 4, 12
+_U32 = Struct("=I")
 
 
 class RingBuffer:
@@ -149,6 +151,7 @@ class RingBuffer:
         for or the iterator is closed.
         """
         words, mask = self._words, self._mask
+        special, length, chunk = BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT, _LENGTH, range(_CHUNK)
         while limit > 0:
             end = self._producer[0]
             self._barrier()
@@ -157,22 +160,18 @@ class RingBuffer:
                 return
             starts: list[int] = []
             add = starts.append
-            room = min(limit, _CHUNK)
-            skipped = _CHUNK
-            while position < end and room:
+            for _ in chunk if limit >= _CHUNK else range(limit):
                 offset = position & mask
                 word = words[offset >> 3]
-                if word & BPF_RINGBUF_BUSY_BIT:
-                    # reserved and not yet submitted: everything behind it waits
-                    break
-                position += ((word & _LENGTH) + (BPF_RINGBUF_HDR_SZ + 7)) & ~7
-                if word & BPF_RINGBUF_DISCARD_BIT:
-                    skipped -= 1
-                    if not skipped:
+                if word & special:
+                    if word & BPF_RINGBUF_BUSY_BIT:
+                        # reserved and not yet submitted: everything behind it waits
                         break
-                    continue
-                room -= 1
-                add(offset + BPF_RINGBUF_HDR_SZ)
+                else:
+                    add(offset + 8)
+                position += ((word & length) + 15) & -8
+                if position >= end:
+                    break
             if position == self._position:
                 return
             # the headers were loaded after the position; now the records after their headers
@@ -295,6 +294,7 @@ class PerfBuffer:
     def consume(self, handle: Callable[[memoryview], object], limit: int = _ALL) -> int:
         """Hands each waiting record to ``handle``; see ``RingBuffer.consume``."""
         count = 0
+        size_at = _U32.unpack_from
         for ring, batches in self._readers(limit):
             done = 0
             starts: list[int] = []
@@ -303,7 +303,7 @@ class PerfBuffer:
                     done = 0
                     for start in starts:
                         done += 1
-                        handle(data[start : start + int.from_bytes(data[start - _RAW_SIZE : start], "little")])
+                        handle(data[start : start + size_at(data, start - _RAW_SIZE)[0]])
                     count += done
             except BaseException:
                 # what was not read stays for the next call

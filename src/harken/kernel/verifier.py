@@ -78,9 +78,6 @@ def explain(log: str, program: ProgramSpec | None = None, btf: bytes = b"") -> E
     lines = log.splitlines()
     tail = _reason_lines(lines)
     insn, instruction = _last_instruction(lines)
-    file, line, column, text = _source_line(lines)
-    if program is not None and btf and (not line or not file):
-        file, line, column, text = _from_line_info(program, btf, insn) or (file, line, column, text)
     found = _match(tail)
     if found is None:
         said = tail[-1] if tail else ""
@@ -95,12 +92,18 @@ def explain(log: str, program: ProgramSpec | None = None, btf: bytes = b"") -> E
             # reg, reg2, reg3: alternatives of one pattern
             if name[-1].isdigit() and value:
                 groups[name[:-1]] = value
+        if insn < 0 and groups.get("insn", "").isdigit():
+            insn = int(groups["insn"])
         register = groups.get("reg", "")
         known = _known(lines, register) if register else ""
         groups["known"] = describe_register(known) if known else "nothing is known of it"
         groups["argument"] = register[1:]
         message, hint = what.format_map(groups), hint.format_map(groups)
         rule = rule.format_map(groups)
+    file, line, column, text = _source_line(lines)
+    if program is not None and btf and program.line_info:
+        # the program's own records know the column as well
+        file, line, column, text = _from_line_info(program, btf, insn) or (file, line, column, text)
     diagnostic = None
     if line:
         # a source of blank lines but the one that we know: positions and carets come out right
@@ -257,18 +260,24 @@ def describe_register(state: str) -> str:
     kind, _, inside = state.partition("(")
     for name in ("scalar", "inv", "P", "Pscalar", ""):
         number = kind[len(name) :]
-        if kind.startswith(name) and number.lstrip("-").isdigit():
-            return f"the number {number}"
+        if kind.startswith(name) and number.lstrip("-")[:1].isdigit():
+            return f"the number {_plain(number)}"
     if kind in ("scalar", "inv", "Pscalar"):
-        values = dict(part.partition("=")[::2] for part in inside.rstrip(")").split(","))
+        values: dict[str, str] = {}
+        for part in inside.rstrip(")").split(","):
+            # since 6.8 equal bounds are written once: "smin=umin=1"
+            *names, value = part.split("=")
+            values.update({name: value for name in names})
         low = values.get("umin", values.get("umin_value", values.get("smin", values.get("smin_value", ""))))
         high = values.get("umax", values.get("umax_value", values.get("smax", values.get("smax_value", ""))))
         signed = "umax" not in values and "umax_value" not in values
+        if high and low == high:
+            return f"the number {_plain(high)}"
         if high and (low or not signed):
-            return f"a number from {low or 0} to {high}"
+            return f"a number from {_plain(low or '0')} to {_plain(high)}"
         if low:
-            return f"a number of at least {low}"
-        return f"a number of at most {high}" if high else "any number"
+            return f"a number of at least {_plain(low)}"
+        return f"a number of at most {_plain(high)}" if high else "any number"
     if kind.startswith("fp"):
         return f"a pointer to the stack at {kind[2:]}" if kind[2:] else "a pointer to the stack"
     name = kind
@@ -278,3 +287,11 @@ def describe_register(state: str) -> str:
             struct = kind[len(prefix) :].removeprefix("or_null_")
             return f"{_KINDS[prefix[:-1]]} ({struct})" + (" that may be null" if maybe else "")
     return _KINDS.get(name, state)
+
+
+def _plain(number: str) -> str:
+    """A number in decimal; recent kernels write large ones in hexadecimal."""
+    try:
+        return str(int(number, 0))
+    except ValueError:
+        return number

@@ -245,9 +245,10 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
     ),
     (
         "kfunc",
-        r"calling kernel function (?P<function>\S+) is not allowed|calling invalid kernel (offset|function).*"
+        r"calling kernel function (?P<function>\S+) is not allowed"
+        r"|kernel btf_id (?P<id>\d+) is not a function|calling invalid kernel (offset|function).*"
         r"|kernel function (?P<function2>\S+) .*not allowed.*",
-        "the kernel function {function} may not be called by this kind of program",
+        "a kernel function is called that this kind of program may not call: {function}",
         "each program type has its own list of kernel functions",
         "use another kind of probe, or another way to get the value",
     ),
@@ -257,6 +258,21 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
         "{helper}() does not work with a map of this type",
         "each helper takes only certain map types",
         "use another kind of map",
+    ),
+    (
+        "record_used_again",
+        r"(?P<reg>R1) type=(scalar|inv) expected=(ringbuf_mem|alloc_mem)",
+        "a ring record is used after it was submitted or discarded, or something else is submitted",
+        "a record belongs to the program only between its reservation and its end",
+        "this is a compiler's error: please report it",
+    ),
+    (
+        "argument_constant",
+        r"(?P<reg>R\d+) is not a known constant'?|(?P<reg2>R\d+) (doesn't have constant offset|must be a known constant).*"
+        r"|mem_size_value.*constant.*",
+        "argument {argument} of a function call must be a constant, but it is {known}",
+        "sizes of ring records and some flags must be known when the program is loaded",
+        "use a constant",
     ),
     (
         "argument_type",
@@ -333,6 +349,20 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
         "the instructions are not well formed",
         "every instruction must be known, reachable, and jumps must stay inside of the function",
         "this is a compiler's error: please report it",
+    ),
+    (
+        "division",
+        r"div(ision)? by zero",
+        "a number is divided by the constant zero",
+        "a constant divisor must not be zero (a variable one may: the result is 0 then)",
+        "check the divisor",
+    ),
+    (
+        "shift",
+        r"invalid shift (?P<bits>-?\d+)",
+        "a number is shifted by {bits} bits",
+        "a constant shift must be less than the number of bits",
+        "shift by 0 to 63 bits",
     ),
     (
         "bad_map",
