@@ -118,6 +118,7 @@ class Features:
         self._key = ""
         self._asking: Asking | None = None
         self._batch = False
+        self._dirty = False
 
     def answer(self, name: str, fresh: bool = False) -> Answer:
         """The answer about one feature.
@@ -209,11 +210,13 @@ class Features:
     def _remember(self, name: str, found: Answer) -> None:
         words = (found.state, str(found.errno), str(int(time.time())), found.cause, found.tried, found.reason)
         self._load()[name] = "\t".join([word.replace("\t", " ").replace("\n", " ") for word in words])
+        self._dirty = True
         if not self._batch:
             self._save()
 
     def _save(self) -> None:
-        if self._cached and self._stored:
+        if self._cached and self._dirty and self._stored:
+            self._dirty = False
             if not self._key:
                 self._key = _key(self.kernel)
             if self._key:

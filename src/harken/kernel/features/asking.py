@@ -228,7 +228,7 @@ class Asking:
                 text = " and ".join(f"CAP_{word.upper()}" for word in lacking)
                 return Answer("no", f"{said}: this process lacks {text}", number, tried, "capability:" + ",".join(lacking))
             if missing:
-                return Answer("no", f"{said}: {' and '.join(missing)} not set", number, tried, f"config:{missing[0]}")
+                return Answer("no", f"{said}: {' and '.join(missing)} not set", number, tried, "config:" + ",".join(missing))
             if self.seccomp == 2:
                 return Answer("no", f"refused by policy: {said} {self.may()}; a seccomp filter is in force", number, tried, "seccomp")
             if self.lockdown.state == "confidentiality":
@@ -241,8 +241,8 @@ class Asking:
                 evidence += f", security modules: {', '.join(modules)}"
             return Answer("no", evidence, number, tried, "policy")
         if missing:
-            plural = "are" if len(missing) > 1 else "is"
-            return Answer("no", f"{' and '.join(missing)} {plural} not set in this kernel ({said})", number, tried, f"config:{missing[0]}")
+            what = f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not set in this kernel"
+            return Answer("no", f"{what} ({said})", number, tried, "config:" + ",".join(missing))
         if number == errno.ENOSYS:
             why = "the system call is missing in this kernel, or a seccomp filter hides it" if self.seccomp == 2 else "no such system call"
             return Answer("no", f"{said}: {why}", number, tried, "kernel")
