@@ -23,7 +23,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = () if "HARKEN_GUEST" in os.environ else ("harken.testing.pytest_plugin",)
+pytest_plugins = () if "HARKEN_GUEST" in os.environ else ("harken.testing.pytest_plugin", "pytester")
 
 _BPF_PROG_GET_NEXT_ID, _BPF_MAP_GET_NEXT_ID = 11, 12
 _DYNAMIC_EVENTS = ("kprobe_events", "uprobe_events", "dynamic_events")
@@ -59,7 +59,6 @@ def _features() -> Any:
     global _known_features
     if _known_features is None:
         from harken.kernel.features import Features
-
         from harken.kernel.kernel import live
 
         _known_features = Features(live())

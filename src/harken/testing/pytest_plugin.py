@@ -162,10 +162,10 @@ class _Run:
         kernel = find(self.release)
         self.version = kernel.version
         folders = {(root / test.split("::", 1)[0]).parent for test in tests}
-        trees = {f"/harken/{folder.relative_to(root)}": folder for folder in folders}
+        trees = {f"/harken/{folder.relative_to(root)}": folder for folder in folders - {root}}
         files: dict[str, bytes | Path] = {}
-        for folder in {parent for test in tests for parent in (root / test.split("::", 1)[0]).parents if parent.is_relative_to(root)}:
-            for path in folder.glob("*.py") if folder != root else folder.glob("conftest.py"):
+        for folder in {above for inner in folders for above in (inner, *inner.parents) if above.is_relative_to(root)}:
+            for path in folder.glob("conftest.py" if folder == root and folder not in folders else "*.py"):
                 files[f"/harken/{path.relative_to(root)}"] = path
         markers = "".join(f"    {line}\n" for line in config.getini("markers"))
         files["/harken/pytest.ini"] = f"[pytest]\nmarkers =\n{markers}".encode()
@@ -193,6 +193,7 @@ class _Run:
             self._heard = time.monotonic()
             self._take(message)
         self.up_after = guest.up_after or self.up_after
+        self.seconds = time.monotonic() - self._begun
         silent = time.monotonic() - self._heard
         if guest.state == "up" and silent > 2 * self._patience + 60:
             guest.stop()
@@ -225,7 +226,6 @@ class _Run:
     def _end(self, guest: Guest, reason: str) -> None:
         """The guest is gone: the test it was in failed; what is left runs in a new one, unless booting makes no sense."""
         self._guest = None
-        self.seconds = time.monotonic() - self._begun
         if not self.remaining:
             return
         log = f"{reason}\n\nend of the console of {self.version}:\n{guest.log_tail()}"
@@ -273,10 +273,19 @@ class _Guests:
                 self._runs[item.release] = _Run(self._config, item.release, chosen, self._directory)
         self._advance()
         try:
-            return (yield)
+            result = yield
+            self._let_end()
+            return result
         finally:
             for run in self._runs.values():
                 run.stop()
+
+    def _let_end(self, patience: float = 15.0) -> None:
+        """All results are there; guests that are powering off may finish."""
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline and any(run.started and not run.remaining and not run.over for run in self._runs.values()):
+            self._advance()
+            time.sleep(0.05)
 
     def pytest_runtest_logfinish(self) -> None:
         self._advance()
