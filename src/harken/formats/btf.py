@@ -43,6 +43,7 @@ __all__ = ("Btf", "from_file")
 _SPACES = {"user": "user", "percpu": "percpu", "rcu": "rcu"}
 _MODIFIERS = frozenset((layout.CONST, layout.VOLATILE, layout.RESTRICT, layout.TYPE_TAG))
 _COMPOSITE = frozenset((layout.STRUCT, layout.UNION))
+_UNNAMED = _MODIFIERS | {layout.PTR, layout.ARRAY, layout.FUNC_PROTO}
 #: Longest chain of typedefs, qualifiers and arrays, and deepest nesting of structs by value (the kernel allows 32).
 _MAX_DEPTH = 64
 #: The order of C's integer words, as DWARF and so BTF spell them ("long unsigned int").
@@ -68,8 +69,11 @@ class Btf:
         self._first = base.count if base else 1
         self._string_base: int = base.strings_length if base else 0
         self._index_made = index
+        self._kinds: memoryview | None = None
+        self._positions: memoryview | None = None
         self._types: dict[int, CType] = {}
         self._depths: dict[int, int] = {}
+        self._spelled: dict[int, int] = {}
         self._pointer_size = 0
 
     # -- whole blob
@@ -139,7 +143,8 @@ class Btf:
         fixed, each = layout.FIXED_WORDS[kind], layout.ITEM_WORDS[kind]
         if fixed:
             return (self._tail(number, 0, fixed),)
-        return tuple(self._tail(number, each * i, each) for i in range(info & 0xFFFF)) if each else ()
+        words = self._tail(number, 0, each * (info & 0xFFFF))
+        return tuple(zip(*(words[i::each] for i in range(each))))
 
     def ids(self, *kinds: str) -> Iterator[int]:
         """Ids of all own types (not the base's) of these kinds, ascending."""
@@ -272,7 +277,7 @@ class Btf:
         kind, flag = info >> 24 & 0x1F, info >> 31
         if kind == layout.PTR:
             space = self._space(last)
-            self._check_id(last, number)
+            self._depth(number, spelling=True)
             return Ptr(lambda: self.type(last), self.pointer_size, space)
         name = self._string(name_off)
         if kind in _COMPOSITE:
@@ -302,6 +307,7 @@ class Btf:
             assert isinstance(proto, Func)
             return Func(name, proto.returns, proto.params, proto.variadic)
         if kind == layout.FUNC_PROTO:
+            self._depth(number, spelling=True)
             return self._prototype(number)
         if kind == layout.FWD:
             return Fwd(name, "union" if flag else "struct")
@@ -406,40 +412,64 @@ class Btf:
                 return number
         raise self._wrong(start, "an endless chain of typedefs or arrays")
 
-    def _depth(self, number: int) -> int:
-        """How many structs are nested in each other by value; a cycle, or more than ``_MAX_DEPTH``, raises FormatError."""
+    def _depth(self, number: int, spelling: bool = False) -> int:
+        """How many types are nested in each other; a cycle, or more than ``_MAX_DEPTH``, raises FormatError.
+
+        Nested are structs inside structs by value, or with ``spelling`` whatever has to be written out to name a type, because
+        it has no name of its own: pointers, arrays, prototypes, anonymous structs.  C cannot express a cycle of either.
+        """
         if number < self._first and self.base is not None:
-            return self.base._depth(number)
-        depths = self._depths
-        stack: list[tuple[int, list[int]]] = []
+            return self.base._depth(number, spelling)
+        depths = self._spelled if spelling else self._depths
+        edges = self._nameless if spelling else self._contained
+        stack: list[tuple[int, list[int], list[int]]] = []
+
+        def enter(node: int) -> None:
+            inner = edges(node)
+            depths[node] = 0  # being visited
+            stack.append((node, inner, list(inner)))
+
         if number not in depths:
-            stack.append((number, self._contained(number)))
-            depths[number] = 0
-        while stack:
-            current, rest = stack[-1]
-            if rest:
-                inner = rest.pop()
-                known = depths.get(inner)
-                if known is None:
-                    if len(stack) > _MAX_DEPTH:
-                        known = 0
-                    else:
-                        depths[inner] = 0
-                        stack.append((inner, self._contained(inner)))
-                        continue
-                if known == 0:
-                    for visited, _ in stack:
-                        depths.pop(visited, None)
-                    raise self._wrong(number, "structs nested too deeply or in a cycle")
-                continue
-            deepest = max((depths[inner] for inner in self._contained(current)), default=0) + 1
-            if deepest > _MAX_DEPTH:
-                for visited, _ in stack:
-                    depths.pop(visited, None)
-                raise self._wrong(number, "structs nested too deeply")
-            depths[current] = deepest
-            stack.pop()
+            enter(number)
+        try:
+            while stack:
+                current, inner, rest = stack[-1]
+                if rest:
+                    following = rest.pop()
+                    if following < self._first and self.base is not None:
+                        depths[following] = self.base._depth(following, spelling)
+                    elif following not in depths and len(stack) <= _MAX_DEPTH:
+                        enter(following)
+                    elif not depths.get(following):
+                        raise self._wrong(number, "types nested too deeply or in a cycle")
+                    continue
+                depths[current] = max([depths[node] for node in inner], default=0) + 1
+                if depths[current] > _MAX_DEPTH:
+                    raise self._wrong(number, "types nested too deeply")
+                stack.pop()
+        except FormatError:
+            for visited, _, _ in stack:  # so that asking again gives the same answer
+                depths.pop(visited, None)
+            raise
         return depths[number]
+
+    def _nameless(self, number: int) -> list[int]:
+        """Ids of the types that have to be written out to spell this one and have no name either."""
+        if number == 0:
+            return []
+        name, info, last = self._words(number)
+        kind = info >> 24 & 0x1F
+        if kind == layout.PTR or kind in _MODIFIERS:
+            inner = [last]
+        elif kind == layout.ARRAY:
+            inner = [self._tail(number, 0, 3)[0]]
+        elif kind == layout.FUNC_PROTO:
+            inner = [last, *(item[1] for item in self.items(number))]
+        elif kind in _COMPOSITE and not name:
+            inner = [item[1] for item in self.items(number)]
+        else:
+            return []
+        return [node for node in inner if node and (self._kind(node) in _UNNAMED or not self._words(node)[0])]
 
     def _contained(self, number: int) -> list[int]:
         """Ids of the structs and unions that this one contains by value (also inside arrays)."""
@@ -447,8 +477,6 @@ class Btf:
         for _, kind, _ in self.items(number):
             inner = self._settled(kind)
             if inner and self._kind(inner) in _COMPOSITE:
-                if inner < self._first and self.base is not None:
-                    self._depths[inner] = self.base._depth(inner)
                 found.append(inner)
         return found
 
@@ -481,14 +509,12 @@ class Btf:
             offset = self._sections.types_start + 4 * self.index.positions[number - self._first]
         return FormatError(self.what, f"type {number}: {problem}", offset)
 
-    def _check_id(self, number: int, user: int) -> None:
-        if number >= self.count:
-            raise self._wrong(user, f"refers to type {number}, which does not exist")
-
     def _kind(self, number: int) -> int:
-        if number >= self._first:
-            place = number - self._first
-            kinds = self.index.kinds
+        place = number - self._first
+        if place >= 0:
+            kinds = self._kinds
+            if kinds is None:
+                kinds = self._kinds = self.index.kinds
             if place < len(kinds):
                 return kinds[place]
         elif number == 0:
@@ -503,12 +529,14 @@ class Btf:
 
     def _tail(self, number: int, start: int, length: int) -> tuple[int, ...]:
         """Words of a record, ``start`` counted from the end of the common three."""
-        if number < self._first:
+        place = number - self._first
+        if place < 0:
             if self.base is not None and number:
                 return self.base._tail(number, start, length)
             raise FormatError(self.what, f"type {number} has no record")
-        positions = self.index.positions
-        place = number - self._first
+        positions = self._positions
+        if positions is None:
+            positions = self._positions = self.index.positions
         if place >= len(positions):
             raise FormatError(self.what, f"type {number} does not exist (there are {self.count})")
         begin = positions[place] + 3 + start

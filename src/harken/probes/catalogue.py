@@ -12,7 +12,7 @@ Example:
 from __future__ import annotations
 
 from ..base.ctype import Func, Ptr, Struct
-from ..base.errors import FormatError, HarkenError, KernelError, ProbeError
+from ..base.errors import FormatError, KernelError, ProbeError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
