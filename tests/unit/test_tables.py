@@ -138,7 +138,14 @@ def test_log2_labels(value: int, bits: int, label: str) -> None:
 
 def test_linear_labels_and_json() -> None:
     histogram = Histogram.linear((1, 0, 0, 2, 0, 1), 0, 4096, 1024)
-    assert [line[:16].rstrip() for line in histogram_lines(histogram)] == ["(..., 0)", "[0, 1K)", "[1K, 2K)", "[2K, 3K)", "[3K, 4K)", "[4K, ...)"]
+    assert [line[:16].rstrip() for line in histogram_lines(histogram)] == [
+        "(..., 0)",
+        "[0, 1K)",
+        "[1K, 2K)",
+        "[2K, 3K)",
+        "[3K, 4K)",
+        "[4K, ...)",
+    ]
     assert histogram_json(histogram).startswith('[{"max": -1, "count": 1},{"min": 0, "max": 1023, "count": 0}')
     assert histogram_json(histogram).endswith('{"min": 4096, "count": 1}]')
     assert histogram.percentile(50) == 3072

@@ -68,7 +68,7 @@ def build(
     key = ""
     if cached:
         key = unit_key(kernel, source.name, source.text, (tuple(params), pid, tuple(sorted(settings))))
-        unit = load_unit(key)
+        unit = load_unit(kernel, key)
         if unit is not None:
             return unit
     from ..languages.bpftrace.compile import Options, compile

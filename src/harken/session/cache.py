@@ -9,11 +9,13 @@ Entries are ``marshal`` data behind a version tag and a hash, in the private dir
 
 Dependencies:
 
-======================================  ============================================================
-``("file", path, size, mtime_ns, inode)``  the file has not changed; size -1: it does not exist
-``("modules", hash)``                   the set of loaded kernel modules is the same (``modules_hash``)
-``("env", name, value)``                an environment variable has this value ("" if unset)
-======================================  ============================================================
+==================================  =================================================================
+``("file", path, size, mtime_ns)``  the file has not changed
+``("modules", names)``              the loaded kernel modules are these (sorted, joined by spaces)
+``("tracefs", category, event)``    the tracepoint is of this boot (the key says so) and still there
+``("boot", id)``                    it is still this boot
+``("never",)``                      cannot be told: compile each time
+==================================  =================================================================
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     from ..kernel.kernel import Kernel
 
-__all__ = ("unit_key", "load_unit", "store_unit", "file_dependency", "modules_hash", "holds")
+__all__ = ("unit_key", "load_unit", "store_unit", "holds")
 
 _KIND = "unit"
 _VERSION = 1
@@ -70,7 +72,7 @@ def unit_key(kernel: Kernel, name: str, text: str, options: Iterable[Any] = ()) 
     return cache.digest(*parts)
 
 
-def load_unit(key: str) -> Unit | None:
+def load_unit(kernel: Kernel, key: str) -> Unit | None:
     """The unit kept under ``key`` if it is whole and what it depends on still holds; else None."""
     data = cache.load(_KIND, key)
     if data is None or len(data) < 32:
@@ -81,7 +83,7 @@ def load_unit(key: str) -> Unit | None:
         return None
     try:
         unit = Unit.from_plain(marshal.loads(body))
-        if not all(holds(dependency) for dependency in unit.depends):
+        if not all(holds(kernel, dependency) for dependency in unit.depends):
             return None
         return unit
     except Exception:  # whatever old or foreign data does: compile again
@@ -98,33 +100,24 @@ def store_unit(key: str, unit: Unit) -> bool:
     return cache.store(_KIND, key, cache.digest(body).encode() + body)
 
 
-def file_dependency(path: str) -> tuple[Any, ...]:
-    """The dependency on a file as it is now."""
-    try:
-        state = os.stat(path)
-    except OSError:
-        return ("file", path, -1, 0, 0)
-    return ("file", path, state.st_size, state.st_mtime_ns, state.st_ino)
-
-
-def modules_hash(text: bytes) -> str:
-    """A hash of the names of loaded modules, from the contents of /proc/modules."""
-    return cache.digest(b"\n".join(sorted(line.split(b" ", 1)[0] for line in text.splitlines())))
-
-
-def holds(dependency: tuple[Any, ...]) -> bool:
+def holds(kernel: Kernel, dependency: tuple[Any, ...]) -> bool:
     """Whether a dependency is still as it was; one of unknown kind is not."""
-    kind = dependency[0]
+    kind, *rest = dependency
     if kind == "file":
-        return bool(tuple(dependency) == file_dependency(dependency[1]))
-    if kind == "env":
-        return bool(os.environ.get(dependency[1], "") == dependency[2])
-    if kind == "modules":
         try:
-            with open("/proc/modules", "rb") as file:
-                return bool(modules_hash(file.read()) == dependency[1])
+            state = os.stat(rest[0])
         except OSError:
-            return bool(modules_hash(b"") == dependency[1])
+            return False
+        return rest[1:] == [state.st_size, state.st_mtime_ns]
+    if kind == "modules":
+        lines = _read(kernel, "/proc/modules").split(b"\n")
+        return bool(" ".join(sorted([line.split(b" ", 1)[0].decode() for line in lines if line])) == rest[0])
+    if kind == "tracefs":
+        folders = [f"{root}/events/{rest[0]}/{rest[1]}" for root in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")]
+        # not mounted now: whoever attaches mounts it and finds out
+        return any(map(kernel.exists, folders)) or not kernel.exists("/sys/kernel/tracing/events")
+    if kind == "boot":
+        return _read(kernel, "/proc/sys/kernel/random/boot_id").strip().decode() == str(rest[0]).strip()
     return False
 
 

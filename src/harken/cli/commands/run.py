@@ -30,6 +30,8 @@ __all__ = ("NAME", "HELP", "run")
 NAME = "run"
 HELP = "run a program"
 
+#: Compiler options that environment variables set, and whether they are numbers.
+_CONFIG = {"max_strlen": True, "max_map_keys": True, "max_probes": True, "max_bpf_progs": True, "missing_probes": False}
 #: Longest program that is read.
 _LIMIT = 16 << 20
 
@@ -190,7 +192,14 @@ def _settings(options: Options) -> tuple[tuple[str, Any], ...]:
     if options.unsafe:
         settings.append(("unsafe", True))
     if options.named:
-        settings.append(("named", options.named))
+        raise UsageError(f"unexpected program command line options: {' '.join(options.named)}", "the program takes no named options")
+    for name, number in _CONFIG.items():
+        text = os.environ.get(f"BPFTRACE_{name.upper()}")
+        if text is None:
+            continue
+        if number and not (text.isascii() and text.isdecimal()):
+            raise UsageError(f"{name}: expecting a number, got {text}", f"from the environment variable BPFTRACE_{name.upper()}")
+        settings.append((name, int(text) if number else text))
     return tuple(settings)
 
 
