@@ -437,7 +437,7 @@ class Elf:
             wanted.add(versioned)
             versioned = names.find(name + b"@", versioned + 1)
         size = 24 if self.bits == 64 else 16
-        data = bytes(table.data)
+        data = bytes(table.data[: len(table.data) // size * size])
         if len(wanted) <= 16:
             places = []
             for start in wanted:
@@ -492,8 +492,8 @@ class Elf:
             while position + 16 <= len(data) and left > 0:
                 left -= 1
                 if section.type == _SHT_VERDEF:
-                    _, flags, number, _, _, aux, following = struct.unpack_from(
-                        self._order + "HHHHIII", data.tobytes()[position : position + 20].ljust(20, b"\0")
+                    _, flags, number, _, _, aux, following = struct.unpack(
+                        self._order + "HHHHIII", bytes(data[position : position + 20]).ljust(20, b"\0")
                     )
                     if position + aux + 8 <= len(data) and not flags & 1:  # VER_FLG_BASE names the file itself
                         (name,) = struct.unpack_from(self._order + "I", data, position + aux)
