@@ -23,7 +23,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 
 NOT_AT_STARTUP = frozenset(
     "dataclasses enum re typing functools contextlib collections.abc argparse json pathlib subprocess inspect logging tempfile shutil "
-    "numpy rich elftools llvmlite clang duckdb ast importlib.metadata traceback socket asyncio threading unittest".split()
+    "numpy rich elftools llvmlite clang duckdb ast importlib.metadata traceback socket asyncio threading unittest signal".split()
 )
 """Modules that neither ``harken --help`` nor a one-liner from a warm cache may load: each costs 1 to 100 ms."""
 
@@ -44,6 +44,8 @@ def module_name(path: Path) -> str:
 def package_of(name: str) -> str:
     """The part of the house that a module belongs to; "" for ``harken`` itself."""
     parts = name.split(".")
+    if parts == ["harken", "__main__"]:
+        return "cli"
     return parts[1] if len(parts) > 1 and parts[0] == "harken" else ""
 
 

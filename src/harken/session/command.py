@@ -8,16 +8,18 @@ is refused, it stops itself before the execve.
 from __future__ import annotations
 
 import os
-import signal
 
 from ..base.errors import HarkenError, KernelError
 from ..kernel.kernel import Call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Sequence
 
     from ..kernel.kernel import Kernel
+else:
+    import _signal as signal  # the public module wraps it in enums, which take 4 ms to import
 
 __all__ = ("Command", "watch")
 
