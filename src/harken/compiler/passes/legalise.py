@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
     from ...base.diagnostics import Span
 
-__all__ = ("Pool", "legalise", "RODATA", "needs_context")
+__all__ = ("Pool", "legalise", "RODATA", "RECORD", "needs_context")
 
 RODATA = "harken_rodata"
+#: the name of allocas that must stand in scratch memory
+RECORD = "record"
 _DIRECT = frozenset(("stack", "ctx", "map_value", "map_key", "ring", "btf"))
 _CONTEXT_OPS = frozenset(("ctx", "arg", "retval", "reg"))
 #: copies up to this size are written out
@@ -356,7 +358,10 @@ class _Legaliser:
     def record(self, inst: Inst, insts: list[Inst]) -> Value:
         ring, size, tail = inst.attr
         if tail or not self.target.has("ringbuf"):
-            place = self.alloca(size + tail, "record")
+            # a tail is written piece by piece at offsets that vary: older verifiers (before 6.3) cannot follow that through the stack
+            place = self.alloca(size + tail, RECORD if tail else "event")
+            if not tail:
+                self.zero(Inst("zero", (place,), NONE, (0, size), inst.span))
             self.records[place] = (ring, size, tail)
             if inst in self.events:
                 self.events[place] = self.events[inst]

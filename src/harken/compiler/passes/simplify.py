@@ -367,7 +367,14 @@ def _simple_block(inst: Inst) -> Value | None:
     return changed
 
 
+def _simple_loop(inst: Inst) -> Value | None:
+    """A loop that never runs (kernels cannot even load a callback that the verifier never reaches)."""
+    count = inst.args[0]
+    return Const(0) if type(count) is Const and not count.value else None
+
+
 _RULES = {
+    "loop": _simple_loop,
     "icmp": _simple_icmp,
     "neg": _simple_unary,
     "not": _simple_unary,

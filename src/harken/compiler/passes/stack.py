@@ -13,6 +13,7 @@ from ..ir import I1, I32, I64, PTR, Block, Const, Function, Inst, Param, Value
 from ..target import Target
 from ..unit import LOSS
 from .cfg import dominators, loop_depths, replace_values, reverse_postorder
+from .legalise import RECORD
 
 __all__ = (
     "Placement",
@@ -180,9 +181,9 @@ def place(function: Function, budget: int) -> tuple[Placement, list[Inst], list[
     if not allocas:
         return Placement({}, 0), [], []
     ranges, pinned = _lifetimes(function, allocas)
-    stay = list(range(len(allocas)))
-    moved: list[int] = []
-    frame = colour(allocas, ranges)
+    moved = [i for i, inst in enumerate(allocas) if inst.attr[2] == RECORD]
+    stay = [i for i in range(len(allocas)) if i not in moved] if moved else list(range(len(allocas)))
+    frame = colour([allocas[i] for i in stay], [ranges[i] for i in stay])
     if frame.size > budget:
         for i in sorted(stay, key=lambda i: -allocas[i].attr[0]):
             if pinned >> i & 1 or allocas[i].attr[0] <= 8:

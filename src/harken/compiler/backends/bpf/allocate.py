@@ -402,12 +402,11 @@ def _constants(blocks: list[MachineBlock], families: dict[int, int]) -> dict[int
     once: dict[int, Machine | None] = {}
     for block in blocks:
         for insn in block.code:
-            family = families.get(insn[1])
-            if family is None or insn[1] not in references(insn)[1]:
-                continue
-            if insn[0] == _MOV and families.get(insn[2]) == family:
-                continue
-            once[family] = insn if family not in once and insn[0] in (0xB7, 0xB4, 0x18) else None
+            for written in references(insn)[1]:
+                family = families.get(written)
+                if family is None or (insn[0] == _MOV and families.get(insn[2]) == family):
+                    continue
+                once[family] = insn if family not in once and insn[0] in (0xB7, 0xB4, 0x18) else None
     return {family: insn for family, insn in once.items() if insn is not None}
 
 

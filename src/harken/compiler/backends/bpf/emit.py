@@ -79,6 +79,8 @@ def layout(selected: Selected) -> list[tuple[int, list[Machine]]]:
                 jump[0] = jump[0] & 0x0F | _INVERSE[jump[0] & 0xF0]
                 jump[5] = target
                 code.pop()
+            if code and _conditional(code[-1]) and code[-1][5] == following:
+                code.pop()
         out.append((block.number, code))
     return out
 
