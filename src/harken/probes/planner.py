@@ -60,11 +60,18 @@ _MERITS = {
 }
 
 
+#: With a PID filter, up to this many uprobes are perf events: kernels from 6.6 on have uprobe_multi, but until Linux commit 46ba0e49b642
+#: ("bpf: fix multi-uprobe PID filtering logic", v6.10) its filter let only one thread of the process through.  More are too slow to close
+#: (a grace period each).
+_FEW = 4
+
+
 def plan(
     probes: tuple[Probe, ...],
     catalogue: Any,
     uses: frozenset[str] = frozenset(),
     *,
+    pid: int = -1,
     max_programs: int = MAX_PROGRAMS,
 ) -> tuple[Plan, ...]:
     """Chooses mechanisms for the probes of one action block.
@@ -73,6 +80,7 @@ def plan(
         probes: all probes of the block, wildcards expanded.
         catalogue: a ``probes.catalogue.Catalogue``.
         uses: what the block reads of its probe: words of ``model.USES`` ("arg0" counts as "arg").
+        pid: the process that tracing is limited to, -1 for none.
         max_programs: the most programs that are accepted.
 
     Returns:
@@ -91,7 +99,7 @@ def plan(
     chosen: dict[tuple[Any, ...], tuple[str, str, tuple[tuple[str, str], ...]]] = {}
     seen: dict[tuple[Any, ...], int] = {}
     for probe in probes:
-        order = _order(probe, 1 if alone else numbers[probe.kind], uses)
+        order = _order(probe, 1 if alone else numbers[probe.kind], uses, pid)
         name, reason, rejected = _choose(probe, order, catalogue, uses, answers)
         # the same place twice needs two programs: the kernel runs a program once per place
         twice = seen[probe.kind, probe.name] = seen.get((probe.kind, probe.name), 0) + 1
@@ -172,7 +180,7 @@ def _short(answer: Any) -> str:
     return text.removesuffix(" in this kernel") if evidence and text else str(answer.reason)
 
 
-def _order(probe: Probe, number: int, uses: frozenset[str]) -> tuple[str, ...]:
+def _order(probe: Probe, number: int, uses: frozenset[str], pid: int) -> tuple[str, ...]:
     """A probe's mechanisms, the best first."""
     names = PROVIDERS[probe.kind].attachers
     if number > 1:
@@ -180,6 +188,8 @@ def _order(probe: Probe, number: int, uses: frozenset[str]) -> tuple[str, ...]:
         names = tuple(sorted(names, key=lambda name: not ATTACHERS[name].shares))
     if probe.kind == "rawtracepoint" and "args" not in uses:
         names = tuple(sorted(names, key=lambda name: name == "tp_btf"))
+    if pid >= 0 and number <= _FEW and "uprobe_multi" in names:
+        names = tuple(sorted(names, key=("uprobe_perf", "uprobe_multi", "uprobe_tracefs").index))
     if probe.kind in ("kprobe", "kretprobe") and syscall_of(probe.name[1], entry=True):
         names += ("tracepoint",)
     return names
@@ -266,7 +276,7 @@ def _hint(probe: Probe, catalogue: Any, uses: frozenset[str], answers: _Answers)
         # the function's other kind of probe, if that can be had
         kind = "kprobe" if probe.kind == "fentry" else "kretprobe"
         twin = Probe(kind, probe.name, probe.text.replace(probe.kind, kind, 1))
-        if _choose(twin, _order(twin, 1, uses), catalogue, uses, answers)[0]:
+        if _choose(twin, _order(twin, 1, uses, -1), catalogue, uses, answers)[0]:
             return f"{twin} works on this kernel; there the arguments are arg0, arg1, ..."
     others = instead(probe, catalogue)
     if others:

@@ -23,8 +23,8 @@ __all__ = ("either", "fail", "is_glob", "matcher", "matches", "near_names", "cou
 #: How many arguments of a function are in registers, so that arg0 ... exist (kernel: arch/*/include/asm/ptrace.h).
 MACHINE_ARGUMENTS = {"x86_64": 6, "aarch64": 8}
 
-#: Candidates that are compared in full by ``near_names``.
-_SHORT_LIST = 200
+#: Candidates that ``near_names`` compares in full.
+_FEW = 500
 
 
 def fail(message: str, span: Span | None, hint: str = "") -> NoReturn:
@@ -55,7 +55,7 @@ def unquote(word: str) -> str:
 def near_names(name: str, candidates: Iterable[str], limit: int = 3) -> list[str]:
     """Names that look like ``name``, best first.
 
-    The full comparison is slow (50 us a pair), so only the candidates that share most three-letter pieces are compared.
+    The full comparison is slow (50 us a pair), so of many candidates only those that share most three-letter pieces are compared.
 
     >>> near_names("do_sys_open", ["vfs_read", "do_sys_openat2", "tcp_sendmsg"])
     ['do_sys_openat2']
@@ -63,22 +63,29 @@ def near_names(name: str, candidates: Iterable[str], limit: int = 3) -> list[str
     wanted = name.replace("*", "").lower()[:128]
     if not wanted:
         return []
-    width = 3 if len(wanted) > 4 else 2
-    pieces = list({wanted[i : i + width] for i in range(max(1, len(wanted) - width + 1))})[:24]
     slack = max(4, len(wanted) // 2)
     low, high = len(wanted) - slack, len(wanted) + slack
+    close = [candidate for candidate in candidates if low <= len(candidate) <= high]
+    if len(close) > _FEW:
+        close = _sharing(wanted, close)
+    return nearest(name, dict.fromkeys(close), limit)
+
+
+def _sharing(wanted: str, candidates: list[str]) -> list[str]:
+    """The candidates that share most short pieces with a word."""
+    width = 3 if len(wanted) > 4 else 2
+    pieces = list({wanted[i : i + width] for i in range(max(1, len(wanted) - width + 1))})[:24]
     scored = []
     for candidate in candidates:
-        if low <= len(candidate) <= high:
-            text = candidate.lower()
-            score = 0
-            for piece in pieces:
-                if piece in text:
-                    score += 1
-            if score * 4 >= len(pieces):
-                scored.append((-score, abs(len(candidate) - len(wanted)), candidate))
+        text = candidate.lower()
+        score = 0
+        for piece in pieces:
+            if piece in text:
+                score += 1
+        if score * 4 >= len(pieces):
+            scored.append((-score, abs(len(candidate) - len(wanted)), candidate))
     scored.sort()
-    return nearest(name, dict.fromkeys(candidate for _, _, candidate in scored[:_SHORT_LIST]), limit)
+    return [candidate for _, _, candidate in scored[:_FEW]]
 
 
 def require(kind: str, words: Sequence[str], allowed: tuple[int, ...], span: Span | None, example: str) -> None:
