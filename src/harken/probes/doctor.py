@@ -169,10 +169,10 @@ def _capabilities(patient: Patient) -> Finding:
     else:
         text = ", ".join(f"CAP_{name.upper()}" for name in everything if name in have)
     enough = patient.privileged
-    reason = ""
+    reason = "CAP_BPF and CAP_PERFMON are what tracing needs (CAP_SYS_ADMIN stands for both)" if not enough else ""
     if "sys_resource" in wanted and enough:
         reason = "without CAP_SYS_RESOURCE limits cannot be raised; that matters before Linux 5.11 only"
-    return _info("capabilities", "capabilities", text, "yes" if enough else "no", reason if enough else "")
+    return _info("capabilities", "capabilities", text, "yes" if enough else "no", reason)
 
 
 def _lockdown(patient: Patient) -> list[Finding]:
@@ -296,11 +296,11 @@ def _verdict(answers: dict[str, Answer], patient: Patient) -> tuple[Finding, ...
     def has(*names: str) -> bool:
         return any(answers[name].state == "yes" for name in names)
 
-    def finding(name: str, title: str, parts: list[tuple[str, bool]], otherwise: str) -> Finding:
+    def finding(name: str, title: str, parts: list[tuple[str, bool]]) -> Finding:
         able = [text for text, there in parts if there]
         lacking = [text for text, there in parts if not there]
         if not able:
-            return _info(name, title, otherwise or "nothing", "no")
+            return _info(name, title, "nothing" if patient.privileged else f"nothing: {patient.privilege_fix()}", "no")
         text = ", ".join(able)
         if lacking:
             text += "; not " + ", ".join(lacking)
@@ -311,7 +311,6 @@ def _verdict(answers: dict[str, Answer], patient: Patient) -> tuple[Finding, ...
         "hardware",
         "hardware events",
         [("CPU counters", has("perf_hardware")), ("cache counters", has("perf_cache")), ("breakpoints", has("breakpoint"))],
-        "",
     )
     if instead and not has("perf_hardware"):
         hardware = hardware.replace(detail=f"{hardware.detail} ({instead})")
@@ -324,7 +323,6 @@ def _verdict(answers: dict[str, Answer], patient: Patient) -> tuple[Finding, ...
             ("software events", has("perf_software")),
             ("USDT", has("usdt_refcount")),
         ],
-        "",
     )
     dynamic = finding(
         "dynamic",
@@ -333,14 +331,13 @@ def _verdict(answers: dict[str, Answer], patient: Patient) -> tuple[Finding, ...
             ("kernel functions", has("kprobe_multi", "kprobe_perf", "kprobe_tracefs", "fentry")),
             ("user functions", has("uprobe_multi", "uprobe_perf", "uprobe_tracefs")),
         ],
-        "",
     )
     why = []
     if not has("kprobe_multi", "kprobe_perf", "kprobe_tracefs"):
         why.append(f"kprobes: {_short(answers['kprobe_perf'])}")
     if not has("fentry"):
         why.append(f"fentry: {_short(answers['fentry'])}")
-    if len(why) == 2:
+    if len(why) == 2 and patient.privileged:
         dynamic = dynamic.replace(detail=f"{dynamic.detail} ({'; '.join(why)})")
     return hardware, static, dynamic
 

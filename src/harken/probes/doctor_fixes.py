@@ -36,8 +36,10 @@ class Patient:
     def privilege_fix(self, names: str = "") -> str:
         """How to get privileges from here."""
         wanted = [name for name in names.split(",") if name] or ["bpf", "perfmon"]
+        if wanted == ["dac_read_search"] and not self.root:
+            return "run it as root: sudo harken ..., or let root open it: mount -o remount,gid=GROUP /sys/kernel/tracing"
         listed = " and ".join(f"CAP_{name.upper()}" for name in wanted)
-        if self.container and (not self.initial or self.root):
+        if self.container not in ("", "a user namespace") and (not self.initial or self.root):
             flags = " ".join(f"--cap-add {name.upper()}" for name in wanted)
             return (
                 f"give the container {listed} (docker run {flags}; Kubernetes: securityContext.capabilities.add) in the initial "
@@ -46,7 +48,7 @@ class Patient:
         if not self.initial:
             return "run it outside of the user namespace (privileges inside of one do not count for the kernel)"
         if self.root:
-            return f"this root is confined: run it where {listed} are not dropped (outside of the sandbox or service)"
+            return f"this root is confined: run it outside of the sandbox or service that drops {listed}"
         return "run it as root: sudo harken ..."
 
 
@@ -63,7 +65,8 @@ def fix(name: str, answer: Answer, patient: Patient) -> str:
         return "try again" if cause == "moment" and answer.errno else ""
     if cause == "config":
         options = detail.split(",")
-        text = f"build the kernel with {' and '.join(f'{option}=y' for option in options)}, or boot one that has {'them' if options[1:] else 'it'}"
+        wanted = " and ".join([f"{option}=y" for option in options])
+        text = f"build the kernel with {wanted}, or boot one that has {'them' if options[1:] else 'it'}"
         return f"{text}; from here choose {instead}" if instead else text
     if cause == "capability":
         return patient.privilege_fix(detail)

@@ -90,7 +90,7 @@ def _lines(findings: Sequence[Finding], colour: bool, width: int) -> Iterator[st
 
 
 def _why(finding: Finding) -> str:
-    return finding.cause or finding.reason
+    return str(finding.cause or finding.reason)
 
 
 def _folded(findings: Sequence[Finding], colour: bool, width: int) -> Iterator[str]:

@@ -88,9 +88,6 @@ class Answer(Record):
     tried: str = ""
     cause: str = ""
 
-    def __bool__(self) -> bool:
-        return self.state == "yes"
-
 
 def all_names() -> list[str]:
     """All names with all members of the families but helpers (which are too many to ask for by default)."""
@@ -173,7 +170,7 @@ class Features:
 
         if self._asking is None:
             self._asking = Asking(self.kernel, self)
-        return module(name)(self._asking, name)
+        return self._asking.besides(name, module(name)(self._asking, name))
 
     # -- the cache
 

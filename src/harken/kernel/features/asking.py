@@ -13,6 +13,7 @@ from ...base.errors import FormatError, KernelError
 from ...formats.insn import R0, encode, exit_, mov64
 from .. import procfs
 from ..mounts import errno_name
+from .options import OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -248,6 +249,16 @@ class Asking:
             return Answer("no", f"{said}: {why}", number, tried, "kernel")
         return Answer("no", f"this kernel does not have it: {said}", number, tried, "kernel")
 
+    def besides(self, name: str, found: Answer) -> Answer:
+        """Adds to a lack of privilege that the kernel would not have the feature even with it, if its configuration tells."""
+        if found.state != "no" or not found.cause.startswith(("capability:", "sysctl:")):
+            return found
+        missing = self.set_options(*OPTIONS.get(name, ()))
+        if not missing:
+            return found
+        what = f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not set in this kernel"
+        return found.replace(reason=f"{what}; besides, {found.reason}", cause="config:" + ",".join(missing))
+
     def without(self, feature: str, tried: str = "") -> Answer | None:
         """A "no" because another feature, without which this one cannot be, is missing; None if that one is there."""
         from . import Answer
@@ -255,7 +266,11 @@ class Asking:
         other = self.features.answer(feature)
         if other.state == "yes":
             return None
-        cause = other.cause if other.cause.startswith(("config:", "capability:", "policy", "lockdown", "seccomp")) else f"needs:{feature}"
+        cause = (
+            other.cause
+            if other.cause.startswith(("config:", "sysctl:", "capability:", "policy", "lockdown", "seccomp"))
+            else f"needs:{feature}"
+        )
         return Answer(other.state, f"needs {feature}: {other.reason}", other.errno, tried or other.tried, cause)
 
 

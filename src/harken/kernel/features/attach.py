@@ -15,6 +15,7 @@ from ..bpf import attr, bpf, try_load_program
 from ..kernel import Call, Memory
 from ..perf_event import PerfEvent, attempt, kprobe, pmu_type, tracepoint, uprobe
 from .asking import RETURN_0, Asking, yes
+from .options import OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def _closed(asking: Asking, tried: str, fd: int, options: tuple[str, ...] = (), 
 
 def _bpf_first(function: Callable[[Asking], Answer]) -> Callable[[Asking, str], Answer]:
     def ask(asking: Asking, _name: str) -> Answer:
-        return asking.without("bpf") or function(asking)
+        missing = asking.without("bpf")
+        return function(asking) if missing is None else missing
 
     return ask
 
@@ -61,8 +63,7 @@ def _bpf_first(function: Callable[[Asking], Answer]) -> Callable[[Asking, str], 
 # -- kernel functions
 
 
-_KPROBES = ("CONFIG_KPROBES", "CONFIG_KPROBE_EVENTS")
-_FPROBE = ("CONFIG_KPROBES", "CONFIG_FPROBE")
+_KPROBES, _FPROBE = OPTIONS["kprobe_perf"], OPTIONS["kprobe_multi"]
 
 
 def _kprobe_perf(asking: Asking, _name: str) -> Answer:
@@ -125,13 +126,13 @@ def _kprobe_multi(asking: Asking, attach_type: int, what: str) -> Answer:
 
 
 def _trampoline(attach_type: int, what: str, functions: tuple[str, ...] = _FUNCTIONS) -> Callable[[Asking], Answer]:
-    options = ("CONFIG_DEBUG_INFO_BTF", "CONFIG_FUNCTION_TRACER", "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS")
+    options = OPTIONS["fentry"]
 
     def ask(asking: Asking) -> Answer:
         from . import Answer
 
         missing = asking.without("btf_vmlinux", f"bpf(BPF_PROG_LOAD, {what})")
-        if missing:
+        if missing is not None:
             return missing
         known = [name for name in functions if name in asking.btf_ids]
         if not known:
@@ -160,15 +161,15 @@ def _lsm(asking: Asking) -> Answer:
     from . import Answer
 
     missing = asking.without("btf_vmlinux", "bpf(BPF_PROG_LOAD, lsm)")
-    if missing:
+    if missing is not None:
         return missing
     number = asking.btf_ids.get("bpf_lsm_file_open")
     if number is None:
-        return asking.no("BTF lists no bpf_lsm_file_open", errno.ENOENT, options=("CONFIG_BPF_LSM",))
+        return asking.no("BTF lists no bpf_lsm_file_open", errno.ENOENT, options=OPTIONS["lsm"])
     tried = "bpf(BPF_PROG_LOAD, lsm file_open)"
     with _Loaded(asking, abi.BPF_PROG_TYPE_LSM, expected_attach_type=abi.BPF_LSM_MAC, attach_btf_id=number) as program:
         if program.fd < 0:
-            return _evidence(asking, asking.no(tried, -program.fd, options=("CONFIG_BPF_LSM",)))
+            return _evidence(asking, asking.no(tried, -program.fd, options=OPTIONS["lsm"]))
     modules = asking.lockdown.modules
     if modules is not None and "bpf" not in modules:
         return Answer("no", 'programs load but never run: "bpf" is not among the active security modules', 0, "lsm", "bootparam:lsm=")
@@ -182,30 +183,30 @@ def _raw_tracepoint(asking: Asking) -> Answer:
     tried = f"bpf(BPF_RAW_TRACEPOINT_OPEN, {_TRACEPOINT[1]})"
     with _Loaded(asking, abi.BPF_PROG_TYPE_RAW_TRACEPOINT) as program:
         if program.fd < 0:
-            return asking.no("bpf(BPF_PROG_LOAD, raw_tracepoint)", -program.fd, options=("CONFIG_BPF_EVENTS",))
+            return asking.no("bpf(BPF_PROG_LOAD, raw_tracepoint)", -program.fd, options=OPTIONS["raw_tracepoint"])
         attribute = attr(abi.RAW_TRACEPOINT, abi.RAW_TRACEPOINT_SIZE, name=_TRACEPOINT[1].encode() + b"\0", prog_fd=program.fd)
         return _closed(asking, tried, bpf(asking.kernel, abi.BPF_RAW_TRACEPOINT_OPEN, attribute), ("CONFIG_BPF_EVENTS",))
 
 
 def _tp_btf(asking: Asking) -> Answer:
     missing = asking.without("btf_vmlinux", "bpf(BPF_PROG_LOAD, tp_btf)")
-    if missing:
+    if missing is not None:
         return missing
     name = f"btf_trace_{_TRACEPOINT[1]}"
     number = asking.btf_ids.get(name)
     if number is None:
-        return asking.no(f"BTF lists no {name}", errno.ENOENT, options=("CONFIG_BPF_EVENTS",))
+        return asking.no(f"BTF lists no {name}", errno.ENOENT, options=OPTIONS["raw_tracepoint"])
     tried = f"bpf(BPF_PROG_LOAD, tp_btf {_TRACEPOINT[1]})"
     with _Loaded(asking, abi.BPF_PROG_TYPE_TRACING, expected_attach_type=abi.BPF_TRACE_RAW_TP, attach_btf_id=number) as program:
         if program.fd < 0:
-            return asking.no(tried, -program.fd, options=("CONFIG_BPF_EVENTS",))
+            return asking.no(tried, -program.fd, options=OPTIONS["raw_tracepoint"])
         attribute = attr(abi.RAW_TRACEPOINT, abi.RAW_TRACEPOINT_SIZE, prog_fd=program.fd)
         return _closed(asking, f"{tried}, BPF_RAW_TRACEPOINT_OPEN", bpf(asking.kernel, abi.BPF_RAW_TRACEPOINT_OPEN, attribute))
 
 
 def _iter(asking: Asking) -> Answer:
     missing = asking.without("btf_vmlinux", "bpf(BPF_PROG_LOAD, iter)")
-    if missing:
+    if missing is not None:
         return missing
     number = asking.btf_ids.get("bpf_iter_task")
     if number is None:
@@ -225,9 +226,10 @@ def _tracepoint_perf(asking: Asking, _name: str) -> Answer:
     try:
         number = asking.tracefs.event_id(category, event)
     except KernelError as error:
-        return asking.without("tracefs") or asking.no(
-            error.call or "read(id)", error.errno or errno.ENOENT, capabilities=("sys_admin",), options=("CONFIG_EVENT_TRACING",)
-        )
+        missing = asking.without("tracefs")
+        if missing is not None:
+            return missing
+        return asking.no(error.call, error.errno or errno.ENOENT, capabilities=("sys_admin",), options=OPTIONS["tracepoint_perf"])
     tried = f"perf_event_open(tracepoint {category}:{event})"
     fd = attempt(asking.kernel, tracepoint(number), cpu=0)
     if fd < 0:
@@ -261,7 +263,7 @@ class Victim:
         self.close()
 
 
-_UPROBES = ("CONFIG_UPROBES", "CONFIG_UPROBE_EVENTS")
+_UPROBES = OPTIONS["uprobe_perf"]
 
 
 def _uprobe_perf(asking: Asking, name: str) -> Answer:
@@ -271,7 +273,7 @@ def _uprobe_perf(asking: Asking, name: str) -> Answer:
     if kernel.exists("/sys/bus/event_source/devices/uprobe/format/ref_ctr_offset"):
         # Detaching a uprobe takes some 50 ms, so one attempt answers both questions if it succeeds.
         counted = asking.once("uprobe with a counter", lambda: _open_uprobe(asking, 64))
-        if counted or name == "usdt_refcount":
+        if counted.state == "yes" or name == "usdt_refcount":
             return counted  # type: ignore[no-any-return]
     elif name == "usdt_refcount":
         return asking.no("open(/sys/bus/event_source/devices/uprobe/format/ref_ctr_offset)", errno.ENOENT, options=_UPROBES)

@@ -31,6 +31,7 @@ from ...formats.insn import (
 )
 from ..bpf import attr, bpf, load_btf, try_load_program
 from .asking import RETURN_0, Asking, yes
+from .options import OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _no(asking: Asking, tried: str, number: int) -> Answer:
     # privilege is EPERM for all of bpf(2).
     if number == errno.EACCES:
         number = errno.EINVAL
-    return asking.no(tried, number, options=("CONFIG_BPF_SYSCALL",))
+    return asking.no(tried, number, options=OPTIONS["bpf"][:1])
 
 
 def _bpf(asking: Asking, _name: str) -> Answer:
@@ -76,14 +77,15 @@ def _bpf(asking: Asking, _name: str) -> Answer:
     if fd >= 0:
         asking.kernel.close(fd)
         return yes(tried)
-    return asking.no(tried, -fd, options=("CONFIG_BPF_SYSCALL", "CONFIG_BPF_EVENTS"))
+    return asking.no(tried, -fd, options=OPTIONS["bpf"])
 
 
 def _needs_bpf(function: Callable[[Asking], Answer]) -> Callable[[Asking, str], Answer]:
     """A question that makes no sense without bpf(2): then its reason is the answer."""
 
     def ask(asking: Asking, _name: str) -> Answer:
-        return asking.without("bpf") or function(asking)
+        missing = asking.without("bpf")
+        return function(asking) if missing is None else missing
 
     return ask
 
@@ -178,7 +180,11 @@ def _iter_num(asking: Asking) -> Answer:
     new, destroy = ids.get("bpf_iter_num_new"), ids.get("bpf_iter_num_destroy")
     if not new or not destroy:
         without = asking.without("btf_vmlinux")
-        return without or Answer("no", "this kernel has no kfunc bpf_iter_num_new (its BTF does not list it)", 0, "BTF", "kernel")
+        return (
+            without
+            if without is not None
+            else Answer("no", "this kernel has no kfunc bpf_iter_num_new (its BTF does not list it)", 0, "BTF", "kernel")
+        )
     kfunc = (0x85, 0, PSEUDO_KFUNC, 0)
     insns = (
         *(mov64(R1, R10), alu64("add", R1, imm=-8), mov64(R2, imm=0), mov64(R3, imm=4), (*kfunc, new)),
@@ -260,7 +266,7 @@ def _btf_vmlinux(asking: Asking, _name: str) -> Answer:
     try:
         data = asking.kernel.read(path, 24)
     except OSError as error:
-        return asking.no(f"open({path})", error.errno or errno.EIO, capabilities=(), options=("CONFIG_DEBUG_INFO_BTF",))
+        return asking.no(f"open({path})", error.errno or errno.EIO, capabilities=(), options=OPTIONS["btf_vmlinux"])
     if data[:2] in (b"\x9f\xeb", b"\xeb\x9f"):
         return yes(path)
     return Answer("no", f"{path} does not hold BTF", 0, path, "kernel")
@@ -274,7 +280,7 @@ def _btf_modules(asking: Asking, _name: str) -> Answer:
     try:
         names = [name for name in asking.kernel.listdir(path) if name != "vmlinux"]
     except OSError as error:
-        return asking.no(f"open({path})", error.errno or errno.EIO, capabilities=(), options=("CONFIG_DEBUG_INFO_BTF",))
+        return asking.no(f"open({path})", error.errno or errno.EIO, capabilities=(), options=OPTIONS["btf_vmlinux"])
     if names:
         return yes(path, f"{len(names)} modules")
     options = asking.set_options("CONFIG_MODULES", "CONFIG_DEBUG_INFO_BTF_MODULES")

@@ -7,6 +7,7 @@ import errno
 from ...abi import perf_event as abi
 from ..perf_event import Attr, attempt, breakpoint_at, software, tracepoint
 from .asking import Asking, yes
+from .options import OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,13 +25,13 @@ def _opened(asking: Asking, attr: Attr, tried: str, pid: int = -1, cpu: int = 0)
         return yes(tried)
     if -fd in (errno.EACCES, errno.EPERM):
         return _forbidden(asking, tried, -fd)
-    return asking.no(tried, -fd, capabilities=("perfmon",), options=("CONFIG_PERF_EVENTS",))
+    return asking.no(tried, -fd, capabilities=("perfmon",), options=OPTIONS["perf_events"])
 
 
 def _forbidden(asking: Asking, tried: str, number: int) -> Answer:
     from ..procfs import sysctl
 
-    found = asking.no(tried, number, capabilities=("perfmon",), options=("CONFIG_PERF_EVENTS",))
+    found = asking.no(tried, number, capabilities=("perfmon",), options=OPTIONS["perf_events"])
     level = sysctl(asking.kernel, "kernel.perf_event_paranoid")
     if found.cause.startswith("capability:") and level is not None:
         return found.replace(reason=f"{found.reason}, and kernel.perf_event_paranoid is {level}", cause="sysctl:kernel.perf_event_paranoid")
@@ -42,7 +43,7 @@ def _perf_events(asking: Asking, _name: str) -> Answer:
     path = "/proc/sys/kernel/perf_event_paranoid"
     if asking.kernel.exists(path):
         return yes(path)
-    return asking.no(f"open({path})", errno.ENOENT, capabilities=(), options=("CONFIG_PERF_EVENTS",))
+    return asking.no(f"open({path})", errno.ENOENT, capabilities=(), options=OPTIONS["perf_events"])
 
 
 def _software(asking: Asking, _name: str) -> Answer:
@@ -71,7 +72,7 @@ def _counter(asking: Asking, attr: Attr, tried: str) -> Answer:
         return Answer("no", f"{tried} = {errno_name(fd)}: {why}", -fd, tried, "hardware")
     if -fd in (errno.EACCES, errno.EPERM):
         return _forbidden(asking, tried, -fd)
-    return asking.no(tried, -fd, capabilities=("perfmon",), options=("CONFIG_PERF_EVENTS",))
+    return asking.no(tried, -fd, capabilities=("perfmon",), options=OPTIONS["perf_events"])
 
 
 def _virtual(asking: Asking) -> bool:
@@ -109,7 +110,8 @@ def _tracepoint(asking: Asking, _name: str) -> Answer:
     try:
         number = asking.tracefs.event_id("sched", "sched_process_exit")
     except KernelError as error:
-        return asking.without("tracefs") or asking.no(error.call, error.errno or errno.ENOENT, capabilities=("sys_admin",))
+        missing = asking.without("tracefs")
+        return missing if missing is not None else asking.no(error.call, error.errno or errno.ENOENT, capabilities=("sys_admin",))
     return _opened(asking, tracepoint(number), "perf_event_open(tracepoint sched:sched_process_exit)")
 
 

@@ -17,6 +17,7 @@ from ...formats.insn import R0, call, encode, exit_, mov64
 from ..bpf import load_btf, load_with_log
 from .asking import RETURN_0, Asking, yes
 from .bpf import create_map
+from .options import OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,18 +57,6 @@ _PROGRAMS: dict[str, tuple[int, int]] = {
     "netfilter": (abi.BPF_NETFILTER, 0),
     "syscall": (0, abi.BPF_F_SLEEPABLE),
 }
-_OPTIONS = {
-    "lirc_mode2": ("CONFIG_BPF_LIRC_MODE2",),
-    "lsm": ("CONFIG_BPF_LSM",),
-    "netfilter": ("CONFIG_NETFILTER_BPF_LINK",),
-    "xskmap": ("CONFIG_XDP_SOCKETS",),
-    "sockmap": ("CONFIG_NET", "CONFIG_BPF_STREAM_PARSER"),
-    "sockhash": ("CONFIG_NET", "CONFIG_BPF_STREAM_PARSER"),
-    "cgroup_storage": ("CONFIG_CGROUP_BPF",),
-    "percpu_cgroup_storage": ("CONFIG_CGROUP_BPF",),
-    "inode_storage": ("CONFIG_BPF_LSM",),
-    "kprobe": ("CONFIG_BPF_EVENTS",),
-}
 
 
 def _map(asking: Asking, name: str) -> Answer:
@@ -76,7 +65,7 @@ def _map(asking: Asking, name: str) -> Answer:
     if not number:
         raise KeyError(name)
     missing = asking.without("bpf")
-    if missing:
+    if missing is not None:
         return missing
     tried = f"bpf(BPF_MAP_CREATE, {kind})"
     key, value, entries, flags = _MAPS.get(kind, (4, 4, 1, 0))
@@ -106,7 +95,7 @@ def _map(asking: Asking, name: str) -> Answer:
     if fd >= 0:
         kernel.close(fd)
         return yes(tried)
-    return asking.no(tried, -fd, options=_OPTIONS.get(kind, ()))
+    return asking.no(tried, -fd, options=OPTIONS.get(name, ()))
 
 
 def _int_btf() -> bytes:
@@ -121,7 +110,7 @@ def _program(asking: Asking, name: str) -> Answer:
     if not number:
         raise KeyError(name)
     missing = asking.without("bpf")
-    if missing:
+    if missing is not None:
         return missing
     if kind == "tracing":
         # Its parts are asked for one by one; the type is there if any of them is.
@@ -143,7 +132,7 @@ def _program(asking: Asking, name: str) -> Answer:
     # for the type (EACCES, ENOTSUPP), the type is there.
     if fd in (-errno.EACCES, -524) or (fd == -errno.EINVAL and log.strip()):
         return yes(tried)
-    return asking.no(tried, -fd, options=_OPTIONS.get(kind, ()))
+    return asking.no(tried, -fd, options=OPTIONS.get(name, ()))
 
 
 def _helper(asking: Asking, name: str) -> Answer:
@@ -154,13 +143,13 @@ def _helper(asking: Asking, name: str) -> Answer:
     if not number or not program:
         raise KeyError(name)
     missing = asking.without("bpf")
-    if missing:
+    if missing is not None:
         return missing
     more = {}
     expected, flags = _PROGRAMS.get(kind, (0, 0))
     if kind == "tracing":
         missing = asking.without("tp_btf")
-        if missing:
+        if missing is not None:
             return missing
         expected, more = abi.BPF_TRACE_RAW_TP, {"attach_btf_id": asking.btf_ids["btf_trace_sched_process_exit"]}
     insns = encode((call(number), mov64(R0, imm=0), exit_()))

@@ -10,6 +10,7 @@ import errno
 from ...base.errors import KernelError
 from .asking import Asking, yes
 from .attach import Victim
+from .options import OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,54 +32,57 @@ def _tracefs(asking: Asking, _name: str) -> Answer:
         found = asking.tracefs
     except KernelError as error:
         tried = error.call or "open(/sys/kernel/tracing)"
-        if error.errno == errno.ENODEV:
-            return asking.no(tried, error.errno, capabilities=("sys_admin",), options=("CONFIG_TRACING",))
-        return asking.no(tried, error.errno or errno.ENOENT, capabilities=("sys_admin",), options=("CONFIG_TRACING",))
+        if error.errno == errno.EACCES:  # a matter of the directory's owner and mode, not of capabilities by name
+            from . import Answer
+
+            return Answer("no", f"{tried} = EACCES: tracefs is closed to this user", error.errno, tried, "capability:dac_read_search")
+        return asking.no(tried, error.errno or errno.ENOENT, capabilities=("sys_admin",), options=OPTIONS["tracefs"])
     return yes("mount -t tracefs" if found.note else found.root, "not mounted; harken mounts it when it is needed" if found.note else "")
 
 
-def _within(function: Callable[[Asking, Tracefs], Answer]) -> Callable[[Asking, str], Answer]:
+def _within(function: Callable[[Asking, Tracefs, str], Answer]) -> Callable[[Asking, str], Answer]:
     """A question about a readable tracefs."""
 
-    def ask(asking: Asking, _name: str) -> Answer:
+    def ask(asking: Asking, name: str) -> Answer:
         missing = asking.without("tracefs")
-        if missing:
+        if missing is not None:
             return missing
         try:
-            return function(asking, asking.tracefs)
+            return function(asking, asking.tracefs, name)
         except KernelError as error:
             return asking.no(error.call or "tracefs", error.errno or errno.EIO, capabilities=_ROOT)
 
     return ask
 
 
-def _file(path: str, *options: str, reason: str = "") -> Callable[[Asking, Tracefs], Answer]:
+def _file(path: str) -> Callable[[Asking, Tracefs, str], Answer]:
     """A feature that is there when a file is."""
 
-    def ask(asking: Asking, tracefs: Tracefs) -> Answer:
+    def ask(asking: Asking, tracefs: Tracefs, name: str) -> Answer:
         if tracefs.exists(path):
-            return yes(path, reason)
-        return asking.no(f"open({path})", errno.ENOENT, capabilities=_ROOT, options=options)
+            return yes(path)
+        return asking.no(f"open({path})", errno.ENOENT, capabilities=_ROOT, options=OPTIONS.get(name, ()))
 
     return ask
 
 
-def _readme(text: str, what: str, *options: str) -> Callable[[Asking, Tracefs], Answer]:
+def _readme(text: str, what: str) -> Callable[[Asking, Tracefs, str], Answer]:
     """A feature that tracefs' own README names when the kernel was built with it."""
 
-    def ask(asking: Asking, tracefs: Tracefs) -> Answer:
+    def ask(asking: Asking, tracefs: Tracefs, name: str) -> Answer:
         if text in tracefs.read("README", 1 << 20):
             return yes("README")
-        return asking.no(f"README names no {what}", errno.ENOENT, capabilities=_ROOT, options=options)
+        missing = asking.no(f"read(README), which names no {what}", errno.ENOENT, options=OPTIONS.get(name, ()))
+        return missing.replace(errno=0, reason=missing.reason.replace(" = ENOENT", ""))
 
     return ask
 
 
-def _instances(asking: Asking, tracefs: Tracefs) -> Answer:
+def _instances(asking: Asking, tracefs: Tracefs, _name: str) -> Answer:
     return _trial(asking, tracefs)[0]
 
 
-def _function_tracer(asking: Asking, tracefs: Tracefs) -> Answer:
+def _function_tracer(asking: Asking, tracefs: Tracefs, _name: str) -> Answer:
     return _trial(asking, tracefs)[1]
 
 
@@ -100,7 +104,7 @@ def _trial(asking: Asking, tracefs: Tracefs) -> tuple[Answer, Answer]:
 
 
 def _try_function(asking: Asking, tracefs: Tracefs, private: Instance) -> Answer:
-    options = ("CONFIG_FUNCTION_TRACER", "CONFIG_DYNAMIC_FTRACE")
+    options = OPTIONS["function_tracer"]
     if "function" not in tracefs.tracers():
         return asking.no("available_tracers names no function", errno.ENOENT, options=options[:1])
     for function in _QUIET:
@@ -119,9 +123,9 @@ def _try_function(asking: Asking, tracefs: Tracefs, private: Instance) -> Answer
     return yes("current_tracer = function for one function in a private instance")
 
 
-def _function_graph(asking: Asking, tracefs: Tracefs) -> Answer:
+def _function_graph(asking: Asking, tracefs: Tracefs, _name: str) -> Answer:
     """Only the main buffer has this tracer on many kernels, so it is not switched on: it must be listed and its filter must open."""
-    options = ("CONFIG_FUNCTION_GRAPH_TRACER",)
+    options = OPTIONS["function_graph"]
     if "function_graph" not in tracefs.tracers():
         return asking.no("available_tracers names no function_graph", errno.ENOENT, options=options)
     try:
@@ -131,18 +135,18 @@ def _function_graph(asking: Asking, tracefs: Tracefs) -> Answer:
     return yes("available_tracers, set_graph_function")
 
 
-def _filter_functions(asking: Asking, tracefs: Tracefs) -> Answer:
+def _filter_functions(asking: Asking, tracefs: Tracefs, _name: str) -> Answer:
     try:
         tracefs.read("available_filter_functions", 256)
     except KernelError as error:
-        return asking.no("open(available_filter_functions)", error.errno, capabilities=_ROOT, options=("CONFIG_DYNAMIC_FTRACE",))
+        return asking.no("open(available_filter_functions)", error.errno, capabilities=_ROOT, options=OPTIONS["filter_functions"])
     return yes("available_filter_functions")
 
 
-def _kprobe_tracefs(asking: Asking, tracefs: Tracefs) -> Answer:
+def _kprobe_tracefs(asking: Asking, tracefs: Tracefs, _name: str) -> Answer:
     from ..tracefs_dynamic import add, kprobe_line, owner_name, remove
 
-    options = ("CONFIG_KPROBES", "CONFIG_KPROBE_EVENTS")
+    options = OPTIONS["kprobe_tracefs"]
     if not tracefs.exists("kprobe_events"):
         return asking.no("open(kprobe_events)", errno.ENOENT, capabilities=_ROOT, options=options)
     number = errno.ENOENT
@@ -159,10 +163,10 @@ def _kprobe_tracefs(asking: Asking, tracefs: Tracefs) -> Answer:
     return asking.no("write(kprobe_events)", number, capabilities=_ROOT, options=options)
 
 
-def _uprobe_tracefs(asking: Asking, tracefs: Tracefs) -> Answer:
+def _uprobe_tracefs(asking: Asking, tracefs: Tracefs, _name: str) -> Answer:
     from ..tracefs_dynamic import add, owner_name, remove, uprobe_line
 
-    options = ("CONFIG_UPROBES", "CONFIG_UPROBE_EVENTS")
+    options = OPTIONS["uprobe_tracefs"]
     if not tracefs.exists("uprobe_events"):
         return asking.no("open(uprobe_events)", errno.ENOENT, capabilities=_ROOT, options=options)
     with Victim(asking) as victim:
@@ -174,10 +178,10 @@ def _uprobe_tracefs(asking: Asking, tracefs: Tracefs) -> Answer:
     return yes("write(uprobe_events)")
 
 
-def _event_probes(asking: Asking, tracefs: Tracefs) -> Answer:
+def _event_probes(asking: Asking, tracefs: Tracefs, _name: str) -> Answer:
     from ..tracefs_dynamic import owner_name
 
-    options = ("CONFIG_EPROBE_EVENTS",)
+    options = OPTIONS["event_probes"]
     event = f"{owner_name(asking.kernel)}/eprobe"
     try:
         tracefs.write("dynamic_events", f"e:{event} sched/sched_process_exit\n", append=True)
@@ -201,7 +205,7 @@ def _cgroup2(asking: Asking, _name: str) -> Answer:
 
     if known:
         return Answer("no", "no cgroup2 file system is mounted", errno.ENOENT, "/proc/self/mounts", "mount:cgroup2")
-    return asking.no("/proc/filesystems names no cgroup2", errno.ENODEV, capabilities=(), options=("CONFIG_CGROUPS",))
+    return asking.no("/proc/filesystems names no cgroup2", errno.ENODEV, capabilities=(), options=OPTIONS["cgroup2"])
 
 
 PROBES: dict[str, Callable[[Asking, str], Answer]] = {
@@ -212,14 +216,14 @@ PROBES: dict[str, Callable[[Asking, str], Answer]] = {
     "filter_functions": _within(_filter_functions),
     "kprobe_tracefs": _within(_kprobe_tracefs),
     "uprobe_tracefs": _within(_uprobe_tracefs),
-    "kprobe_args": _within(_readme("<argname>[->field", "BTF arguments", "CONFIG_KPROBE_EVENTS", "CONFIG_PROBE_EVENTS_BTF_ARGS")),
-    "fprobe_events": _within(_readme("f[:[<group>/]", "fprobe events", "CONFIG_FPROBE_EVENTS")),
+    "kprobe_args": _within(_readme("<argname>[->field", "BTF arguments")),
+    "fprobe_events": _within(_readme("f[:[<group>/]", "fprobe events")),
     "event_probes": _within(_event_probes),
-    "hist_triggers": _within(_readme("hist:keys=", "histograms", "CONFIG_HIST_TRIGGERS")),
-    "synthetic_events": _within(_file("synthetic_events", "CONFIG_SYNTH_EVENTS")),
-    "snapshot": _within(_file("snapshot", "CONFIG_TRACER_SNAPSHOT")),
-    "stack_tracer": _within(_file("stack_trace", "CONFIG_STACK_TRACER")),
-    "user_events": _within(_file("user_events_data", "CONFIG_USER_EVENTS")),
-    "syscall_tracepoints": _within(_file("events/syscalls", "CONFIG_FTRACE_SYSCALLS")),
+    "hist_triggers": _within(_readme("hist:keys=", "histograms")),
+    "synthetic_events": _within(_file("synthetic_events")),
+    "snapshot": _within(_file("snapshot")),
+    "stack_tracer": _within(_file("stack_trace")),
+    "user_events": _within(_file("user_events_data")),
+    "syscall_tracepoints": _within(_file("events/syscalls")),
     "cgroup2": _cgroup2,
 }
