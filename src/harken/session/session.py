@@ -193,7 +193,7 @@ class TraceSession:
             self.command.poll()
         self.losses = merged([*program_losses(self.unit, self.loaded.maps.get(LOSS)), *losses, *self._read_losses()])
         if self._settings.get("print_maps_on_exit", True):
-            self.sink.maps([(reader.table, reader.rows()) for reader in self.tables.values()])
+            self.sink.maps([(self.tables[name].table, self.tables[name].rows()) for name in sorted(self.tables)])
         self.sink.flush()
 
     def close(self) -> None:
