@@ -22,12 +22,18 @@ if TYPE_CHECKING:
     class Scope(Protocol):
         """What a check may ask about the place where a built-in is used."""
 
-        view: View
-        kind: str
-        context: str
-        max_strlen: int
-        unsafe: bool
         catalogue: Any
+        #: names that ``reg()`` knows
+        registers: tuple[str, ...]
+
+        @property
+        def view(self) -> View: ...
+        @property
+        def kind(self) -> str: ...
+        @property
+        def context(self) -> str: ...
+        @property
+        def max_strlen(self) -> int: ...
 
         def error(self, message: str, span: Span, hint: str = "") -> None: ...
         def warn(self, message: str, span: Span, hint: str = "") -> None: ...

@@ -10,7 +10,7 @@ or PTR; strings and aggregates as a pointer to where they are, or as something t
 from __future__ import annotations
 
 from ...base.record import Record
-from ..ir import I1, I8, I16, I32, I64, PTR, Builder, Const, Function, Inst, Module, Value, int_type
+from ..ir import I1, I32, I64, Builder, Const, Function, Inst, Module, Value, int_type
 from ..unit import RING, Event
 from . import types as T
 
@@ -87,7 +87,7 @@ class Code:
         self.environment = environment
 
     # -- scalars
-    def int(self, value: int, kind: T.Type = T.INT64) -> Val:
+    def number(self, value: int, kind: T.Type = T.INT64) -> Val:
         return Val(kind, Const(value))
 
     def i64(self, value: Val) -> Value:
@@ -186,9 +186,10 @@ class Code:
 
     def spill(self, value: Val, pad: bool = False) -> Val:
         """The value in memory: on the stack, unless it already is in memory that programs read directly."""
-        if value.fill is None and value.literal is None and value.limit is None and value.ir is not None and not T.is_scalar(value.type):
-            if value.ir.space in _KERNEL_READABLE and (not pad or value.padded or value.type.kind != "string"):
-                return value
+        placed = value.fill is None and value.literal is None and value.limit is None and not T.is_scalar(value.type)
+        canonical = not pad or value.padded or value.type.kind != "string"
+        if placed and canonical and value.ir is not None and value.ir.space in _KERNEL_READABLE:
+            return value
         size = (max(1, value.type.size) + 7) // 8 * 8
         slot = self.b.alloca(size, "value")
         if size != value.type.size and value.type.kind == "string":
@@ -295,7 +296,13 @@ class Code:
         need = len(wanted)
         words = (need + 7) // 8
         where: Value
-        if value.ir is not None and value.fill is None and value.limit is None and value.ir.space in _KERNEL_READABLE and value.type.size >= words * 8:
+        if (
+            value.ir is not None
+            and value.fill is None
+            and value.limit is None
+            and value.ir.space in _KERNEL_READABLE
+            and value.type.size >= words * 8
+        ):
             where = value.ir
         else:
             size = max(words * 8, value.type.size if value.fill is not None else 0)
@@ -470,6 +477,3 @@ class Code:
     def current_pid(self) -> Value:
         """The process id (what the kernel calls tgid)."""
         return self.b.binary("lshr", self.b.helper("get_current_pid_tgid"), Const(32))
-
-
-assert PTR.pointer and (I8, I16)

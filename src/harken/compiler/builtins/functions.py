@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...base.diagnostics import Span
-from ..ir import I32, Const, Value
+from ..ir import I8, I32, I64, Const, Value
 from . import types as T
 from .builtin import Argument, Builtin
 from .code import Code, Val
@@ -40,7 +40,11 @@ def _str_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
             if args[1].value < 0:
                 scope.error("str() expects a length that is not negative", args[1].span)
             elif args[1].value + 1 > scope.max_strlen:
-                scope.warn(f"length param ({args[1].value}) is too long and will be shortened to {scope.max_strlen - 1} bytes (see the max_strlen option)", args[1].span)
+                scope.warn(
+                    f"length param ({args[1].value}) is too long and will be shortened to {scope.max_strlen - 1} bytes",
+                    args[1].span,
+                    "see the max_strlen option",
+                )
             return T.string(min(max(args[1].value, 0) + 1, scope.max_strlen))
     return T.string(scope.max_strlen)
 
@@ -99,7 +103,7 @@ def _strlen_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Typ
 def _strlen(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
     value = values[0]
     if value.literal is not None:
-        return code.int(len(value.literal), kind)
+        return code.number(len(value.literal), kind)
     if value.fill is not None:
         value = code.spill(value)
     assert value.ir is not None
@@ -125,9 +129,9 @@ def _strcontains(code: Code, kind: T.Type, values: list[Val], args: tuple[Argume
     text, b = values[1].literal or b"", code.b
     haystack = values[0]
     if haystack.literal is not None:
-        return code.int(int(text in haystack.literal), kind)
+        return code.number(int(text in haystack.literal), kind)
     if not text:
-        return code.int(1, kind)
+        return code.number(1, kind)
     size = (haystack.type.size + len(text) + 7) // 8 * 8
     where = b.alloca(size, "text")
     b.zero(where, size)
@@ -142,7 +146,7 @@ def _strcontains(code: Code, kind: T.Type, values: list[Val], args: tuple[Argume
     start = b.gep(where, i)
     difference: Value = Const(0)
     for position, byte in enumerate(text):
-        got = b.resize(b.load(start, T_I8, position), Const(0).type, False)
+        got = b.resize(b.load(start, I8, position), I64, False)
         difference = b.binary("or", difference, b.binary("xor", got, Const(byte)))
     hit = b.block("hit")
     b.condbr(b.icmp("eq", difference, Const(0)), hit, onward)
@@ -242,7 +246,9 @@ def _kaddr_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type
     if not isinstance(args[0].value, str):
         scope.error("kaddr() expects a string literal", args[0].span)
     elif not _symbol(scope.catalogue, args[0].value):
-        scope.error(f"Failed to resolve kernel symbol: {args[0].value}", args[0].span, "see /proc/kallsyms; addresses are only shown to root")
+        scope.error(
+            f"Failed to resolve kernel symbol: {args[0].value}", args[0].span, "see /proc/kallsyms; addresses are only shown to root"
+        )
     else:
         scope.use("boot")
     return T.UINT64
@@ -257,25 +263,22 @@ def _symbol(catalogue: Any, name: str) -> int:
 
 
 def _kaddr(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
-    return code.int(_symbol(site.catalogue, str(args[0].value)), kind)
+    return code.number(_symbol(site.catalogue, str(args[0].value)), kind)
 
 
 def _reg_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
     if not isinstance(args[0].value, str):
         scope.error("reg() expects a string literal", args[0].span)
     elif scope.context != "pt_regs" and scope.context != "perf_event":
-        scope.error(f"The reg function can not be used with '{scope.kind}' probes", span, "registers are there in kprobe, uprobe and profile probes")
+        scope.error(
+            f"The reg function can not be used with '{scope.kind}' probes", span, "registers are there in kprobe, uprobe and profile probes"
+        )
     else:
-        problem = scope_register_problem(scope, args[0].value)
-        if problem:
-            scope.error(f"'{args[0].value}' is not a valid register on this architecture", args[0].span, problem)
+        if args[0].value not in scope.registers:
+            scope.error(
+                f"'{args[0].value}' is not a valid register on this architecture", args[0].span, "there are " + ", ".join(scope.registers)
+            )
     return T.UINT64
-
-
-def scope_register_problem(scope: Scope, name: str) -> str:
-    """Which registers there are, if ``name`` is none of them."""
-    known: tuple[str, ...] = getattr(scope, "registers", ())
-    return "" if not known or name in known else "there are " + ", ".join(known)
 
 
 def _reg(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
@@ -434,8 +437,6 @@ def _retype(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, .
     return Val(kind, code.i64(values[0]))
 
 
-T_I8 = Const(0).type.replace(bits=8)
-
 _ROWS = (
     Builtin("str", "str(pointer[, length])", "The NUL-terminated string at an address.", _str_check, _str, 1, 2),
     Builtin("strncmp", "strncmp(a, b, n)", "0 if the first n bytes of two strings are equal.", _strncmp_check, _strncmp, 3, 3),
@@ -449,11 +450,22 @@ _ROWS = (
     Builtin("ntop", "ntop([family,] address)", "An IPv4 or IPv6 address as text.", _ntop_check, _ntop, 1, 2),
     Builtin("macaddr", "macaddr(bytes)", "A MAC address as text.", _macaddr_check, _macaddr, 1, 1),
     Builtin("bswap", "bswap(n)", "The integer's bytes in reverse order.", _bswap_check, _bswap, 1, 1),
-    Builtin("strftime", "strftime(format, ns)", "A time since boot as text, formatted when it is printed.", _strftime_check, _strftime, 2, 2),
+    Builtin(
+        "strftime", "strftime(format, ns)", "A time since boot as text, formatted when it is printed.", _strftime_check, _strftime, 2, 2
+    ),
     Builtin("kptr", "kptr(p)", "Marks an address as the kernel's.", _space_check("kernel"), _retype, 1, 1),
     Builtin("uptr", "uptr(p)", "Marks an address as the process's.", _space_check("user"), _retype, 1, 1),
     Builtin("signal", "signal(n)", "Sends a signal to the current process.", _signal_check, _signal("send_signal"), 1, 1, unsafe=True),
-    Builtin("signal_thread", "signal_thread(n)", "Sends a signal to the current thread.", _signal_check, _signal("send_signal_thread"), 1, 1, unsafe=True),
+    Builtin(
+        "signal_thread",
+        "signal_thread(n)",
+        "Sends a signal to the current thread.",
+        _signal_check,
+        _signal("send_signal_thread"),
+        1,
+        1,
+        unsafe=True,
+    ),
     Builtin("override", "override(value)", "Makes the probed function return a value.", _unsafe_check, _override, 1, 1, unsafe=True),
     _absent("kstack", "stack traces come with symbols, in a later version"),
     _absent("ustack", "stack traces come with symbols, in a later version"),

@@ -227,8 +227,8 @@ def field(name: str, kind: Type, offset: int) -> Field:
         return Field(name, offset, "B", role="bool")
     if what == "enum":
         assert isinstance(kind.ctype, Enum)
-        names = tuple((value, text) for text, value in kind.ctype.values.items())
-        return Field(name, offset, _code(kind.size, kind.signed), role="enum", detail=names)
+        values = tuple((value, text) for text, value in kind.ctype.values.items())
+        return Field(name, offset, _code(kind.size, kind.signed), role="enum", detail=values)
     if what == "ptr":
         return Field(name, offset, "Q", role="ptr")
     if what == "string":
@@ -277,7 +277,11 @@ def _struct_schema(ctype: CType | None, depth: int) -> Schema:
             if start + size > ctype.size:
                 continue
             shift = member.bit_offset - start * 8
-            out.append(Field(member.name, start, _code(size, getattr(inner, "signed", False)), role="bits", detail=("bits", shift, member.bit_size)))
+            out.append(
+                Field(
+                    member.name, start, _code(size, getattr(inner, "signed", False)), role="bits", detail=("bits", shift, member.bit_size)
+                )
+            )
             continue
         if isinstance(inner, Struct):
             if depth > 8 or not inner.size:

@@ -50,7 +50,7 @@ def _comm(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...
 
 
 def _ncpus(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
-    return code.int(code.environment.cpus, kind)
+    return code.number(code.environment.cpus, kind)
 
 
 def _elapsed_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
@@ -95,7 +95,11 @@ def _text_check(name: str) -> Callable[[Scope, tuple[Argument, ...], Span], T.Ty
 
 def _func_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
     if not scope.view.function:
-        scope.error(f"The func builtin can not be used with '{scope.kind}' probes", span, "it names the traced function of kprobe, fentry and uprobe probes")
+        scope.error(
+            f"The func builtin can not be used with '{scope.kind}' probes",
+            span,
+            "it names the traced function of kprobe, fentry and uprobe probes",
+        )
     return _text_check("function_text")(scope, args, span)
 
 

@@ -7,11 +7,11 @@ that is wrong has the type ``None`` and causes no further messages.
 
 from __future__ import annotations
 
-from ...base.ctype import Array, CType, Enum, Ptr, Struct, Typedef
+from ...base.ctype import Array, CType, Struct
 from ...base.diagnostics import Span, nearest
 from ...compiler.builtins import functions, values
 from ...compiler.builtins import types as T
-from ...compiler.builtins.builtin import Argument, Builtin
+from ...compiler.builtins.builtin import Argument
 from . import ast as A
 from .formats import FormatProblem, accepts, conversions
 from .forms import AGGREGATIONS, FORMS
@@ -62,7 +62,9 @@ class Checker:
                 self.warn(f"Unused map: {info.name}", info.span)
             elif not info.assigned and info.decl is None and info.value is None:
                 near = nearest(info.name, [m.name for m in self.maps.values() if m.assigned])
-                self.error(f"Undefined map: {info.name}", info.span, f"did you mean {near[0]}?" if near else "nothing is ever assigned to it")
+                self.error(
+                    f"Undefined map: {info.name}", info.span, f"did you mean {near[0]}?" if near else "nothing is ever assigned to it"
+                )
 
     # -- the Scope of built-ins
     @property
@@ -164,7 +166,7 @@ class Checker:
     @staticmethod
     def compatible(a: T.Type, b: T.Type) -> bool:
         """Numbers may not turn into pointers and the like by assignment alone, except a literal 0 or an address."""
-        return not ({a.kind, b.kind} == {"bool", "string"})
+        return {a.kind, b.kind} != {"bool", "string"}
 
     def mismatch(self, name: str, what: str, have: T.Type, got: T.Type, span: Span, first: Span) -> None:
         self.problems.error(
@@ -200,7 +202,11 @@ class Checker:
     def stmt_ExprStmt(self, node: A.ExprStmt) -> None:
         value = node.value
         if isinstance(value, A.Call) and value.name in AGGREGATIONS:
-            self.error(f"{value.name}() must be assigned directly to a map", value.span, f"for example: @ = {value.name}({'...' if value.args else ''});")
+            self.error(
+                f"{value.name}() must be assigned directly to a map",
+                value.span,
+                f"for example: @ = {value.name}({'...' if value.args else ''});",
+            )
             return
         if isinstance(value, A.Ternary):
             self.types[id(value)] = self.ternary(value, statement=True) or T.NONE
@@ -243,7 +249,7 @@ class Checker:
         """An expression whose value is kept."""
         kind = self.expr(node)
         if kind is not None and kind.kind == "none":
-            self.error(f"Invalid expression for assignment: it has no value", node.span)
+            self.error("Invalid expression for assignment: it has no value", node.span)
             return None
         return kind
 
@@ -276,7 +282,9 @@ class Checker:
         if isinstance(target, A.Map):
             info = self.map_access(target, assign=True)
             if info.value is not None and info.kind not in ("", "value"):
-                self.error(f"The operator can not be used on {info.name}, which holds {info.kind}()", span, f"use {info.name} = {info.kind}(...)")
+                self.error(
+                    f"The operator can not be used on {info.name}, which holds {info.kind}()", span, f"use {info.name} = {info.kind}(...)"
+                )
                 return None
             if info.value is not None and not T.is_integer(info.value):
                 self.error(f"The operator can not be used on {info.name} of type '{info.value}'", span)
@@ -291,7 +299,11 @@ class Checker:
     @staticmethod
     def same_sign(have: T.Type, result: T.Type) -> T.Type:
         """64 bits; unsigned places stay unsigned."""
-        return T.UINT64 if have.kind == "int" and not have.signed and result is not T.INT64 or (have.kind == "int" and not have.signed) else result
+        return (
+            T.UINT64
+            if have.kind == "int" and not have.signed and result is not T.INT64 or (have.kind == "int" and not have.signed)
+            else result
+        )
 
     def stmt_Let(self, node: A.Let) -> None:
         outer = self.scopes[-1][1].get(node.name)
@@ -356,8 +368,6 @@ class Checker:
         if info.key is None or info.value is None:
             return None
         key = info.key[0] if len(info.key) == 1 else T.tuple_of(*info.key)
-        if info.kind in ("hist", "lhist", "stats", "avg") and not self.problems.quiet:
-            pass
         value = info.value if info.kind == "value" else T.INT64
         return T.tuple_of(key, value)
 
@@ -391,14 +401,14 @@ class Checker:
 
     # -- expressions
     def expr(self, node: A.Expr, statement: bool = False) -> T.Type | None:
-        name = type(node).__name__
-        if name == "Call":
-            kind = self.x_Call(node, statement)  # type: ignore[arg-type]
+        kind: T.Type | None
+        if isinstance(node, A.Call):
+            kind = self.x_Call(node, statement)
         else:
-            kind = getattr(self, "x_" + name)(node)
+            kind = getattr(self, "x_" + type(node).__name__)(node)
         if kind is not None:
             self.types[id(node)] = kind
-        return kind  # type: ignore[no-any-return]
+        return kind
 
     def number(self, node: A.Expr, what: str) -> T.Type | None:
         kind = self.expr(node)
@@ -432,13 +442,15 @@ class Checker:
         if not node.number:
             return self.fold(node, len(params))
         if node.number > len(params):
-            self.warn(f"positional parameter ${node.number} was not given: it is 0", node.span, "give it after the program: harken -e '...' VALUE")
+            self.warn(
+                f"positional parameter ${node.number} was not given: it is 0", node.span, "give it after the program: harken -e '...' VALUE"
+            )
             return self.fold(node, 0)
         try:
             return self.fold(node, int(params[node.number - 1], 0))
         except ValueError:
             text = params[node.number - 1]
-            self.error(f"${node.number} used numerically but given \"{text}\"", node.span, f"use str(${node.number}) for text")
+            self.error(f'${node.number} used numerically but given "{text}"', node.span, f"use str(${node.number}) for text")
             return None
 
     def x_Comptime(self, node: A.Comptime) -> T.Type | None:
@@ -456,7 +468,8 @@ class Checker:
             return T.UINT64
         if name == "args":
             if not self.view.args:
-                return self.no_args(node)
+                self.no_args(node)
+                return None
             self.error("args can not be used as a whole yet", node.span, "use args.NAME")
             return None
         builtin = values.find(name)
@@ -471,7 +484,11 @@ class Checker:
             self.constants[id(node)] = number
             return kind
         near = values.near(name)
-        self.error(f"Unknown identifier: '{name}'", node.span, f"did you mean {near[0]}?" if near else "variables are written $name, maps @name, text in \"quotes\"")
+        self.error(
+            f"Unknown identifier: '{name}'",
+            node.span,
+            f"did you mean {near[0]}?" if near else 'variables are written $name, maps @name, text in "quotes"',
+        )
         return None
 
     def enumerator(self, name: str) -> tuple[T.Type, int] | None:
@@ -515,7 +532,9 @@ class Checker:
         if info.kind == "value":
             return info.value
         if info.kind in ("hist", "lhist", "stats"):
-            self.error(f"{info.name} holds {info.kind}(), which can not be used in an expression", node.span, f"print({info.name}) shows it")
+            self.error(
+                f"{info.name} holds {info.kind}(), which can not be used in an expression", node.span, f"print({info.name}) shows it"
+            )
             return None
         return T.INT64 if info.value.signed or info.kind in ("count", "avg") else T.UINT64
 
@@ -545,7 +564,9 @@ class Checker:
                     return
             if len(kinds) == 1 and kinds[0].kind == "tuple" and kinds[0].parts:
                 kinds = kinds[0].parts
-            kinds = tuple(self.stored(kind).replace(space="") if kind.kind in ("string", "struct", "array", "buf") else kind for kind in kinds)
+            kinds = tuple(
+                self.stored(kind).replace(space="") if kind.kind in ("string", "struct", "array", "buf") else kind for kind in kinds
+            )
         if info.key is None:
             info.key = kinds
             self.changed = True
@@ -568,11 +589,18 @@ class Checker:
 
         have = info.key or ()
         if not kinds:
-            message = f"{info.name} used as a map without an explicit key (scalar map), previously used with an explicit key (non-scalar map)"
+            message = (
+                f"{info.name} used as a map without an explicit key (scalar map), previously used with an explicit key (non-scalar map)"
+            )
         elif not have:
-            message = f"{info.name} used as a map with an explicit key (non-scalar map), previously used without an explicit key (scalar map)"
+            message = (
+                f"{info.name} used as a map with an explicit key (non-scalar map), previously used without an explicit key (scalar map)"
+            )
         else:
-            message = f"Argument mismatch for {info.name}: trying to access with arguments: '{shown(kinds)}' when map expects arguments: '{shown(have)}'"
+            message = (
+                f"Argument mismatch for {info.name}: trying to access with arguments: '{shown(kinds)}' "
+                f"when map expects arguments: '{shown(have)}'"
+            )
         self.problems.error(message, span, "use another map for another kind of key", ((info.span, "first used here"),))
 
     def map_value(self, info: MapInfo, kind: str, value: T.Type, span: Span, params: tuple[int, ...] = ()) -> None:
@@ -589,7 +617,9 @@ class Checker:
             self.changed = True
             return
         if params != info.params:
-            self.error(f"{info.name}: different constants for {kind}(): {params} and {info.params}", span, "all uses of a map need the same")
+            self.error(
+                f"{info.name}: different constants for {kind}(): {params} and {info.params}", span, "all uses of a map need the same"
+            )
             return
         wider = T.join(info.value, value)
         if wider is None or not self.compatible(info.value, value):
@@ -624,11 +654,14 @@ class Checker:
                 self.error(f"lhist() step must be >= 1 ({step} provided)", call.args[3].span)
                 return
             if low > high:
-                self.error(f"lhist() min must be less than max (provided min {low} and max {high})", call.args[1].span.to(call.args[2].span))
+                self.error(
+                    f"lhist() min must be less than max (provided min {low} and max {high})", call.args[1].span.to(call.args[2].span)
+                )
                 return
             if (high - low) // step > _LHIST_MAX:
                 self.error(
-                    f"lhist() too many buckets, must be <= {_LHIST_MAX} (would need {(high - low) // step})", call.args[1].span.to(call.args[3].span)
+                    f"lhist() too many buckets, must be <= {_LHIST_MAX} (would need {(high - low) // step})",
+                    call.args[1].span.to(call.args[3].span),
                 )
                 return
             params = (low, high, step)
@@ -705,7 +738,9 @@ class Checker:
             return self.pointer_arithmetic(node, left, right)
         if not T.is_integer(left) or not T.is_integer(right):
             wrong, side = (left, node.left) if not T.is_integer(left) else (right, node.right)
-            self.error(f"The {op} operator can not be used on expressions of types '{left}' and '{right}'", node.span if wrong else side.span)
+            self.error(
+                f"The {op} operator can not be used on expressions of types '{left}' and '{right}'", node.span if wrong else side.span
+            )
             return None
         if op in ("/", "%") and z == 0:
             self.error("Division by zero", node.right.span)
@@ -736,9 +771,14 @@ class Checker:
             if op not in ("==", "!="):
                 self.error(f"The {op} operator can not be used on strings", node.span, "strings can be compared with == and !=")
             for text, other, side in ((a, right, node.left), (z, left, node.right)):
-                if isinstance(text, str) and len(text.encode("utf-8", "surrogateescape")) >= other.size and not isinstance(self.constants.get(id(node.left if side is node.right else node.right)), str):
+                if (
+                    isinstance(text, str)
+                    and len(text.encode("utf-8", "surrogateescape")) >= other.size
+                    and not isinstance(self.constants.get(id(node.left if side is node.right else node.right)), str)
+                ):
                     self.warn(
-                        f"The literal is longer than the variable string (size={other.size}). Condition will always be {'false' if op == '==' else 'true'}.",
+                        f"The literal is longer than the variable string (size={other.size}). "
+                        f"Condition will always be {'false' if op == '==' else 'true'}.",
                         side.span,
                     )
             return T.BOOL
@@ -751,12 +791,14 @@ class Checker:
             wider = T.join(left, right)
             if wider is not None and left.size == right.size:
                 return T.BOOL
-        self.error(f"Type mismatch for '{op}': comparing '{left}' with '{right}'", node.span, "text is compared with text, numbers with numbers")
+        self.error(
+            f"Type mismatch for '{op}': comparing '{left}' with '{right}'", node.span, "text is compared with text, numbers with numbers"
+        )
         return None
 
     def pointer_arithmetic(self, node: A.Binary, left: T.Type, right: T.Type) -> T.Type | None:
         op = node.op
-        if op == "+" and {left.kind, right.kind} <= {"ptr", "int", "enum", "bool"} and not (left.kind == right.kind):
+        if op == "+" and {left.kind, right.kind} <= {"ptr", "int", "enum", "bool"} and left.kind != right.kind:
             return left if left.kind == "ptr" else right
         if op == "-" and left.kind == "ptr" and T.is_integer(right):
             return left
@@ -870,13 +912,20 @@ class Checker:
 
     def no_field(self, struct: str, node: A.Member, names: list[str]) -> None:
         near = nearest(node.name, names)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}" if names else ""
+        hint = (
+            f"did you mean {' or '.join(near)}?"
+            if near
+            else f"there are {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}"
+            if names
+            else ""
+        )
         self.error(f"Struct/union of type '{struct}' does not contain a field named '{node.name}'", node.name_span, hint)
 
     def argument(self, node: A.Member, operand: A.Name) -> T.Type | None:
         arguments = self.view.args
         if not arguments:
-            return self.no_args(operand)
+            self.no_args(operand)
+            return None
         found = next((one for one in arguments if one.name == node.name), None)
         if found is None:
             self.no_field(f"args of {self.group.plan.probes[0].text}", node, [one.name for one in arguments])
@@ -884,7 +933,7 @@ class Checker:
         if found.data_loc:
             inner = found.type.strip()
             if isinstance(inner, Array):
-                element = T.from_ctype(T.Array(inner.element, 1))
+                element = T.from_ctype(Array(inner.element, 1))
                 return T.string(self.max_strlen) if element.kind == "string" else T.pointer(inner.element, "kernel")
             return T.string(self.max_strlen)
         kind = T.from_ctype(found.type, self.view.space)
@@ -896,7 +945,9 @@ class Checker:
         if kind.kind == "record" and node.name in kind.names:
             return kind.parts[kind.names.index(node.name)]
         if not node.name.isdecimal():
-            self.error(f"Can not access field '{node.name}' on expression of type '{kind}'", node.name_span, "the parts of a tuple are .0, .1, ...")
+            self.error(
+                f"Can not access field '{node.name}' on expression of type '{kind}'", node.name_span, "the parts of a tuple are .0, .1, ..."
+            )
             return None
         if int(node.name) >= len(kind.parts):
             self.error(f"Invalid tuple index: {node.name}. Found {len(kind.parts)} elements in tuple.", node.name_span)
@@ -975,7 +1026,7 @@ class Checker:
         found = btf.find(text) if btf is not None else None
         if found is None:
             hint = "the kernel's types need BTF, which this kernel does not have" if btf is None else self.near_type(text)
-            self.error(f"Unknown type: {text}" if " " not in text else f"Cannot resolve unknown type \"{text}\"", name.span, hint)
+            self.error(f"Unknown type: {text}" if " " not in text else f'Cannot resolve unknown type "{text}"', name.span, hint)
             return None
         return T.from_ctype(found, space)
 
@@ -1012,7 +1063,11 @@ class Checker:
             member = inner.member(name)
             if member is None:
                 near = nearest(name, list(inner.names()))
-                self.error(f"Struct/union of type '{inner}' does not contain a field named '{name}'", node.span, f"did you mean {near[0]}?" if near else "")
+                self.error(
+                    f"Struct/union of type '{inner}' does not contain a field named '{name}'",
+                    node.span,
+                    f"did you mean {near[0]}?" if near else "",
+                )
                 return None
             bits += member.bit_offset
             current = member.type
@@ -1119,16 +1174,22 @@ class Checker:
         try:
             wanted = conversions(text)
         except FormatProblem as problem:
-            self.error(f"unknown format specifier: {problem.text}", node.args[0].span, "known are %d %i %u %x %X %o %c %s %p %r %rx %rh and %%")
+            self.error(
+                f"unknown format specifier: {problem.text}", node.args[0].span, "known are %d %i %u %x %X %o %c %s %p %r %rx %rh and %%"
+            )
             return None
         given = len(node.args) - 1
         if given < len(wanted):
             self.error(f"not enough arguments for format string ({given} supplied, {len(wanted)} expected)", node.span)
             return None
         if given > len(wanted):
-            self.error(f"too many arguments for format string ({given} supplied, {len(wanted)} expected)", node.span, "write %% for a percent sign" if "%%" in text else "")
+            self.error(
+                f"too many arguments for format string ({given} supplied, {len(wanted)} expected)",
+                node.span,
+                "write %% for a percent sign" if "%%" in text else "",
+            )
             return None
-        for one, kind, arg in zip(wanted, kinds[1:], node.args[1:]):
+        for one, kind in zip(wanted, kinds[1:]):
             if kind is None:
                 continue
             if not accepts(one.verb, kind):
@@ -1154,7 +1215,9 @@ class Checker:
             info = self.whole_map(node, "print")
             if info is not None and info.key is None and info.value is None and not self.problems.quiet and not info.assigned:
                 near = nearest(info.name, [m.name for m in self.maps.values() if m.assigned])
-                self.error(f"Undefined map: {info.name}", target.span, f"did you mean {near[0]}?" if near else "nothing is ever assigned to it")
+                self.error(
+                    f"Undefined map: {info.name}", target.span, f"did you mean {near[0]}?" if near else "nothing is ever assigned to it"
+                )
             for arg in node.args[1:]:
                 self.constant(arg, "print() expects constants for top and div")
             return T.NONE
@@ -1194,7 +1257,9 @@ class Checker:
             return None
         info = self.map_access(target)
         if target.keys is None and info.key:
-            self.error(f"delete() expects a key for {info.name}", node.span, f"delete({info.name}, key); clear({info.name}) deletes all keys")
+            self.error(
+                f"delete() expects a key for {info.name}", node.span, f"delete({info.name}, key); clear({info.name}) deletes all keys"
+            )
         return T.BOOL
 
     def form_has_key(self, node: A.Call) -> T.Type | None:
@@ -1302,5 +1367,3 @@ _SIMPLE: dict[str, T.Type] = {
     "usym_t": T.USYM,
     **{f"{'' if signed else 'u'}int{size * 8}": T.integer(size, signed) for size in (1, 2, 4, 8) for signed in (True, False)},
 }
-
-assert Enum and Ptr and Typedef and Builtin

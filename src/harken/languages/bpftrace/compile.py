@@ -24,8 +24,8 @@ from ...formats.spec import MapSpec
 from ...probes.attachers import ATTACHERS
 from ...probes.model import Pattern, Plan, Probe, View
 from ...probes.planner import places, plan, refusal
-from ...probes.providers import PROVIDERS, resolve, view
 from ...probes.providers import parse as parse_point
+from ...probes.providers import resolve, view
 from . import ast as A
 from .check import Checker
 from .lower import Lowerer, Maps
@@ -96,7 +96,9 @@ class _Compilation:
     def run(self) -> Unit:
         program = parse(self.source, self.options.params)
         for part in program.unsupported:
-            self.problems.error(f"{part.what} is not yet supported", part.span, "leave it out; everything else of the program is understood")
+            self.problems.error(
+                f"{part.what} is not yet supported", part.span, "leave it out; everything else of the program is understood"
+            )
         self.settings(program)
         self.declarations(program)
         groups = self.groups(program)
@@ -159,7 +161,9 @@ class _Compilation:
                 from ...base.diagnostics import nearest
 
                 near = nearest(one.type, _MAP_TYPES)
-                self.problems.error(f"Invalid map type: {one.type}", one.span, f"did you mean {near[0]}?" if near else "there are " + ", ".join(_MAP_TYPES))
+                self.problems.error(
+                    f"Invalid map type: {one.type}", one.span, f"did you mean {near[0]}?" if near else "there are " + ", ".join(_MAP_TYPES)
+                )
             if one.entries < 1 or one.entries >= 1 << 32:
                 self.problems.error(f"the number of keys of {one.name} must be positive", one.span)
             if one.name in seen:
@@ -373,6 +377,3 @@ def _start_program(module: Module) -> None:
     b.ret(Const(0))
     run = ATTACHERS["run"]
     module.programs.append(Program("start", "start", run.program_type, run.context))
-
-
-assert PROVIDERS

@@ -38,7 +38,8 @@ def conversions(format: str) -> list[Conversion]:
     Raises:
         FormatProblem: for the first that is none.
     """
-    found, i, n = [], 0, len(format)
+    found: list[Conversion] = []
+    i, n = 0, len(format)
     while True:
         start = format.find("%", i)
         if start < 0:

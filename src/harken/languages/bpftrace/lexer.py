@@ -121,7 +121,11 @@ class Lexer:
                 return self._token("param", start, start + 2, "#")
             name = text[start + 1 : end]
             if not name:
-                fail("syntax: expected a name after '$'", self.span(start, start + 1), "variables look like $x, positional parameters like $1")
+                fail(
+                    "syntax: expected a name after '$'",
+                    self.span(start, start + 1),
+                    "variables look like $x, positional parameters like $1",
+                )
             if name.isdecimal():
                 return self._token("param", start, end, int(name))
             if name[0] in _DIGITS:
@@ -172,7 +176,9 @@ class Lexer:
                 elif suffix[0] == "e" and suffix[1:].isdecimal() and len(suffix) < 4:
                     value = number * 10 ** int(suffix[1:])
         if value is None:
-            fail(f"syntax: invalid number '{text[start:end]}'", self.span(start, end), "numbers look like 10, 0x1f, 017, 1e6, 1_000 or 100ms")
+            fail(
+                f"syntax: invalid number '{text[start:end]}'", self.span(start, end), "numbers look like 10, 0x1f, 017, 1e6, 1_000 or 100ms"
+            )
         if value >= 1 << 64:
             fail(f"syntax: number '{text[start:end]}' does not fit 64 bits", self.span(start, end))
         return self._token("int", start, end, value)
@@ -230,14 +236,18 @@ class Lexer:
                 c = text[i]
                 if c == '"':
                     quoted = not quoted
-                elif not quoted and (c in ",{ \t\r\n\f\v" or (c == "/" and (i == start or (text[i - 1] in ")\"" and i > start)))):
+                elif not quoted and (c in ",{ \t\r\n\f\v" or (c == "/" and (i == start or (text[i - 1] in ')"' and i > start)))):
                     break
                 i += 1
             if quoted:
                 fail("syntax: unterminated string", self.span(start, i), 'close it with "')
             if i == start:
                 what = f"'{text[i]}'" if i < n else "end of file"
-                fail(f"syntax: expected a probe, found {what}", self.span(start, start + 1), "a program looks like: tracepoint:syscalls:sys_enter_openat { ... }")
+                fail(
+                    f"syntax: expected a probe, found {what}",
+                    self.span(start, start + 1),
+                    "a program looks like: tracepoint:syscalls:sys_enter_openat { ... }",
+                )
             points.append((text[start:i], start, i))
             self.position = i
             self.skip()

@@ -16,7 +16,7 @@ from ...compiler.builtins import functions, values
 from ...compiler.builtins import types as T
 from ...compiler.builtins.builtin import Argument
 from ...compiler.builtins.code import Code, Environment, Events, Val
-from ...compiler.ir import I1, I8, I32, I64, PTR, Block, Const, FieldRef, Function, Module, Param, Value, int_type
+from ...compiler.ir import I1, I32, I64, PTR, Block, Const, FieldRef, Function, Module, Param, Value, int_type
 from ...compiler.unit import Table
 from ...formats.spec import MapSpec
 from . import ast as A
@@ -156,7 +156,15 @@ class Lowerer:
     """Builds the functions of one group.  As the ``site`` of built-ins it knows the probe."""
 
     def __init__(
-        self, group: Group, module: Module, maps: Maps, events: Events, environment: Environment, options: Options, catalogue: Any, name: str
+        self,
+        group: Group,
+        module: Module,
+        maps: Maps,
+        events: Events,
+        environment: Environment,
+        options: Options,
+        catalogue: Any,
+        name: str,
     ) -> None:
         self.group, self.module, self.maps, self.events = group, module, maps, events
         self.environment, self.options, self.catalogue, self.name = environment, options, catalogue, name
@@ -283,7 +291,19 @@ class Lowerer:
 
     def effect(self, node: A.Expr | None) -> None:
         """An expression for what it does."""
-        if isinstance(node, A.Call) and node.name in ("printf", "print", "clear", "zero", "exit", "time", "join", "cat", "system", "errorf", "warnf"):
+        if isinstance(node, A.Call) and node.name in (
+            "printf",
+            "print",
+            "clear",
+            "zero",
+            "exit",
+            "time",
+            "join",
+            "cat",
+            "system",
+            "errorf",
+            "warnf",
+        ):
             getattr(self, "form_" + node.name)(node)
         elif isinstance(node, A.Unary) and node.op in ("++", "--"):
             self.increment(node, False)
@@ -663,10 +683,11 @@ class Lowerer:
             code.when(b.icmp("ne", where, Const(0)), lambda: self.store_as(node.value, kind, where, 0))
             return
         value = self.expr(node.value)
-        if not T.is_scalar(kind) and value.ir is not None and value.literal is None and value.limit is None and value.fill is None:
-            if T.same(value.type, kind) and value.ir.space in ("stack", "map_value") and kind.kind != "string":
-                self.checked_update(info, key, value.ir)
-                return
+        placed = not T.is_scalar(kind) and value.literal is None and value.limit is None and value.fill is None
+        fits = kind.kind != "string" and T.same(value.type, kind)
+        if placed and fits and value.ir is not None and value.ir.space in ("stack", "map_value"):
+            self.checked_update(info, key, value.ir)
+            return
         slot = b.alloca((kind.size + 7) // 8 * 8, "value")
         if T.is_scalar(kind):
             value = Val(kind, code.convert(value, kind))
@@ -773,9 +794,7 @@ class Lowerer:
         number = b.load(cpu)
         b.condbr(b.icmp("ult", number, Const(self.environment.cpus)), look, done)
         b.goto(look)
-        where = b.insert(
-            "helper", (b.map(name), key, number), PTR, "map_lookup_percpu_elem", space="map_value", nullable=True
-        )
+        where = b.insert("helper", (b.map(name), key, number), PTR, "map_lookup_percpu_elem", space="map_value", nullable=True)
         b.not_null(where, there, onward)
         b.goto(there)
         value = b.load(where)
@@ -944,8 +963,7 @@ class Lowerer:
         return max(1, kind.ctype.strip().size) if kind.ctype is not None else 1
 
     def x_Binary(self, node: A.Binary) -> Val:
-        b, code, op = self.code.b, self.code, node.op
-        kind = self.types[id(node)]
+        op, kind = node.op, self.types[id(node)]
         if op in ("&&", "||"):
             return Val(kind, self.truth(node))
         left = self.expr(node.left)
@@ -1006,10 +1024,12 @@ class Lowerer:
 
     def x_Ternary(self, node: A.Ternary) -> Val:
         kind = self.types[id(node)]
-        code, b = self.code, self.code.b
+        code = self.code
         if node.then is None:
             first = self.expr(node.condition)
-            chosen = code.choose(code.truth(first), lambda: code.convert(first, kind), lambda: code.convert(self.expr(node.otherwise), kind))
+            chosen = code.choose(
+                code.truth(first), lambda: code.convert(first, kind), lambda: code.convert(self.expr(node.otherwise), kind)
+            )
             return Val(kind, chosen)
         return self.either(node.condition, node.then, node.otherwise, kind)
 
@@ -1101,7 +1121,7 @@ class Lowerer:
 
     def member(self, value: Val, node: A.Member) -> Val:
         """A field of a struct that is pointed to or lies in memory."""
-        b, code = self.code.b, self.code
+        code = self.code
         ctype = value.type.ctype
         struct = ctype.strip() if ctype is not None else None
         assert isinstance(struct, Struct)
@@ -1112,7 +1132,9 @@ class Lowerer:
         else:
             base = self.remote(code.spill(value) if value.ir is None else value)
         if member.bit_size:
-            return self.bit_field(base, struct, node.name, member.bit_offset, member.bit_size, member.type.strip().size, self.types[id(node)])
+            return self.bit_field(
+                base, struct, node.name, member.bit_offset, member.bit_size, member.type.strip().size, self.types[id(node)]
+            )
         kind = T.from_ctype(member.type, value.type.space or "kernel")
         where = self.field(base, struct, node.name, member.bit_offset // 8)
         return code.load(where, kind) if T.is_scalar(kind) else Val(kind, where)
@@ -1340,7 +1362,12 @@ class Lowerer:
             return Val(T.INT64, Const(0))
         count = b.alloca(8, "count")
         b.store(count, Const(0))
-        params = (Param(0, "map", PTR, "map"), Param(1, "key", PTR, "map_key"), Param(2, "value", PTR, "map_value"), Param(3, "count", PTR, "stack"))
+        params = (
+            Param(0, "map", PTR, "map"),
+            Param(1, "key", PTR, "map_key"),
+            Param(2, "value", PTR, "map_value"),
+            Param(3, "count", PTR, "stack"),
+        )
         self.callbacks += 1
         function = self.module.add(Function(f"{self.name}_len{self.callbacks}", params, I64, "callback", node.span))
         inner = Code(self.module, function, self.events, self.environment).b
@@ -1371,6 +1398,3 @@ def _position(node: A.Node) -> str:
     from ...base.diagnostics import error
 
     return error("", node.span).position
-
-
-assert I8

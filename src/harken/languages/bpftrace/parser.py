@@ -49,7 +49,9 @@ TYPE_NAMES = frozenset(
     "ksym_t usym_t kstack_t ustack_t username cgroup_path_t macaddr_t strerror_t "
     "count_t sum_t min_t max_t avg_t stats_t hist_t lhist_t tseries_t".split()
 )
-_KEYWORDS = frozenset("break comptime config continue else fn for if import let macro offsetof return sizeof typeof typeinfo unroll while".split())
+_KEYWORDS = frozenset(
+    "break comptime config continue else fn for if import let macro offsetof return sizeof typeof typeinfo unroll while".split()
+)
 _MAX_DEPTH = 200
 
 
@@ -287,12 +289,17 @@ class _Parser:
             self.in_filter = True
             self.prime()
             if self.token.text == "/" and self.token.kind == "op":
-                fail("syntax: the filter is empty", lexer.span(opened, self.token.end), "write a condition between the slashes, or leave them out")
+                fail(
+                    "syntax: the filter is empty",
+                    lexer.span(opened, self.token.end),
+                    "write a condition between the slashes, or leave them out",
+                )
             condition = self.expression()
             self.in_filter = False
             if not self.at("/"):
+                found = "end of file" if self.token.kind == "end" else f"'{self.token.text}'"
                 fail(
-                    f"syntax: expected '/' at the end of the filter, found {'end of file' if self.token.kind == 'end' else repr(self.token.text)}",
+                    f"syntax: expected '/' at the end of the filter, found {found}",
                     self.here(),
                     "a filter looks like /pid == 1234/ and is followed by { ... }",
                 )
@@ -337,7 +344,11 @@ class _Parser:
                 fail("syntax: expected a number after '$' in the attach point", span)
             n = int(text[i + 1 : j])
             if not 0 < n <= len(self.params):
-                fail(f"positional parameter ${n} is used in the attach point but was not given", span, "give it after the program: harken -e '...' VALUE")
+                fail(
+                    f"positional parameter ${n} is used in the attach point but was not given",
+                    span,
+                    "give it after the program: harken -e '...' VALUE",
+                )
             out += self.params[n - 1]
             i = j
         return out
@@ -368,10 +379,10 @@ class _Parser:
             if isinstance(statement, (A.If, A.While, A.Unroll, A.ForMap, A.ForRange, A.Block)):
                 continue
             if not self.accept(";") and not self.at("}"):
-                found = "end of file" if self.token.kind == "end" else f"'{self.token.text}'"
-                end = self.last_end
-                fail(f"syntax: expected ';' or '}}', found {found}", self.here() if self.token.kind != "end" else self.lexer.span(end - 1, end),
-                     "statements are separated by ';'")  # fmt: skip
+                ended = self.token.kind == "end"
+                found = "end of file" if ended else f"'{self.token.text}'"
+                where = self.lexer.span(self.last_end - 1, self.last_end) if ended else self.here()
+                fail(f"syntax: expected ';' or '}}', found {found}", where, "statements are separated by ';'")
         return tuple(body)
 
     def statement(self) -> A.Stmt:
@@ -732,7 +743,11 @@ class _Parser:
         kind = self.try_type()
         if kind is None:
             known = nearest(self.token.text, TYPE_NAMES) if self.token.kind == "word" else []
-            fail(f"syntax: expected a type, found '{self.token.text}'", self.here(), f"did you mean {known[0]}?" if known else "types look like uint32, string, struct task_struct * or uint8[16]")
+            fail(
+                f"syntax: expected a type, found '{self.token.text}'",
+                self.here(),
+                f"did you mean {known[0]}?" if known else "types look like uint32, string, struct task_struct * or uint8[16]",
+            )
         return kind
 
     def try_type(self) -> A.TypeName | None:
