@@ -23,6 +23,8 @@ __all__ = ("allocate", "references")
 _MOV = 0xBF
 _PREFERENCE = (1, 2, 3, 4, 5, 0, 6, 7, 8, 9)
 _INFINITE = float("inf")
+#: positions that a short range spans at most
+_SHORT = 48
 
 
 def references(insn: Machine) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -207,8 +209,13 @@ def _overlap(a: Segments, b: Segments) -> bool:
     return False
 
 
-def _merge_copies(ranges: dict[int, _Range], copies: list[tuple[int, int, int]], precious: set[int]) -> dict[int, int]:
-    """Unites registers that are copied into each other and never hold different values at once; returns register -> representative."""
+def _merge_copies(
+    ranges: dict[int, _Range], copies: list[tuple[int, int, int]], precious: set[int], tiny: set[int], calls: Segments
+) -> dict[int, int]:
+    """Unites registers that are copied into each other and never hold different values at once; returns register -> representative.
+
+    A precious register is united only with short ranges that no call interrupts, so that the result still is sure to stay in a register.
+    """
     into: dict[int, int] = {}
 
     def root(r: int) -> int:
@@ -219,10 +226,16 @@ def _merge_copies(ranges: dict[int, _Range], copies: list[tuple[int, int, int]],
     copies.sort(key=lambda c: -c[0])
     for _, dst, src in copies:
         a, b = root(dst), root(src)
-        if a == b or a in precious or b in precious or a not in ranges or b not in ranges:
+        if a == b or a in tiny or b in tiny or a not in ranges or b not in ranges:
             continue
         first, second = ranges[a], ranges[b]
-        if _overlap(first.segments, second.segments):
+        if a in precious or b in precious:
+            if any(r.segments[-1][1] - r.segments[0][0] > _SHORT or _overlap(r.segments, calls) for r in (first, second)):
+                continue
+            if _overlap(first.segments, second.segments):
+                continue
+            precious.add(a)
+        elif _overlap(first.segments, second.segments):
             continue
         first.segments = _joined(first.segments + second.segments)
         first.weight += second.weight
@@ -266,13 +279,15 @@ def allocate(selected: Selected) -> int:
     tiny: set[int] = set()
     while True:
         ranges, fixed, copies = _ranges(blocks)
-        unmerged = selected.precious | tiny
-        merged = _merge_copies(ranges, copies, unmerged)
+        kept = set(selected.precious)
+        # r5 is written by calls alone
+        merged = _merge_copies(ranges, copies, kept, tiny, fixed[5])
+        kept |= tiny
         files = [_File(segments) for segments in fixed]
         order = []
         for register, found in ranges.items():
             length = sum(e - b for b, e in found.segments)
-            weight = _INFINITE if register in unmerged else found.weight / (length + 4)
+            weight = _INFINITE if register in kept else found.weight / (length + 4)
             order.append((-weight, length, register))
         order.sort()
         assigned: dict[int, int] = {}

@@ -90,8 +90,9 @@ def _conditional(insn: Machine) -> bool:
 
 
 def _chain(blocks: list[MachineBlock]) -> list[MachineBlock]:
-    """Puts the target of a block's final jump behind it when nothing else stands there yet and it would otherwise need a jump."""
+    """Puts behind each block one that it goes to: the one that stood there already, else the target of its final jump."""
     by_number = {block.number: block for block in blocks}
+    after = {block.number: following.number for block, following in zip(blocks, blocks[1:])}
     placed: set[int] = set()
     out: list[MachineBlock] = []
     for first in blocks:
@@ -99,8 +100,13 @@ def _chain(blocks: list[MachineBlock]) -> list[MachineBlock]:
         while block is not None and block.number not in placed:
             placed.add(block.number)
             out.append(block)
-            last = block.code[-1] if block.code else None
-            block = by_number.get(last[5]) if last is not None and last[0] == _JA else None
+            code = block.code
+            if not code or code[-1][0] != _JA:
+                break
+            target = code[-1][5]
+            if len(code) > 1 and _conditional(code[-2]) and code[-2][5] == after.get(block.number) and code[-2][5] not in placed:
+                target = code[-2][5]
+            block = by_number.get(target)
     return out
 
 

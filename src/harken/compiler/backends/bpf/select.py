@@ -91,6 +91,8 @@ class _Selector:
         self.span: Span | None = None
         self.context = -1
         self.uses: dict[Value, int] = {}
+        #: truncations -> how often they are stored (a store truncates by itself)
+        self.stored: dict[Value, int] = {}
         #: blocks of copies still to be written: (number, from, to)
         self.pending: list[tuple[int, Block, Block]] = []
         self.current = function.blocks[0]
@@ -129,6 +131,10 @@ class _Selector:
                     uses[arg] = uses.get(arg, 0) + 1
                 if inst.op == "phi":
                     self.registers[inst] = self.fresh()
+                elif inst.op == "store":
+                    value = inst.args[1]
+                    if isinstance(value, Inst) and value.op == "trunc" and value.type.bits >= 8:
+                        self.stored[value] = self.stored.get(value, 0) + 1
         order = function.blocks
         if len(order) > 1:
             before = function.predecessors()
@@ -151,6 +157,8 @@ class _Selector:
                     if op == "icmp":
                         if self.wanted(inst):
                             self.boolean(inst)
+                        continue
+                    if op == "trunc" and self.stored.get(inst) == uses[inst]:
                         continue
                     if op == "gep" and type(inst.args[1]) is Const:
                         continue
@@ -289,6 +297,9 @@ class _Selector:
             a, b = b, a
         register = self.define(inst)
         wide = bits == 64
+        if op == "and" and wide and type(b) is Const and b.value == 0xFFFFFFFF:
+            self.put(_MOV32, register, self.use(a))
+            return
         if op == "ashr" and bits < 32:
             self.into(a, register)
             self.put(0x64, register, 0, 0, 32 - bits)
@@ -500,6 +511,8 @@ class _Selector:
                 base, offset = self.memory(pointer, inst.attr)
                 self.put(0x62 | SIZES[size], base, 0, offset, number)
                 return
+        if value in self.stored:
+            value = value.args[0]  # type: ignore[attr-defined]
         register = self.use(value)
         base, offset = self.memory(pointer, inst.attr)
         self.put(0x63 | SIZES[size], base, register, offset)
