@@ -1,6 +1,6 @@
 """Makes the events that the benchmarks trace.
 
-Usage: python -I -S load.py marks          opens /harken-bench/<monotonic ns> every 0.2 ms until killed
+Usage: python -I -S load.py marks          opens /harken-bench/<monotonic ns> every 0.2 ms until killed; is called bench-marks
        python -I -S load.py calls          for each line "N RATE" on stdin: N getppid(2) calls, RATE per second (0: as fast as they go);
                                            answers with "BEGIN_NS END_NS"
 """
@@ -38,6 +38,8 @@ def calls(count: int, rate: int) -> tuple[int, int]:
 
 
 if sys.argv[1] == "marks":
+    with open("/proc/self/comm", "w") as comm:
+        comm.write("bench-marks")
     marks()
 else:
     for line in sys.stdin:

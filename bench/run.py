@@ -11,7 +11,9 @@ How each figure is had, the same way for both tools and from outside of them:
 
 start-up
     A load process opens ``/harken-bench/<CLOCK_MONOTONIC>`` every 0.2 ms.  The first such name that the tool reports tells when its
-    probe was attached, by the load's clock; the start is taken just before the tool is spawned.
+    probe was attached, by the load's clock; the start is taken just before the tool is spawned.  The script is the
+    same text in all runs, so that harken's cache of compiled programs serves; ``harken new`` has not seen the
+    program before, ``harken cold`` nothing at all (an empty cache: features are probed and the kernel's types indexed, once per boot).
 whole run
     Spawn to exit of a script that ends at its first event; the teardown of its probes is part of it.
 peak memory
@@ -45,8 +47,10 @@ from typing import NamedTuple
 HERE = Path(__file__).parent
 PYTHON = (sys.executable, "-I", "-S")
 
-PRINT = 'tracepoint:syscalls:sys_enter_openat /pid == LOAD/ { printf("%-16s %-6d %s\\n", comm, pid, str(args->filename)); exit(); }'
-COUNT = "tracepoint:syscalls:sys_enter_openat /pid == LOAD/ { @[comm, str(args->filename)] = count(); exit(); }"
+PRINT = (
+    'tracepoint:syscalls:sys_enter_openat /comm == "bench-marks"/ { printf("%-16s %-6d %s\\n", comm, pid, str(args->filename)); exit(); }'
+)
+COUNT = 'tracepoint:syscalls:sys_enter_openat /comm == "bench-marks"/ { @[comm, str(args->filename)] = count(); exit(); }'
 CALLS_PRINT = 'tracepoint:syscalls:sys_enter_getppid /pid == LOAD/ { printf("%s %d\\n", comm, pid); }'
 CALLS_COUNT = "tracepoint:syscalls:sys_enter_getppid /pid == LOAD/ { @[comm] = count(); }"
 CALLS_HIST = "tracepoint:syscalls:sys_enter_getppid /pid == LOAD/ { @[pid] = hist(nsecs % 4096); }"
@@ -57,7 +61,8 @@ class Tool(NamedTuple):
 
     name: str
     argv: tuple[str, ...]
-    cold: bool = False
+    cache: str = ""
+    """of harken: "" (warm), "new" (all but the program is cached), "cold" (empty)"""
 
 
 class Run(NamedTuple):
@@ -85,11 +90,13 @@ class Running:
         for path in (self.out, self.err, self._report):
             path.write_bytes(b"")
         environment = dict(os.environ, PYTHONDONTWRITEBYTECODE="")
-        if tool.cold:
+        if tool.cache == "new":
+            script = f"// {time.monotonic_ns()}\n{script}"
+        elif tool.cache == "cold":
             cache = folder / "cache"
             shutil.rmtree(cache, ignore_errors=True)
             cache.mkdir()
-            environment["XDG_CACHE_HOME"] = str(cache)
+            environment["HARKEN_CACHE"] = str(cache)
         command = [*PYTHON, str(HERE / "spawn.py"), str(self._report), str(self.out), str(self.err), *tool.argv, "-e", script]
         self._spawner = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
 
@@ -245,8 +252,8 @@ def first_mark(run: Run) -> int:
 
 
 def startup(tool: Tool, script: str, folder: Path) -> dict[str, float]:
-    with load("marks") as marks:
-        run = Running(tool, script.replace("LOAD", str(marks.pid)), folder).wait()
+    with load("marks"):
+        run = Running(tool, script, folder).wait()
     return {
         "start to attached, ms": (first_mark(run) - run.start) / 1e6,
         "whole run, ms": (run.end - run.start) / 1e6,
@@ -312,7 +319,7 @@ def pairs(title: str, script: str, tools: list[Tool], number: int, measure: Call
     """Alternates the tools; a warm tool's first run, which fills its cache, does not count."""
     result = Result(title, script, {tool.name: [] for tool in tools})
     for tool in tools:
-        if not tool.cold:
+        if not tool.cache:
             measure(tool)
     for turn in range(number):
         for tool in tools:
@@ -350,7 +357,7 @@ def find_tools(names: list[str]) -> list[Tool]:
         if name.startswith("harken"):
             if harken is None:
                 raise SystemExit("harken is not installed in this Python's environment: bash tools/bootstrap.sh dev")
-            found.append(Tool(name, (harken,), cold=name.endswith("cold")))
+            found.append(Tool(name, (harken,), cache=name.partition(" ")[2]))
         elif peer is None:
             raise SystemExit("bpftrace is not installed: apt-get install bpftrace")
         else:
@@ -398,9 +405,9 @@ def main() -> int:
         folder = Path(scratch)
         try:
             if "startup" in parts:
-                three = find_tools(["harken", "harken cold", "bpftrace"])
+                four = find_tools(["harken", "harken new", "harken cold", "bpftrace"])
                 for title, script in (("start-up, one printf", PRINT), ("start-up, count by two keys", COUNT)):
-                    add(pairs(title, script, three, options.pairs, lambda tool, script=script: startup(tool, script, folder)))
+                    add(pairs(title, script, four, options.pairs, lambda tool, script=script: startup(tool, script, folder)))
             two = find_tools(["harken", "bpftrace"])
             few = max(1, options.pairs // 3)
             if "cost" in parts:

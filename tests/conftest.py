@@ -15,6 +15,7 @@ import gc
 import os
 import shutil
 import struct
+import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "keeps_fds: leaves file descriptors open on purpose",
     ):
         config.addinivalue_line("markers", line)
+    if "HARKEN_CACHE" not in os.environ:  # what is cached by the user's own runs must not decide a test
+        os.environ["HARKEN_CACHE"] = folder = tempfile.mkdtemp(prefix="harken-test-cache-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -277,7 +277,7 @@ def heavy(modules: set[str]) -> set[str]:
 
 
 def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
-    status, modules, text = loaded_by(["--help"], {**os.environ, "XDG_CACHE_HOME": str(tmp_path)})
+    status, modules, text = loaded_by(["--help"], {**os.environ, "HARKEN_CACHE": str(tmp_path)})
     assert status == 0, text
     assert not heavy(modules)
     assert "ctypes" not in modules, "showing help needs no system calls"
@@ -285,7 +285,7 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="tracing needs root")
 def test_a_cached_one_liner_loads_nothing_heavy(tmp_path: Path) -> None:
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    environment = {**os.environ, "HARKEN_CACHE": str(tmp_path)}
     argv = ["-e", "tracepoint:syscalls:sys_enter_openat { @[comm] = count(); } BEGIN { exit(); }"]
     status, cold, text = loaded_by(argv, environment)
     assert status == 0, text

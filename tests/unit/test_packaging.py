@@ -74,12 +74,12 @@ def test_it_installs_and_runs_in_an_empty_environment(wheel: Path, tmp_path: Pat
     done = run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-index", "--no-input", wheel)
     assert done.returncode == 0, done.stderr
     command = tmp_path / "venv" / "bin" / "harken"
-    done = run(command, "--help", XDG_CACHE_HOME=str(tmp_path))
+    done = run(command, "--help", HARKEN_CACHE=str(tmp_path))
     assert done.returncode == 0 and "harken" in done.stdout, done.stderr
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    done = run(command, "--version", XDG_CACHE_HOME=str(tmp_path))
+    done = run(command, "--version", HARKEN_CACHE=str(tmp_path))
     assert done.returncode == 0 and version in done.stdout, done.stdout + done.stderr
-    done = run(python, "-c", "import harken, sys; sys.exit('src' in harken.__file__)", XDG_CACHE_HOME=str(tmp_path))
+    done = run(python, "-c", "import harken, sys; sys.exit('src' in harken.__file__)", HARKEN_CACHE=str(tmp_path))
     assert done.returncode == 0, "the installed copy is used"
 
 
