@@ -109,6 +109,8 @@ def rank(value: Any) -> Any:
 
     None for values that have no order of their own (strings, tuples): those maps are ordered by key.
     """
+    if isinstance(value, tuple) and len(value) == 1:
+        value = value[0]
     if isinstance(value, Stats):
         return value.average
     if isinstance(value, Histogram):

@@ -240,6 +240,18 @@ class Code:
 
         return self.choose(b.icmp("slt", address, Const(0)), lambda: read("kernel"), lambda: read("user"))
 
+    def read_bytes(self, to: Value, source: Value, size: Value) -> None:
+        """Copies ``size`` bytes, whose bound the verifier knows, from an address that may be the kernel's or the process's."""
+        b = self.b
+
+        def read(space: str) -> None:
+            b.helper(f"probe_read_{space}", to, size, source)
+
+        if source.space == "any":
+            self.when(b.icmp("slt", b.to_int(source), Const(0)), lambda: read("kernel"), lambda: read("user"))
+        else:
+            read("user" if source.space == "user" else "kernel")
+
     def store_bytes(self, data: bytes, to: Value, offset: int) -> None:
         """Constant bytes: as immediates while that is short, else from .rodata."""
         b = self.b
@@ -419,10 +431,11 @@ class Code:
         for name, value in fields:
             kind = value.type
             dynamic = kind.kind == "string" and kind.size > FIXED_STRING and value.literal is None
+            dynamic = dynamic or (kind.kind == "buf" and value.limit is not None)
             align = 4 if dynamic else T.align_of(kind)
             offset = (offset + align - 1) // align * align
             if dynamic:
-                one = Field(name, offset, "v")
+                one = Field(name, offset, "v") if kind.kind == "string" else Field(name, offset, "w", role="buf")
                 tail += kind.size
                 offset += 4
             else:
@@ -460,10 +473,16 @@ class Code:
     def _append(self, value: Val, record: Value, offset: int, size: int, used: Value) -> Value:
         """A string behind the fixed part and the ``used`` bytes of the tail; returns what is used then."""
         b = self.b
+        start = b.add(used, Const(size))
+        if value.type.kind == "buf":
+            assert value.ir is not None and value.limit is not None
+            self.read_bytes(b.gep(record, start), value.ir, value.limit)
+            word = b.binary("or", b.binary("shl", value.limit, Const(16)), start)
+            b.store(record, b.resize(word, I32, False), offset)
+            return b.add(used, value.limit)
         if value.fill is not None:
             value = self.spill(value)
         assert value.ir is not None
-        start = b.add(used, Const(size))
         got = self.read_str(b.gep(record, start), value.ir, value.type.size, value.limit)
         length = b.select(b.icmp("sgt", got, Const(0)), b.sub(got, Const(1)), Const(0))
         word = b.binary("or", b.binary("shl", length, Const(16)), start)

@@ -183,34 +183,21 @@ def _buf(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...]
     if len(values) == 1 or isinstance(args[1].value, int):
 
         def whole(to: Value, offset: int) -> None:
-            _read(code, to, offset, address, Const(kind.size))
+            if address.space == "any":
+                code.read_bytes(code.at(to, offset), address, Const(kind.size))
+            else:
+                b.copy(to, address, kind.size, offset)
 
         return Val(kind, fill=whole)
     wanted = code.i64(values[1])
 
+    size = b.select(b.icmp("ult", wanted, Const(kind.size)), wanted, Const(kind.size))
+
     def part(to: Value, offset: int) -> None:
-        size = b.select(b.icmp("ult", wanted, Const(kind.size)), wanted, Const(kind.size))
         b.zero(to, kind.size, offset)
-        _read(code, to, offset, address, size)
+        code.read_bytes(code.at(to, offset), address, size)
 
-    return Val(kind, fill=part)
-
-
-def _read(code: Code, to: Value, offset: int, address: Value, size: Value) -> None:
-    """Raw bytes from an address whose space may be known only when the program runs."""
-    b = code.b
-    if isinstance(size, Const) and address.space != "any":
-        b.copy(to, address, size.value, offset)
-        return
-    where = code.at(to, offset)
-
-    def read(space: str) -> None:
-        b.helper(f"probe_read_{space}", where, size, address)
-
-    if address.space == "any":
-        code.when(b.icmp("slt", b.to_int(address), Const(0)), lambda: read("kernel"), lambda: read("user"))
-    else:
-        read("user" if address.space == "user" else "kernel")
+    return Val(kind, address, fill=part, limit=size)
 
 
 # -- symbols and registers
