@@ -187,7 +187,8 @@ def _relocated(kernel: Kernel, program: ProgramSpec, maps: dict[str, Map], finde
             pseudo = abi.BPF_PSEUDO_MAP_FD if reloc.kind == "map" else abi.BPF_PSEUDO_MAP_VALUE
             _wide(insns, at, pseudo, map.fd, reloc.addend)
             continue
-        assert finder is not None
+        if reloc.kind not in ("kfunc", "ksym") or finder is None:
+            raise KernelError(f"program {program.name!r} has a relocation of unknown kind {reloc.kind!r}")
         if reloc.kind == "kfunc":
             found = finder.find(reloc.symbol, "func")
             if found is None:
@@ -202,14 +203,12 @@ def _relocated(kernel: Kernel, program: ProgramSpec, maps: dict[str, Map], finde
                 slot = fds.index(fd) + 1
             insns[at + 1] = (insns[at + 1] & 0x0F) | abi.BPF_PSEUDO_KFUNC_CALL << 4
             pack_into("=hi", insns, at + 2, slot, number)
-        elif reloc.kind == "ksym":
+        else:
             found = finder.find(reloc.symbol, "var")
             if found is not None:
                 _wide(insns, at, abi.BPF_PSEUDO_BTF_ID, *found)
             else:
                 _address(kernel, program, insns, at, reloc.symbol)
-        else:
-            raise KernelError(f"program {program.name!r} has a relocation of unknown kind {reloc.kind!r}")
     # slot 0 of the array stands for the kernel itself
     return bytes(insns), b"".join([fd.to_bytes(4, "little") for fd in [0, *fds]]) if fds else b""
 
