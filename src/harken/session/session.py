@@ -44,6 +44,8 @@ _RINGBUF = 27  # BPF_MAP_TYPE_RINGBUF
 _PERF_PAGES = 64
 #: Records taken from the ring before what they gave is handed on.
 _BATCH = 16384
+#: Seconds that ``finish`` spends on detaching before it shows the results.
+_PATIENCE = 1.0
 _event_id = struct.Struct("=Q").unpack_from
 
 
@@ -181,13 +183,11 @@ class TraceSession:
         self._finished = True
         self.ended = self.ended or "stop"
         losses = self._detach()
-        while self.drain():
-            pass
+        self._settle()
         self.exited = self._silent = False  # END runs after exit() too
         code = self.exit_code
         self._run("end")
-        while self.drain():
-            pass
+        self._settle()
         self.exit_code = self.exit_code or code
         if self.command is not None:
             self.command.poll()
@@ -201,9 +201,7 @@ class TraceSession:
         if self._closed:
             return
         self._closed = True
-        for link, _probe in self.links:
-            link.close()
-        self.links = []
+        self._close_links(None)
         while self._closers:
             self._closers.pop()()
 
@@ -340,9 +338,7 @@ class TraceSession:
             missed = link.missed()
             if missed:
                 losses.append(Loss("missed", probe, missed))
-        for link, _probe in self.links:
-            link.close()
-        self.links = []
+        self._close_links(time.monotonic() + _PATIENCE)
         places = {program.name: program.attach for program in self.unit.spec.programs}
         for name, program in self.loaded.programs.items():
             count = program.info().recursion_misses
@@ -351,6 +347,23 @@ class TraceSession:
                 subject = where[0].probe + (f" and {len(where) - 1} more" if len(where) > 1 else "") if where else name
                 losses.append(Loss("recursion", subject, count))
         return losses
+
+    def _close_links(self, deadline: float | None) -> None:
+        """Detaches until the deadline.
+
+        The kernel waits for all CPUs at each tracepoint that is given up (tracepoint_synchronize_unregister, tens of milliseconds), one
+        after the other: of hundreds of probes most are left to ``close``, so that the user gets the results first.
+        """
+        while self.links and (deadline is None or time.monotonic() < deadline):
+            link, _probe = self.links.pop()
+            link.close()
+
+    def _settle(self) -> None:
+        """Takes what is in the ring now (probes that could not be detached yet may go on filling it)."""
+        while True:
+            count = self.drain()
+            if not count or (self.links and count < _BATCH):
+                return
 
     def _read_losses(self) -> list[Loss]:
         lost = getattr(self._ring, "lost", 0)
