@@ -139,7 +139,7 @@ class Elf:
         self._sections: tuple[Section, ...] | None = None
         self._sorted: tuple[list[int], list[tuple[int, str]]] | None = None
         self._functions: list[tuple[str, int, int]] | None = None
-        self._versions: tuple[memoryview, dict[int, str]] | None = None
+        self._versions: tuple[memoryview, dict[int, tuple[str, bool]]] | None = None
 
     # -- headers
 
@@ -479,11 +479,15 @@ class Elf:
         if 2 * index + 2 > len(table):
             return "", True
         (number,) = struct.unpack_from(self._order + "H", table, 2 * index)
-        return names.get(number & 0x7FFF, ""), not number & 0x8000
+        name, defined = names.get(number & 0x7FFF, ("", True))
+        return name, defined and not number & 0x8000
 
-    def _version_names(self) -> dict[int, str]:
-        """Versions by number, from the chains of .gnu.version_d (defined) and .gnu.version_r (needed); both are bounded by their size."""
-        found: dict[int, str] = {}
+    def _version_names(self) -> dict[int, tuple[str, bool]]:
+        """(version, whether this file defines it) by number.
+
+        They stand in the chains of .gnu.version_d (defined) and .gnu.version_r (needed); the steps are bounded by their size.
+        """
+        found: dict[int, tuple[str, bool]] = {}
         for section in self.sections:
             if section.type not in (_SHT_VERDEF, _SHT_VERNEED) or section.link >= len(self.sections):
                 continue
@@ -497,7 +501,7 @@ class Elf:
                     )
                     if position + aux + 8 <= len(data) and not flags & 1:  # VER_FLG_BASE names the file itself
                         (name,) = struct.unpack_from(self._order + "I", data, position + aux)
-                        found[number & 0x7FFF] = _string(strings, name)
+                        found[number & 0x7FFF] = _string(strings, name), True
                 else:
                     _, count, _, aux, following = struct.unpack_from(self._order + "HHIII", data, position)
                     place = position + aux
@@ -505,7 +509,7 @@ class Elf:
                         left -= 1
                         count -= 1
                         _, _, number, name, step = struct.unpack_from(self._order + "IHHII", data, place)
-                        found[number & 0x7FFF] = _string(strings, name)
+                        found[number & 0x7FFF] = _string(strings, name), False
                         if not step:
                             break
                         place += step

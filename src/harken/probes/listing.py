@@ -124,7 +124,18 @@ def _tracers(catalogue: Catalogue) -> list[str]:
 
 
 def _options(catalogue: Catalogue) -> list[str]:
-    return sorted(catalogue.tracefs.options())
+    found = set(catalogue.tracefs.options())
+    try:  # tracers' own options stand only here, unless their tracer is the current one
+        found.update(catalogue.kernel.listdir(catalogue.tracefs.path("options")))
+    except OSError:
+        pass
+    return sorted(found)
+
+
+def _ftrace(catalogue: Catalogue) -> list[str]:
+    """Records that tracers themselves write (``ftrace:function``, ``ftrace:print``): they have formats but are no tracepoints."""
+    folder = catalogue.tracefs.path("events/ftrace")
+    return sorted(name for name in catalogue.kernel.listdir(folder) if catalogue.kernel.exists(f"{folder}/{name}/format"))
 
 
 def _clocks(catalogue: Catalogue) -> list[str]:
@@ -148,6 +159,7 @@ KINDS: dict[str, Callable[[Catalogue], list[str]]] = {
     "profile": lambda catalogue: [f"{unit}:" for unit in _UNITS],
     "interval": lambda catalogue: [f"{unit}:" for unit in _UNITS],
     "tracer": _tracers,
+    "ftrace": _ftrace,
     "option": _options,
     "clock": _clocks,
 }
@@ -350,8 +362,8 @@ def describe(catalogue: Catalogue, text: str) -> list[str]:
     try:
         if text.partition(" ")[0] in _TYPES:
             return _layout(catalogue, text)
-        if kind == "tracepoint":
-            category, _, name = rest.partition(":")
+        if kind in ("tracepoint", "ftrace"):
+            category, _, name = (text if kind == "ftrace" else rest).partition(":")
             return [field.declaration for field in catalogue.tracepoint(category, name).own]
         if kind == "rawtracepoint":
             return _parameters(catalogue.raw_tracepoint(rest.rpartition(":")[2]))
