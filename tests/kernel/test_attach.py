@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernel
 
 ARCH = for_machine(os.uname().machine)
-CALL = f"{ARCH.syscall_prefix}getppid"
+CALL = f"{ARCH.syscall_prefix}getpgid"
 
 
 class Counter:
@@ -89,11 +89,11 @@ def counter() -> Iterator[Any]:
 
 
 def count_calls(counting: Counter, *probes: Probe, number: int = 7, pid: int = -1) -> None:
-    """``number`` calls of getppid are ``number`` hits, and none after the end."""
+    """``number`` calls of getpgid are ``number`` hits, and none after the end."""
     links = counting.attach(*probes, pid=pid)
     try:
         for _ in range(number):
-            os.getppid()
+            os.getpgid(0)
         assert counting.counts()[0] == number
         missed = [link.missed() for link in links]
         assert all(count in (None, 0) for count in missed)
@@ -101,13 +101,13 @@ def count_calls(counting: Counter, *probes: Probe, number: int = 7, pid: int = -
     finally:
         for link in links:
             link.close()
-    os.getppid()
+    os.getpgid(0)
     assert counting.counts()[0] == number
 
 
 @pytest.mark.needs("tracepoint_perf", "syscall_tracepoints")
 def test_tracepoint(counter: Any) -> None:
-    count_calls(counter("tracepoint"), Probe("tracepoint", ("syscalls", "sys_enter_getppid"), "tracepoint:syscalls:sys_enter_getppid"))
+    count_calls(counter("tracepoint"), Probe("tracepoint", ("syscalls", "sys_enter_getpgid"), "tracepoint:syscalls:sys_enter_getpgid"))
 
 
 @pytest.mark.needs("tracepoint_perf", "syscall_tracepoints")
@@ -121,14 +121,13 @@ def test_raw_tracepoint(counter: Any) -> None:
     counting = counter("raw_tracepoint")
     links = counting.attach(Probe("rawtracepoint", ("sys_enter",), "rt:sys_enter"), Probe("rawtracepoint", ("sys_exit",), "rt:sys_exit"))
     for _ in range(50):
-        os.getppid()
+        os.getpgid(0)
     for link in links:
         link.close()
     assert counting.counts()[0] >= 100
 
 
 def _btf_id(name: str, kind: str) -> int:
-    from harken.kernel.features.asking import Asking  # noqa: F401  (the names that it needs are found in one walk)
     from harken.probes.catalogue import Catalogue
 
     number = Catalogue(live()).btf.id_of(name, kind)
@@ -141,7 +140,7 @@ def test_tp_btf(counter: Any) -> None:
     counting = counter("tp_btf", _btf_id("btf_trace_sys_enter", "typedef"))
     (link,) = counting.attach(Probe("rawtracepoint", ("sys_enter",), "rt:sys_enter"))
     for _ in range(50):
-        os.getppid()
+        os.getpgid(0)
     link.close()
     assert counting.counts()[0] >= 50
 
@@ -165,23 +164,23 @@ def test_kprobe_multi_names_what_it_skips(counter: Any) -> None:
     counting = counter("kprobe_multi")
     names = (CALL, "no_such_function_of_any_kernel")
     (link,) = counting.attach(*(Probe("kprobe", ("", name, 0), f"kprobe:{name}") for name in names))
-    os.getppid()
+    os.getpgid(0)
     link.close()
     assert link.skipped == ("no_such_function_of_any_kernel",)
     assert counting.counts()[0] == 1
 
 
 def _libc() -> tuple[str, Any, int]:
-    """Path, handle and file offset of getppid in the C library of this process."""
+    """Path, handle and file offset of getpgid in the C library of this process."""
     library = ctypes.CDLL(None)
-    address = ctypes.cast(library.getppid, ctypes.c_void_p).value or 0
+    address = ctypes.cast(library.getpgid, ctypes.c_void_p).value or 0
     with open("/proc/self/maps") as maps:
         for line in maps:
             words = line.split()
             start, end = (int(word, 16) for word in words[0].split("-"))
             if start <= address < end:
                 return words[5], library, address - start + int(words[2], 16)
-    raise AssertionError("getppid is not mapped")
+    raise AssertionError("getpgid is not mapped")
 
 
 UPROBES = [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("uprobe_multi", "uprobe_perf", "uprobe_tracefs")]
@@ -191,17 +190,17 @@ UPROBES = [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("uprob
 @pytest.mark.parametrize("mechanism", UPROBES)
 def test_uprobes(counter: Any, mechanism: str, kind: str) -> None:
     path, _, offset = _libc()
-    count_calls(counter(mechanism), Probe(kind, (path, "getppid", 0, offset), f"{kind}:{path}:getppid"))
+    count_calls(counter(mechanism), Probe(kind, (path, "getpgid", 0, offset), f"{kind}:{path}:getpgid"))
 
 
 @pytest.mark.parametrize("mechanism", UPROBES[:2])
 def test_uprobes_filter_by_process(counter: Any, mechanism: str) -> None:
     path, _, offset = _libc()
-    probe = Probe("uprobe", (path, "getppid", 0, offset), "uprobe:libc:getppid")
+    probe = Probe("uprobe", (path, "getpgid", 0, offset), "uprobe:libc:getpgid")
     count_calls(counter(mechanism), probe, pid=os.getpid())
     other = counter(mechanism)
     (link,) = other.attach(probe, pid=1)
-    os.getppid()
+    os.getpgid(0)
     link.close()
     assert other.counts() == (0, 0)
 
@@ -221,7 +220,7 @@ def test_many_uprobes_are_one_link(counter: Any) -> None:
     # a process that never runs these: attaching must not slow the whole machine
     links = counting.attach(*(Probe("uprobe", (path, "", 0, place), f"uprobe:{place}") for place in sorted(places)), pid=os.getpid())
     assert len(links) == 1
-    os.getppid()
+    os.getpgid(0)
     links[0].close()
     assert counting.counts()[0] >= 1
 

@@ -39,7 +39,7 @@ class Fentry:
         probes = []
         wild = is_glob(function) or (bool(module) and is_glob(module[0]))
         for name, owner in functions_of(module[0] if module else "*", function, catalogue):
-            if wild and catalogue.function(name, owner) is None:
+            if wild and name not in catalogue.described(owner):
                 continue
             words = (owner or "vmlinux", name) if wild else pattern.words
             probes.append(Probe(self.kind, (owner, name, 0), ":".join((self.kind, *words))))
