@@ -92,7 +92,9 @@ def examine(kernel: Kernel, features: Features | None = None) -> Report:
         found = tuple(_feature(name, answer, patient) for name, answer in answers.items() if name.startswith(family))
         sections.append(Section(key, title, found))
     sections += [_config(kernel), _settings(kernel, patient), _mounts(kernel)]
-    return Report(f"{own.system} {own.release}", own.machine or kernel.machine, _verdict(answers, patient), tuple(sections))
+    return Report(
+        f"{own.system} {own.release}".strip() or "Linux", own.machine or kernel.machine, _verdict(answers, patient), tuple(sections)
+    )
 
 
 def _feature(name: str, answer: Answer, patient: Patient) -> Finding:
@@ -198,7 +200,7 @@ def _lockdown(patient: Patient) -> list[Finding]:
             "could not tell",
             "unknown",
             found.how,
-            "run as root, or: mount -t securityfs nodev /sys/kernel/security",
+            patient.privilege_fix("sys_admin"),
         )
     modules = "could not tell" if found.modules is None else ", ".join(found.modules) or "none"
     return [lock, _info("lsm_modules", "security modules", modules, "info" if found.modules is not None else "unknown")]

@@ -109,9 +109,13 @@ class Asking:
             close()
 
     def settle(self) -> None:
-        """Waits until everything is closed."""
+        """Waits until everything is closed, and closes a private look at tracefs."""
         while self._closing:
             self._closing.pop().acquire()
+        place = self._kept.pop("detached", None)
+        if place is not None:
+            self._kept.pop("tracefs", None)
+            place.close()
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """The result of ``make``, which is called for a name's first use only."""
@@ -163,21 +167,13 @@ class Asking:
                 place: Detached = detached(self.kernel, "tracefs")
             except KernelError as error:
                 return error
-            self._kept["detached"] = place  # lives as long as this object
+            self._kept["detached"] = place  # until settle
             return Tracefs(self.kernel, place.path, "not mounted; looked at privately")
 
         found = self.once("tracefs", look)
         if isinstance(found, KernelError):
             raise found
         return found  # type: ignore[no-any-return]
-
-    def __del__(self) -> None:
-        place = self._kept.get("detached")
-        if place is not None:
-            try:
-                place.close()
-            except OSError:
-                pass
 
     @property
     def btf_ids(self) -> dict[str, int]:
