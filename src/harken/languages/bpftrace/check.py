@@ -333,10 +333,11 @@ class Checker:
             self.error(f"Invalid condition: a value of type '{kind}' is neither true nor false", node.span)
 
     def stmt_While(self, node: A.While) -> None:
+        saved = self.function, self.loops
+        self.function, self.loops = id(node), 1
         self.condition(node.condition)
-        self.loops += 1
         self.block(node.body, node)
-        self.loops -= 1
+        self.function, self.loops = saved
 
     def stmt_Unroll(self, node: A.Unroll) -> None:
         self.expr(node.count)
@@ -874,8 +875,11 @@ class Checker:
             self.error(f"Cannot cast to '{to}': cast to a pointer to it instead", node.span, f"({to} *)...")
             return None
         elif to.kind in ("string", "array", "buf") and kind.kind in ("string", "array", "buf", "int"):
+            literal = isinstance(self.constants.get(id(node.operand)), int)
             if to.kind == "array" and kind.kind == "int" and not to.count:
                 to = T.array(to.parts[0], kind.size // to.parts[0].size)
+            if to.kind == "array" and kind.kind == "int" and literal and to.size <= 8:
+                return to
             if to.kind == "array" and kind.kind in ("string", "array", "buf") and not to.count:
                 to = T.array(to.parts[0], kind.size // max(1, to.parts[0].size))
             if kind.kind != "int" or to.size == kind.size:

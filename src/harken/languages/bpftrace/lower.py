@@ -38,6 +38,10 @@ _DECLARED = {"hash": _HASH, "lruhash": _LRU_HASH, "percpuhash": _PERCPU_HASH, "p
 _COMPARISONS = {"==": "eq", "!=": "ne", "<": "lt", ">": "gt", "<=": "le", ">=": "ge"}
 _ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "&": "and", "|": "or", "^": "xor", "<<": "shl"}
 _JOIN_ARGUMENTS = 16
+#: The most rounds of bpf_loop (include/linux/bpf_verifier.h, BPF_MAX_LOOPS).
+_MAX_LOOPS = 1 << 23
+#: Variables up to this size lie in the frame itself; of larger ones it holds the address.
+_FRAME_PART = 64
 
 
 class Maps:
@@ -198,7 +202,7 @@ class Lowerer:
         if probe.filter is not None:
             b.span = probe.filter.span
             self.guard(self.truth(probe.filter))
-        loops = [node for node in A.walk(probe.body) if isinstance(node, (A.ForMap, A.ForRange))]
+        loops = [node for node in A.walk(probe.body) if isinstance(node, (A.ForMap, A.ForRange, A.While))]
         frame = None
         if loops:
             frame = b.alloca(8, "frame")
@@ -220,12 +224,27 @@ class Lowerer:
         b.ret(Const(0))
         b.goto(go)
 
-    def capture(self, loops: list[A.ForMap | A.ForRange]) -> None:
-        """Stores in the frame what loop bodies need of the context: they are functions of their own and do not get it."""
+    def capture(self, loops: list[A.ForMap | A.ForRange | A.While]) -> None:
+        """Fills the frame: variables that loop bodies share with others, and what these bodies need of the context.
+
+        Loop bodies are functions of their own and do not get the context.
+        """
         b, frame = self.code.b, self.body.frame
         assert frame is not None
         b.store(frame, Const(0), self.frame.slot("returned"))
-        for node in A.walk(tuple(loop.body for loop in loops)):
+        for variable in dict.fromkeys(self.group.variables.values()):
+            kind = variable.type
+            if len(variable.functions) < 2 or kind is None:
+                continue
+            slot = self.frame.slot(variable)
+            if not T.is_scalar(kind) and kind.size > _FRAME_PART:
+                b.store(frame, b.alloca((kind.size + 7) // 8 * 8, variable.name), slot)
+                continue
+            b.store(frame, Const(0), slot)
+            for extra in range(1, (kind.size + 7) // 8):
+                b.store(frame, Const(0), self.frame.slot((variable, extra)))
+        inside = [loop.body for loop in loops] + [(loop.condition,) for loop in loops if isinstance(loop, A.While)]
+        for node in A.walk(tuple(inside)):
             what: tuple[Any, ...] | None = None
             if isinstance(node, A.Name) and node.name.startswith("arg") and node.name[3:].isdecimal():
                 what = ("arg", int(node.name[3:]))
@@ -388,18 +407,26 @@ class Lowerer:
                 b.condbr(condition, yes, no)
 
     def stmt_While(self, node: A.While) -> None:
-        b = self.code.b
-        head, body, done = b.block("while"), b.block("body"), b.block("end")
-        b.br(head)
-        b.goto(head)
-        self.branch(node.condition, body, done)
-        b.goto(body)
-        self.body.loops.append((head, done))
-        self.block(node.body)
-        self.body.loops.pop()
-        if not b.ended:
-            b.br(head)
-        b.goto(done)
+        """A loop that the kernel bounds: the verifier need not understand why it ends."""
+        b, frame = self.code.b, self.body.frame
+        assert frame is not None
+        index, context = Param(0, "index", I64), Param(1, "frame", PTR, "stack")
+
+        def begin(code: Code) -> None:
+            go, leave = code.b.block("go"), code.b.block("leave")
+            self.branch(node.condition, go, leave)
+            code.b.goto(leave)
+            code.b.ret(Const(1))
+            code.b.goto(go)
+
+        name = self.callback((index, context), node, begin)
+        self.blur(node)
+        rounds = b.insert("loop", (Const(_MAX_LOOPS), frame), I64, name)
+        self.returned()
+        position = _position(node)
+        self.code.when(
+            b.icmp("uge", rounds, Const(_MAX_LOOPS)), lambda: self.code.emit("error", ("loop_limit", position), [], position)
+        )
 
     def stmt_Unroll(self, node: A.Unroll) -> None:
         b = self.code.b
@@ -464,6 +491,7 @@ class Lowerer:
             self.assign(variable, Val(T.INT64, code.b.add(code.b.load(context, I64, slot), index)))
 
         name = self.callback((index, context), node, begin)
+        self.blur(node)
         b.insert("loop", (count, frame), I64, name)
         self.returned()
 
@@ -501,6 +529,7 @@ class Lowerer:
                 code.store(second, value_type, to, offset + offsets[1])
 
         name = self.callback((which, key, value, context), node, begin)
+        self.blur(node)
         b.insert("for_each", (b.map(self.maps.name(info)), frame), I64, name)
         self.returned()
 
@@ -513,7 +542,24 @@ class Lowerer:
                 found.add(id(node.operand))
         return found
 
-    def callback(self, params: tuple[Param, ...], node: A.ForMap | A.ForRange, begin: Callable[[Code], None]) -> str:
+    def blur(self, node: A.ForMap | A.ForRange | A.While) -> None:
+        """Makes the verifier forget the values of variables that a loop changes.
+
+        It would otherwise follow a counter through every round, and give up after a million instructions.  An atomic operation on
+        the stack leaves the slot with a value that it does not know.
+        """
+        b, frame = self.code.b, self.body.frame
+        assert frame is not None
+        changed: dict[Variable, None] = {}
+        for one in A.walk(node.body):
+            target = one.target if isinstance(one, A.Assign) else one.operand if isinstance(one, A.Unary) and one.op in ("++", "--") else None
+            if isinstance(target, A.Var):
+                changed[self.group.variables[id(target)]] = None
+        for variable in changed:
+            if len(variable.functions) > 1 and variable.type is not None and T.is_scalar(variable.type):
+                b.atomic("add", frame, Const(0), self.frame.slot(variable))
+
+    def callback(self, params: tuple[Param, ...], node: A.ForMap | A.ForRange | A.While, begin: Callable[[Code], None]) -> str:
         self.callbacks += 1
         function = self.module.add(Function(f"{self.name}_loop{self.callbacks}", params, I64, "callback", node.span))
         outer = self.body
@@ -545,13 +591,10 @@ class Lowerer:
         b = self.code.b
         if len(variable.functions) > 1:
             assert self.body.frame is not None
-            if T.is_scalar(kind):
-                return self.body.frame, self.frame.slot(variable)
-            slots = (kind.size + 7) // 8
-            offset = self.frame.slot(variable)
-            for extra in range(1, slots):
-                self.frame.slot((variable, extra))
-            return self.body.frame, offset
+            slot = self.frame.slot(variable)
+            if T.is_scalar(kind) or kind.size <= _FRAME_PART:
+                return self.body.frame, slot
+            return b.load(self.body.frame, PTR, slot, space="stack"), 0
         place = self.body.places.get(variable)
         if place is None:
             place = self.body.places[variable] = b.alloca(8 if T.is_scalar(kind) else (kind.size + 7) // 8 * 8, variable.name)
@@ -1354,27 +1397,19 @@ class Lowerer:
         return Val(T.BOOL, b.icmp("ne", where, Const(0)))
 
     def form_len(self, node: A.Call) -> Val:
-        """Counts the keys one by one: the kernel keeps no number that programs may read."""
+        """Walks through the map: what the walk returns is the number of keys."""
         target = node.args[0]
         assert isinstance(target, A.Map)
         info, b = self.info(target), self.code.b
         if info.value is None:
             return Val(T.INT64, Const(0))
-        count = b.alloca(8, "count")
-        b.store(count, Const(0))
-        params = (
-            Param(0, "map", PTR, "map"),
-            Param(1, "key", PTR, "map_key"),
-            Param(2, "value", PTR, "map_value"),
-            Param(3, "count", PTR, "stack"),
-        )
+        params = (Param(0, "map", PTR, "map"), Param(1, "key", PTR, "map_key"), Param(2, "value", PTR, "map_value"), Param(3, "none", PTR, "stack"))
         self.callbacks += 1
         function = self.module.add(Function(f"{self.name}_len{self.callbacks}", params, I64, "callback", node.span))
-        inner = Code(self.module, function, self.events, self.environment).b
-        inner.store(params[3], inner.add(inner.load(params[3]), Const(1)))
-        inner.ret(Const(0))
-        b.insert("for_each", (b.map(self.maps.name(info)), count), I64, function.name)
-        return Val(T.INT64, b.load(count))
+        Code(self.module, function, self.events, self.environment).b.ret(Const(0))
+        nothing = b.alloca(8, "nothing")
+        b.store(nothing, Const(0))
+        return Val(T.INT64, b.insert("for_each", (b.map(self.maps.name(info)), nothing), I64, function.name))
 
     def form_static_assert(self, node: A.Call) -> None:
         return None

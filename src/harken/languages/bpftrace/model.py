@@ -8,10 +8,6 @@ from ...compiler.builtins.types import Type
 from ...probes.model import Plan, View
 from . import ast as A
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 __all__ = ("Options", "Variable", "MapInfo", "Group", "Problems")
 
 
@@ -74,9 +70,6 @@ class Group:
         self.constants: dict[int, int | str] = {}
         self.variables: dict[int, Variable] = {}
         self.declared: dict[tuple[int, str], Variable] = {}
-        #: what loop bodies need of the probe's registers, by id of the loop
-        self.captures: dict[int, set[tuple[Any, ...]]] = {}
-        self.uses_context: set[int] = set()
 
     @property
     def probe_text(self) -> str:
