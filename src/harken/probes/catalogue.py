@@ -346,14 +346,12 @@ class Catalogue:
 
     def _guess_functions(self) -> list[tuple[str, str]]:
         banned = self._blacklist()
-        known: dict[str, frozenset[str]] = dict.fromkeys(_GENERATED, frozenset())
-        found = []
-        for name, module in self.kallsyms.functions():
-            names = known.get(module)
-            if names is None:
-                names = known[module] = self.described(module)
-            if name in names or not names and module not in _GENERATED:
-                found.append((name, module))
+        symbols = self.kallsyms.functions()
+        owners = {module for _, module in symbols}
+        known = {module: self.described(module) for module in owners.difference(_GENERATED)}
+        unknown = {module for module, names in known.items() if not names}  # no BTF: whatever is called a function may be one
+        known.update(dict.fromkeys(_GENERATED, frozenset()))
+        found = [(name, module) for name, module in symbols if name in known[module] or module in unknown]
         found = found or [(name, "") for name in sorted(self.described())]
         return [pair for pair in found if pair[0] not in banned] if banned else found
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Kallsyms", "read")
 
-_TEXT = frozenset("tTwW")
+_TEXT = frozenset(("t ", "T ", "w ", "W "))
 
 
 class Kallsyms:
@@ -99,19 +99,19 @@ class Kallsyms:
         best = low - 1
         while best > 0 and text[starts[best - 1] : starts[best - 1] + 16] == base:
             best -= 1
-        choice = next((i for i in range(best, low) if chr(text[starts[i] + 17]) in _TEXT), best)
+        choice = next((i for i in range(best, low) if text[starts[i] + 17 : starts[i] + 19].decode("latin-1") in _TEXT), best)
         start = starts[choice]
         end = text.find(b"\n", start)
         name, module = _name(text[start + 19 : end])
         return name, address - int(base, 16), module
 
-    def functions(self) -> Iterator[tuple[str, str]]:
+    def functions(self) -> list[tuple[str, str]]:
         """(name, module or "") of every symbol in a text section, in the text's order."""
-        for line in self.text.decode("utf-8", "backslashreplace").split("\n"):
-            parts = line.split(" ", 2)
-            if len(parts) == 3 and parts[1] in _TEXT:
-                name, tab, module = parts[2].partition("\t")
-                yield name, module.strip("[] ") if tab else ""
+        text = self.text.decode("utf-8", "backslashreplace")
+        width = text.find(" ")  # the same in all lines
+        letter, name = width + 1, width + 3
+        found = [line[name:] for line in text.split("\n") if line[letter:name] in _TEXT]
+        return [(word, "") if "\t" not in word else _owned(word) for word in found if word]
 
     def _lines(self, name: str) -> Iterator[tuple[int, str, str]]:
         """(address, type letter, module) of every line with this name."""
@@ -156,6 +156,11 @@ def _sortable(line: bytes) -> bytes:
     if len(rest) < 3 or rest[1:2] != b" " or len(address) > 16:
         return b""
     return address.rjust(16, b"0") + b" " + rest
+
+
+def _owned(word: str) -> tuple[str, str]:
+    name, _, module = word.partition("\t")
+    return name, module.strip("[] ")
 
 
 def _name(rest: bytes) -> tuple[str, str]:
