@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from ..abi.bpf import BPF_F_RDONLY_PROG, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PERF_EVENT_ARRAY, BPF_MAP_TYPE_RINGBUF
 from ..base.diagnostics import Diagnostic, error
-from ..base.errors import LimitError
+from ..base.errors import LimitError, SourceError
 from ..base.record import Record
 from ..formats.btf_writer import BtfWriter
 from ..formats.spec import MapSpec, ProgramSpec, Spec
@@ -25,7 +25,7 @@ from .backends.bpf.allocate import allocate
 from .backends.bpf.emit import Linked, layout, link
 from .backends.bpf.select import select
 from .ir import Function, Inst, Module, Program
-from .passes.cfg import clean, replace_values
+from .passes.cfg import clean, replace_values, reverse_postorder
 from .passes.dead import drop_dead, drop_dead_zeroing
 from .passes.inline import call_order, callees, clone, count_calls, expand_loops, inline_calls
 from .passes.legalise import RODATA, Pool, legalise
@@ -177,7 +177,7 @@ def _compile(module: Module, program: Program, target: Target, pool: Pool, count
     for function in call_order(module.functions, program.function):
         copy = clone(function)
         if not target.has("bpf_loop"):
-            expand_loops(copy)
+            expand_loops(copy, target.has("bounded_loops"))
         inline_calls(copy, ready, counts)
         if optimising:
             optimise(copy)
@@ -185,13 +185,11 @@ def _compile(module: Module, program: Program, target: Target, pool: Pool, count
             clean(copy)
         ready[function.name] = copy
     order = call_order(ready, program.function)
-    simple = len(order) == 1
     for reserve in _RESERVES:
         functions = [clone(f) for f in order] if reserve != _RESERVES[-1] else order
         compiled = _generate(functions, program, target, pool, reserve, optimising)
         if compiled is not None:
             return compiled
-    del simple
     entry = ready[program.function]
     allocas = [inst for inst in entry.instructions() if inst.op == "alloca"]
     largest = max(allocas, key=lambda inst: inst.attr[0], default=None)
@@ -201,6 +199,24 @@ def _compile(module: Module, program: Program, target: Target, pool: Pool, count
         "use smaller or fewer variables and keys that are alive at the same time, or split the probe",
         largest.span if largest is not None and largest.span is not None else program.span,
     )
+
+
+def _refuse_loops(function: Function) -> None:
+    """Raises SourceError at the first loop, for kernels whose verifier takes none."""
+    number = {block: i for i, block in enumerate(reverse_postorder(function))}
+    for block in number:
+        for after in block.successors():
+            if number[after] <= number[block]:
+                span = block.insts[-1].span or function.span
+                raise SourceError(
+                    (
+                        error(
+                            "this kernel takes no loops in a probe, except with a small constant number of rounds",
+                            span,
+                            "it takes Linux 5.3",
+                        ),
+                    )
+                )
 
 
 def _generate(functions: list[Function], program: Program, target: Target, pool: Pool, reserve: int, optimising: bool) -> _Compiled | None:
@@ -219,6 +235,8 @@ def _generate(functions: list[Function], program: Program, target: Target, pool:
             _tidy(function)
         else:
             clean(function)
+        if not target.has("bounded_loops"):
+            _refuse_loops(function)
         budget = (target.max_stack - below if entry else target.max_stack // 4) - reserve // (1 if entry else 4)
         _, moved, ranges = place(function, max(0, budget))
         inner: Inst | None = None

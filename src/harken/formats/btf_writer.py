@@ -109,7 +109,7 @@ class BtfWriter:
             found = self._lines[id(source)] = (starts, texts)
         starts, texts = found
         number = max(0, bisect_right(starts, offset) - 1)
-        return number + 1, offset - starts[number] + 1, texts[number].strip()
+        return number + 1, offset - starts[number] + 1, texts[number].rstrip()
 
     def data(self) -> bytes:
         """The whole BTF blob."""

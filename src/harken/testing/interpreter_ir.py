@@ -48,7 +48,9 @@ class Evaluator:
     def __init__(self, module: Module, ctx: bytes = b"", limit: int = 200_000) -> None:
         self.module, self.ctx, self.limit = module, Pointer(bytearray(ctx)), limit
         self.maps: dict[str, dict[bytes, Pointer]] = {
-            name: {i.to_bytes(4, "little"): Pointer(bytearray(spec.value_size)) for i in range(spec.max_entries)} if spec.type in (2, 6) else {}
+            name: {i.to_bytes(4, "little"): Pointer(bytearray(spec.value_size)) for i in range(spec.max_entries)}
+            if spec.type in (2, 6)
+            else {}
             for name, spec in module.maps.items()
         }
         self.steps = 0

@@ -16,7 +16,30 @@ INPUTS, OUTPUT = 8, 16
 _TYPES = (I8, I16, I32, I64, I64, I64)
 _OPS = "add sub mul udiv sdiv umod smod and or xor shl lshr ashr add sub and or xor".split()
 _PREDICATES = "eq ne ult ule ugt uge slt sle sgt sge".split()
-_CONSTANTS = (0, 1, 2, 3, 7, 8, 16, 31, 63, 64, 100, 127, 128, 255, 256, 65535, 1 << 31, (1 << 31) - 1, (1 << 32) - 1, 1 << 40, (1 << 63), (1 << 64) - 1)
+_CONSTANTS = (
+    0,
+    1,
+    2,
+    3,
+    7,
+    8,
+    16,
+    31,
+    63,
+    64,
+    100,
+    127,
+    128,
+    255,
+    256,
+    65535,
+    1 << 31,
+    (1 << 31) - 1,
+    (1 << 32) - 1,
+    1 << 40,
+    (1 << 63),
+    (1 << 64) - 1,
+)
 
 
 class _Random:
@@ -162,7 +185,9 @@ class _Writer:
         value = self.expression(I32, 2)
         after = b.block("after")
         blocks = [b.block("case") for _ in range(3)]
-        b.insert("switch", (value,), attr=(after, tuple((int(_CONSTANTS[i * 5 + 1]) & 0xFFFFFFFF, block) for i, block in enumerate(blocks))))
+        b.insert(
+            "switch", (value,), attr=(after, tuple((int(_CONSTANTS[i * 5 + 1]) & 0xFFFFFFFF, block) for i, block in enumerate(blocks)))
+        )
         self.depth += 1
         for block in blocks:
             b.goto(block)
@@ -275,4 +300,3 @@ def generate(seed: int, budget: int = 30, loops: bool = True, large: bool = Fals
     b.ret(b.resize(b.resize(writer.expression(I64), I32, False), I64, False))
     module.programs.append(Program("main", "main", BPF_PROG_TYPE_SYSCALL, "syscall", flags=BPF_F_SLEEPABLE))
     return module
-

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 __all__ = ("clone", "callees", "call_order", "expand_loops", "inline_calls")
 
 _SMALL = 40
+#: rounds of a loop that are written out at most
+_UNROLLED = 128
 
 
 def _copy_blocks(source: Function, target: Function, values: dict[Value, Value], prefix: str = "") -> dict[Block, Block]:
@@ -86,14 +88,21 @@ def call_order(functions: dict[str, Function], entry: str) -> list[Function]:
     return order
 
 
-def expand_loops(function: Function) -> None:
-    """Turns each ``loop`` into blocks with a back edge that call the callback (which ``inline_calls`` then puts in place)."""
+def expand_loops(function: Function, back_edges: bool = True) -> None:
+    """Turns each ``loop`` into blocks that call the callback (which ``inline_calls`` then puts in place).
+
+    With ``back_edges`` they form a loop; without, a constant number of rounds is written out.
+    """
     position = 0
     while position < len(function.blocks):
         block = function.blocks[position]
         for i, inst in enumerate(block.insts):
             if inst.op == "loop":
-                _expand(function, position, i)
+                count = inst.args[0]
+                if not back_edges and isinstance(count, Const) and count.value <= _UNROLLED:
+                    _unroll(function, position, i, count.value)
+                else:
+                    _expand(function, position, i)
                 break
         position += 1
 
@@ -119,6 +128,32 @@ def _expand(function: Function, position: int, index: int) -> None:
     inst.op, inst.args, inst.attr = "phi", [counter, following], [head, body]
     rest.insts.insert(0, inst)
     function.blocks[position + 1 : position + 1] = [head, body, rest]
+
+
+def _unroll(function: Function, position: int, index: int, count: int) -> None:
+    block = function.blocks[position]
+    inst = block.insts[index]
+    context, span = inst.args[1], inst.span
+    rest = Block(f"{block.name}.after")
+    rest.insts = block.insts[index + 1 :]
+    _move_phis(rest, block)
+    del block.insts[index:]
+    added: list[Block] = []
+    stops: list[tuple[Block, Value]] = []
+    at = block
+    for number in range(count):
+        again = Inst("call", (Const(number), context), I64, inst.attr, span)
+        goes_on = Inst("icmp", (again, Const(0)), I1, "eq", span)
+        following = Block(f"{block.name}.round")
+        at.insts += [again, goes_on, Inst("condbr", (goes_on,), attr=(following, rest), span=span)]
+        stops.append((at, Const(number + 1)))
+        added.append(following)
+        at = following
+    at.insts.append(Inst("br", (), attr=rest, span=span))
+    stops.append((at, Const(count)))
+    inst.op, inst.args, inst.attr = "phi", [value for _, value in stops], [origin for origin, _ in stops]
+    rest.insts.insert(0, inst)
+    function.blocks[position + 1 : position + 1] = [*added, rest]
 
 
 def _move_phis(new: Block, old: Block) -> None:
