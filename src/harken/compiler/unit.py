@@ -59,7 +59,9 @@ class Unit(Record):
     ``losses`` names the slots of the per-CPU array ``LOSS`` in order, as (kind, subject) pairs.
     ``runs`` lists (when, program name) of programs that the session itself runs: when is "begin" or "end".
     ``plan`` explains each probe: (probe, mechanism, reason, ((mechanism not taken, why), ...)).
-    ``depends`` lists what the result depends on, as (kind, ...) tuples that ``session.cache`` re-checks.
+    ``depends`` lists what the result depends on besides the source, the options, the kernel and its boot, as tuples that
+    ``session.cache`` re-checks: ("file", path, size, mtime_ns, inode); ("modules", hash of the loaded modules' names) when a
+    wildcard was expanded over events or functions; ("never",) when a wildcard stands for files: such a unit is not kept.
     ``warnings`` are (position, message, hint).
     """
 

@@ -28,7 +28,8 @@ from ...probes.providers import parse as parse_point
 from ...probes.providers import resolve, view
 from . import ast as A
 from .check import Checker
-from .lower import Lowerer, Maps
+from .lower import Lowerer
+from .maps import Maps
 from .model import Group, Options, Problems
 from .parser import parse
 

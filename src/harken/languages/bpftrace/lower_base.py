@@ -1,0 +1,224 @@
+"""What all of lowering shares: the function under construction, the frame, variables and the probe's registers."""
+
+from __future__ import annotations
+
+from ...base.diagnostics import error
+from ...compiler.builtins import types as T
+from ...compiler.builtins.code import Code, Environment, Events, Val
+from ...compiler.ir import I1, I64, PTR, Block, Const, Module, Value, int_type
+from . import ast as A
+from .maps import Maps
+from .model import Group, Options, Variable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = (
+    "Base",
+    "Body",
+    "Frame",
+    "FRAME_PART",
+    "ignore",
+    "negate",
+    "positive",
+    "position_of",
+)
+
+#: Variables up to this size lie in the frame itself; of larger ones it holds the address.
+FRAME_PART = 64
+
+
+class Frame:
+    """What the probe and its loop bodies share: slots of eight bytes."""
+
+    def __init__(self) -> None:
+        self.slots: dict[object, int] = {}
+
+    def slot(self, key: object) -> int:
+        if key not in self.slots:
+            self.slots[key] = len(self.slots) * 8
+        return self.slots[key]
+
+    @property
+    def size(self) -> int:
+        return max(8, len(self.slots) * 8)
+
+
+class Body:
+    """One function under construction."""
+
+    def __init__(self, code: Code, frame: Value | None, number: int) -> None:
+        self.code, self.frame, self.number = code, frame, number
+        self.places: dict[Variable, Value] = {}
+        #: (continue, break) blocks of native loops
+        self.loops: list[tuple[Block, Block]] = []
+        self.pairs: dict[Variable, tuple[Val, Val]] = {}
+
+
+def ignore(value: object) -> None:
+    """For callbacks that build one instruction and return nothing."""
+
+
+def negate(b: Any, condition: Value) -> Value:
+    """The opposite of an I1."""
+    if isinstance(condition, Const):
+        return Const(1 - condition.value, I1)
+    return b.binary("xor", condition, Const(1, I1))  # type: ignore[no-any-return]
+
+
+def positive(value: object) -> bool:
+    """Whether a constant is known and not negative."""
+    return isinstance(value, int) and value >= 0
+
+
+def position_of(node: A.Node) -> str:
+    """``name:line:column-column``."""
+    return error("", node.span).position
+
+
+class Base:
+    """State of lowering one group.  As the ``site`` of built-ins it knows the probe."""
+
+    def __init__(
+        self,
+        group: Group,
+        module: Module,
+        maps: Maps,
+        events: Events,
+        environment: Environment,
+        options: Options,
+        catalogue: Any,
+        name: str,
+    ) -> None:
+        self.group, self.module, self.maps, self.events = group, module, maps, events
+        self.environment, self.options, self.catalogue, self.name = environment, options, catalogue, name
+        self.types, self.constants = group.types, group.constants
+        self.view = group.view
+        self.kind = group.kind
+        self.default_space = "any" if group.view.space != "user" else "user"
+        self.frame = Frame()
+        self.body: Body
+        self.callbacks = 0
+
+    @property
+    def function_text(self) -> str:
+        return self.view.function
+
+    @property
+    def probe_text(self) -> str:
+        return self.group.probe_text
+
+    @property
+    def code(self) -> Code:
+        return self.body.code
+
+    def guard(self, condition: Value) -> None:
+        """Leaves the program unless the condition holds."""
+        b = self.code.b
+        go, leave = b.block("go"), b.block("leave")
+        b.condbr(condition, go, leave)
+        b.goto(leave)
+        b.ret(Const(0))
+        b.goto(go)
+
+    def register(self, what: tuple[Any, ...]) -> Value:
+        """An argument, the return value or a register of the probe, also inside of loop bodies."""
+        b = self.code.b
+        if self.body.number:
+            assert self.body.frame is not None
+            if what[0] == "ctx":
+                return b.load(self.body.frame, PTR, self.frame.slot(what), space="ctx")
+            return b.load(self.body.frame, I64, self.frame.slot(what))
+        if what[0] == "arg":
+            return self.argument_value(what[1])
+        if what[0] == "retval":
+            return b.retval()
+        if what[0] == "reg":
+            return b.reg(what[1])
+        return b.ctx()
+
+    def argument_value(self, number: int) -> Value:
+        """``argN``; those of USDT probes are where the probe's note says."""
+        b = self.code.b
+        if not self.view.operands:
+            return b.arg(number)
+        operand = self.view.operands[number]
+        if operand.kind == "const":
+            return Const(operand.value)
+        value: Value = b.reg(operand.register) if operand.register else Const(0)
+        if operand.kind == "mem":
+            if operand.index:
+                value = b.add(value, b.binary("mul", b.reg(operand.index), Const(operand.scale)))
+            value = b.load(b.to_pointer(b.add(value, Const(operand.value)), "user"), int_type(operand.size))
+            return b.resize(value, I64, operand.signed)
+        return b.resize(b.resize(value, int_type(operand.size), False), I64, operand.signed)
+
+    def memory(self, space: str) -> str:
+        """A pointer's space as IR knows it: untyped addresses belong to what the probe traces."""
+        if space in ("user", "kernel", "stack", "map_value", "ctx", "btf"):
+            return space if space != "btf" else "kernel"
+        return "user" if self.view.space == "user" else "kernel"
+
+    @staticmethod
+    def pointed(kind: T.Type) -> int:
+        """Size of what a pointer points to; 1 for void."""
+        return max(1, kind.ctype.strip().size) if kind.ctype is not None else 1
+
+    def scale(self, value: Value, size: int) -> Value:
+        return value if size == 1 else self.code.b.binary("mul", value, Const(size))
+
+    # -- variables
+    def place(self, variable: Variable) -> tuple[Value, int]:
+        """Where a variable is stored: (pointer, offset)."""
+        kind = variable.type
+        assert kind is not None
+        b = self.code.b
+        if len(variable.functions) > 1:
+            assert self.body.frame is not None
+            slot = self.frame.slot(variable)
+            if T.is_scalar(kind) or kind.size <= FRAME_PART:
+                return self.body.frame, slot
+            return b.load(self.body.frame, PTR, slot, space="stack"), 0
+        place = self.body.places.get(variable)
+        if place is None:
+            place = self.body.places[variable] = b.alloca(8 if T.is_scalar(kind) else (kind.size + 7) // 8 * 8, variable.name)
+        return place, 0
+
+    def assign(self, variable: Variable, value: Val) -> None:
+        kind = variable.type
+        assert kind is not None
+        to, offset = self.place(variable)
+        if T.is_scalar(kind):
+            self.code.b.store(to, self.code.convert(value, kind), offset)
+        else:
+            self.code.store(value, kind, to, offset)
+
+    def read(self, variable: Variable) -> Val:
+        kind = variable.type
+        assert kind is not None
+        to, offset = self.place(variable)
+        if T.is_scalar(kind):
+            return Val(kind, self.code.b.load(to, I64, offset))
+        return Val(kind, self.code.at(to, offset))
+
+    # -- what the classes built on this one add
+    def expr(self, node: A.Expr) -> Val:
+        """The value of an expression."""
+        raise NotImplementedError
+
+    def truth(self, node: A.Expr) -> Value:
+        """A condition as I1."""
+        raise NotImplementedError
+
+    def effect(self, node: A.Expr | None) -> None:
+        """An expression for what it does."""
+        raise NotImplementedError
+
+    def block(self, body: tuple[A.Stmt, ...]) -> None:
+        """Statements in order."""
+        raise NotImplementedError
+
+    def arithmetic(self, op: str, left: Val, right: Val, kind: T.Type, node: A.Node) -> Val:
+        """One arithmetic operator."""
+        raise NotImplementedError
