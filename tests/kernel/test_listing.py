@@ -19,6 +19,7 @@ def catalogue():
     found = Catalogue(live())
     try:
         found.tracepoints()
+        found.btf  # noqa: B018 - the mapped index stays open as long as the catalogue does
     except HarkenError as error:
         pytest.skip(f"no tracefs: {error}")
     return found

@@ -29,6 +29,7 @@ def catalogue():
     found = Catalogue(live())
     try:
         found.tracepoints()
+        found.btf  # noqa: B018 - the mapped index stays open as long as the catalogue does
     except HarkenError as error:
         pytest.skip(str(error))
     return found

@@ -1,7 +1,7 @@
 """From what a user calls a program or library to its file: paths, PATH, ld.so.cache, a process's own root and mappings.
 
 ``find`` takes "/bin/bash", "bash", "libc", "libc.so.6", "/usr/lib/*/libssl*", each also as a process sees it (it may live in a container:
-its files are then reached through ``/proc/PID/root``).  ``open_elf`` maps the file and reads it with ``formats.elf``.
+its files are then reached through ``/proc/PID/root``).  ``open_elf`` opens it for ``formats.elf``.
 
 The cache's format is glibc's ``struct cache_file_new`` (elf/dl-cache.h): a header of 48 bytes, entries of 24 bytes (flags, key, value,
 OS version, hardware capabilities), strings; offsets count from the header.
@@ -21,6 +21,7 @@ from ..kernel.kernel import Call
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from ..kernel.kernel import Kernel
 
@@ -36,6 +37,9 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DEBUG = "/usr/lib/debug"
 _MAX_MATCHES = 4096
 _MAX_FILE = 2 << 30
+#: Files up to this size are read, not mapped: that costs some milliseconds at most, holds no descriptor, and nobody can pull the
+#: pages away by truncating the file.
+_READ_WHOLE = 16 << 20
 
 
 def parse_ld_cache(data: bytes, machine: str = "") -> list[tuple[str, str]]:
@@ -151,7 +155,7 @@ def process_binaries(kernel: Kernel, pid: int) -> list[str]:
 
 
 def open_elf(kernel: Kernel, path: str, debug: bool = True) -> Elf:
-    """Maps an ELF file.
+    """Reads or maps an ELF file.
 
     Args:
         debug: find symbols that were stripped from it in a separate file below /usr/lib/debug or beside it.
@@ -168,12 +172,15 @@ def open_elf(kernel: Kernel, path: str, debug: bool = True) -> Elf:
         size = kernel.call(Call("lseek", (fd, 0, 2)))
         if not 0 < size <= _MAX_FILE:
             raise FormatError(path, "empty, or not a regular file", 0)
-        try:
-            data = kernel.mmap(fd, size)
-        except (OSError, ValueError):
-            data = kernel.read(path, _MAX_FILE)
-    except IsADirectoryError:
-        raise FormatError(path, "is a directory", 0) from None
+        if size <= _READ_WHOLE:
+            data: Any = kernel.read(path, size)
+        else:
+            try:
+                data = kernel.mmap(fd, size)
+            except (OSError, ValueError):
+                data = kernel.read(path, _MAX_FILE)
+    except OSError as error:
+        raise FormatError(path, f"cannot be read: {os.strerror(error.errno or 0)}", 0) from None
     finally:
         kernel.close(fd)
     return Elf(data, path, (lambda elf: _debug_file(kernel, path, elf)) if debug else None)
