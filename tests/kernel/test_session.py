@@ -242,3 +242,21 @@ def test_an_error_leaves_nothing_open() -> None:
     broken = unit(program("begin_1", mov64(R1, R4)))  # r4 is not initialised
     with pytest.raises(HarkenError), TraceSession(broken, live(), Collect()) as session:
         session.start()
+
+
+@pytest.mark.parametrize("json", [False, True])
+def test_many_records_of_one_length(json: bool) -> None:
+    """The bulk path: a column of equal records, one with another event among them, one of another length behind them."""
+    code: list[object] = []
+    for number in range(200):
+        code += emit(1 if number == 150 else 0, number)
+    code += [*emit(2), *emit(0, -1)]
+    events = (PRINTF, Event("print_value", (), NUMBER), Event("time", ("%%\n",), EMPTY))
+    text, session = shown(unit(program("begin_1", *code), events=events), json=json)
+    lines = [f"n={number}" if number != 150 else "150" for number in range(200)] + ["%", "n=-1"]
+    if json:
+        found = [line.split('"data": ')[1].strip('"}').removesuffix("\\n") for line in text.splitlines()[1:-1]]
+    else:
+        found = text.split("\n\n\n")[0].split("\n")
+    assert found == lines
+    assert session.losses == ()

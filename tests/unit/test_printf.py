@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harken.base.schema import Field, Schema
-from harken.render.printf import Conversion, encoder, formatter, parse, render
+from harken.render.printf import Conversion, bulk_encoder, encoder, formatter, parse, render
 
 CODES = "bBhHiIqQ"
 
@@ -148,3 +148,18 @@ def test_bytes_and_text_agree(text: str, raw: bytes) -> None:
     schema = Schema("", 32, (Field("arg0", 8, "q"), Field("arg1", 16, "s", 8), Field("arg2", 24, "I", role="ptr")))
     record = bytes(8) + ascii_only * 3
     assert encoder(text, schema)(record, 0) == formatter(text, schema)(record, 0).encode()
+
+
+@given(st.lists(st.binary(min_size=20, max_size=20), min_size=2, max_size=20), st.sampled_from((24, 32, 40)))
+def test_many_records_at_once(records: list[bytes], stride: int) -> None:
+    schema = Schema("", 20, (Field("arg0", 8, "s", 4), Field("arg1", 12, "q", role="ptr")))
+    data = memoryview(b"head" * 2 + b"".join([record.ljust(stride, b"x") for record in records]))
+    bulk, one_by_one = bulk_encoder("%-5s|%p|%s", schema), encoder("%-5s|%p|%s", schema)
+    starts = range(8, len(data), stride)
+    assert bulk is not None
+    assert bulk(data, starts) == [one_by_one(data, start) for start in starts]
+
+
+def test_records_of_changing_length_are_not_taken_in_bulk() -> None:
+    assert bulk_encoder("%s", Schema("", 12, (Field("arg0", 8, "v"),))) is None
+    assert bulk_encoder("constant", Schema("", 8, ())) is None

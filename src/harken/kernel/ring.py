@@ -7,7 +7,8 @@ Both have the same small interface:
 ``consume(handle, limit)``
     calls ``handle(record)`` with a memoryview of each record; returns how many there were.
 ``batches(limit)``
-    the bulk path: yields ``(data, starts)``, a memoryview and the offsets in it at which records start.
+    the bulk path: yields ``(data, starts)``, a memoryview and the offsets in it at which records start; a ``range`` where records
+    of equal length follow one another, so that a reader can take them as columns.
     Records lie in the shared memory itself: nothing is copied, and no object is made per record but its offset.
 ``lost``
     records that the kernel could not store (perf buffer; a BPF ring buffer refuses at once, so the program counts).
@@ -36,14 +37,14 @@ from ..base.errors import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from typing import Any, Protocol, Self
 
     from .bpf import Map
     from .kernel import Kernel
     from .perf_event import PerfEvent
 
-    Batches = Generator[tuple[memoryview, list[int]], None, None]
+    Batches = Generator[tuple[memoryview, Sequence[int]], None, None]
 
     class Ring(Protocol):
         """What both readers have."""
@@ -64,6 +65,9 @@ _ALL = 1 << 62
 #: records after which the space is given back
 _CHUNK = 1024
 _LENGTH = BPF_RINGBUF_DISCARD_BIT - 1
+#: fewest records of one length that are taken as a column; bytes that must wait before one is looked for; batches after a failure
+#: in which none is looked for
+_ALIKE, _MANY, _FORGET = 16, 1024, 8
 #: a perf record is a header of 8 bytes, the u32 size of the raw data, the raw data
 _RAW_SIZE, _RAW_HEADER = 4, 12
 _U32 = Struct("=I")
@@ -82,7 +86,7 @@ class RingBuffer:
         KernelError: the kernel does not map it.
     """
 
-    __slots__ = ("fd", "fds", "_maps", "_position", "_consumer", "_producer", "_data", "_words", "_mask", "_barrier")
+    __slots__ = ("fd", "fds", "_maps", "_position", "_consumer", "_producer", "_data", "_words", "_heads", "_mask", "_mixed", "_barrier")
 
     def __init__(self, kernel: Kernel, map: Map) -> None:
         self.fd = map.fd
@@ -101,6 +105,8 @@ class RingBuffer:
         self._producer = produced[:8].cast("Q")
         self._data = produced[PAGESIZE:]
         self._words = self._data.cast("Q")
+        self._heads = self._data.cast("I")
+        self._mixed = 0
         self._position = self._consumer[0]
         self._barrier = _barrier_of(kernel.machine)
 
@@ -126,7 +132,7 @@ class RingBuffer:
         """
         words = self._words
         count = done = 0
-        starts: list[int] = []
+        starts: Sequence[int] = ()
         batches = self.batches(limit)
         try:
             for data, starts in batches:
@@ -158,20 +164,29 @@ class RingBuffer:
             position = self._position
             if position >= end:
                 return
-            starts: list[int] = []
-            add = starts.append
-            for _ in chunk if limit >= _CHUNK else range(limit):
-                offset = position & mask
-                word = words[offset >> 3]
-                if word & special:
-                    if word & BPF_RINGBUF_BUSY_BIT:
-                        # reserved and not yet submitted: everything behind it waits
+            starts: Sequence[int] = ()
+            if self._mixed:
+                self._mixed -= 1
+            elif end - position >= _MANY:
+                starts = self._alike(position, end, min(limit, _CHUNK))
+            if starts:
+                position += len(starts) * (starts[1] - starts[0])
+            else:
+                found: list[int] = []
+                starts = found
+                add = found.append
+                for _ in chunk if limit >= _CHUNK else range(limit):
+                    offset = position & mask
+                    word = words[offset >> 3]
+                    if word & special:
+                        if word & BPF_RINGBUF_BUSY_BIT:
+                            # reserved and not yet submitted: everything behind it waits
+                            break
+                    else:
+                        add(offset + 8)
+                    position += ((word & length) + 15) & -8
+                    if position >= end:
                         break
-                else:
-                    add(offset + 8)
-                position += ((word & length) + 15) & -8
-                if position >= end:
-                    break
             if position == self._position:
                 return
             # the headers were loaded after the position; now the records after their headers
@@ -186,6 +201,23 @@ class RingBuffer:
                 self._barrier()
                 self._consumer[0] = self._position
 
+    def _alike(self, position: int, end: int, most: int) -> range | tuple[()]:
+        """The records from ``position`` on that have one length, if they are many: found by comparing a column of headers at once."""
+        heads, offset = self._heads, position & self._mask
+        head = heads[offset >> 2]
+        step = ((head & _LENGTH) + (BPF_RINGBUF_HDR_SZ + 7)) & ~7
+        most = min(most, (end - position) // step)
+        if head & ~_LENGTH or most < _ALIKE or heads[(offset + step) >> 2] != head:
+            self._mixed = _FORGET
+            return ()
+        column = heads[offset >> 2 : (offset + most * step) >> 2 : step >> 2].tolist()
+        same = most if column.count(head) == most else next(i for i, other in enumerate(column) if other != head)
+        if same < _ALIKE:
+            self._mixed = _FORGET
+            return ()
+        first = offset + BPF_RINGBUF_HDR_SZ
+        return range(first, first + same * step, step)
+
     def length(self, start: int) -> int:
         """The size of the record that starts there, in bytes."""
         return self._words[(start >> 3) - 1] & _LENGTH
@@ -193,7 +225,7 @@ class RingBuffer:
     def close(self) -> None:
         """Unmaps; more than once does no harm."""
         if self._maps:
-            for view in (self._words, self._data, self._producer, self._consumer):
+            for view in (self._heads, self._words, self._data, self._producer, self._consumer):
                 view.release()
             maps, self._maps = self._maps, []
             _close(maps)
@@ -297,7 +329,7 @@ class PerfBuffer:
         size_at = _U32.unpack_from
         for ring, batches in self._readers(limit):
             done = 0
-            starts: list[int] = []
+            starts: Sequence[int] = ()
             try:
                 for data, starts in batches:
                     done = 0

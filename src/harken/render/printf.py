@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from ..base.schema import Buffer, Field
 
-__all__ = ("Conversion", "parse", "formatter", "encoder", "render", "integer_text")
+__all__ = ("Conversion", "parse", "formatter", "encoder", "bulk_encoder", "render", "integer_text")
 
 _FLAGS = "-+ #0"
 _LENGTHS = ("hh", "ll", "h", "l", "j", "z", "t", "q", "L")
@@ -182,6 +182,18 @@ def encoder(text: str, schema: Schema) -> Callable[[Buffer, int], bytes]:
     return _compiled(text, schema, _Code(None))  # type: ignore[no-any-return]
 
 
+def bulk_encoder(text: str, schema: Schema) -> Callable[[memoryview, range], list[bytes]] | None:
+    """Like ``encoder`` for many records of one length at once: (buffer, starts) -> one result per record.
+
+    None if the records have parts of changing length, or nothing to decode.
+    """
+    code = _Code(None)
+    _compiled(text, schema, code)
+    if code.needs_buffer or not code.loads:
+        return None
+    return code.bulk()
+
+
 def _compiled(text: str, schema: Schema, code: _Code) -> Any:
     fields = iter(schema.fields)
     pattern, arguments = "", []
@@ -253,6 +265,9 @@ class _Code:
         self.names: dict[str, Any] = {}
         #: (offset, struct code, variables it gives), in any order
         self.loads: list[tuple[int, str, tuple[str, ...]]] = []
+        #: whether something is read from the buffer beside the loads
+        self.needs_buffer = False
+        self._arguments: list[str] = []
 
     def literal(self, text: str) -> str | bytes:
         return text.encode("utf-8", "surrogateescape") if self.errors is None else text
@@ -295,6 +310,7 @@ class _Code:
         """The bytes of a string or buffer."""
         if field.kind in "sp":
             return self.load(field.offset, f"{field.count}s")
+        self.needs_buffer = True
         # length << 16 | offset, read as two halves
         low, high = self._load(field.offset, "HH", 2)
         where, length = (low, high) if sys.byteorder == "little" else (high, low)
@@ -310,24 +326,48 @@ class _Code:
         show = self.shower(text_of(field))
         if field.count == 1 and field.kind in "bBhHiIqQ?":
             return f"{show}({self.load(field.offset, field.kind)})"
+        self.needs_buffer = True
         inner = Schema("", field.offset + field.size, (field,)).decoder()
         return f"{show}({self.constant(inner)}(buffer, start)[0])"
 
+    def layout(self) -> tuple[str, int, str]:
+        """The loads as a ``struct`` format, its size, and the variables in order."""
+        layout, position = "=", 0
+        names: list[str] = []
+        for offset, code, variables in sorted(self.loads):
+            if offset > position:
+                layout += f"{offset - position}x"
+            layout += code
+            position = offset + struct.calcsize("=" + code)
+            names += variables
+        return layout, position, ", ".join(names)
+
     def function(self, pattern: str, arguments: list[str]) -> Callable[[Buffer, int], Any]:
+        self._arguments = arguments
+        self.names["pattern"] = self.literal(pattern)
         head = ""
         if self.loads:
-            layout, position = "=", 0
-            names: list[str] = []
-            for offset, code, variables in sorted(self.loads):
-                if offset > position:
-                    layout += f"{offset - position}x"
-                layout += code
-                position = offset + struct.calcsize("=" + code)
-                names += variables
+            layout, _size, variables = self.layout()
             self.names["unpack"] = struct.Struct(layout).unpack_from
-            head = f"    ({', '.join(names)},) = unpack(buffer, start)\n"
-        self.names["pattern"] = self.literal(pattern)
-        source = f"def show(buffer, start=0):\n{head}    return pattern % ({', '.join(arguments)},)\n"
+            head = f"    ({variables},) = unpack(buffer, start)\n"
+        return self._made(f"def show(buffer, start=0):\n{head}    return pattern % ({', '.join(arguments)},)\n")
+
+    def bulk(self) -> Callable[[memoryview, range], list[bytes]]:
+        """The loop over many records, after ``function``."""
+        layout, size, variables = self.layout()
+        each = self._made(f"def show(rows):\n    return [pattern % ({', '.join(self._arguments)},) for ({variables},) in rows]\n")
+        strides: dict[int, struct.Struct] = {}
+
+        def show(buffer: memoryview, starts: range) -> list[bytes]:
+            stride = starts.step
+            whole = strides.get(stride)
+            if whole is None:
+                whole = strides[stride] = struct.Struct(f"{layout}{stride - size}x")
+            return each(whole.iter_unpack(buffer[starts.start : starts.start + len(starts) * stride]))  # type: ignore[no-any-return]
+
+        return show
+
+    def _made(self, source: str) -> Callable[..., Any]:
         exec(compile(source, "<printf>", "exec"), self.names)
         return self.names["show"]  # type: ignore[no-any-return]
 

@@ -6,7 +6,7 @@ program: ``TextSink`` hands them to ``notice``, a function of one line of text, 
 
 from __future__ import annotations
 
-from ..render.printf import encoder, formatter
+from ..render.printf import bulk_encoder, encoder, formatter
 from ..render.tables import Layout
 from ..render.text import encode
 from .sink import Sink
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..compiler.unit import Event, Table
     from ..render.text import Writer
-    from .sink import Handler
+    from .sink import Bulk, Handler
 
 __all__ = ("TextSink", "JsonSink")
 
@@ -59,6 +59,9 @@ class TextSink(_Output):
 
     def value(self, event: Event) -> Handler:
         return encoder("%s\n", event.schema)
+
+    def bulk(self, event: Event) -> Bulk | None:
+        return bulk_encoder(event.args[0] if event.action == "printf" else "%s\n", event.schema)  # type: ignore[return-value]
 
     def table(self, table: Table, rows: list[Any], top: int, divisor: int) -> object:
         return encode(self.layout(table).text(rows, top, divisor))

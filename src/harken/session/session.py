@@ -26,7 +26,7 @@ from .tables import TableReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from ..base.schema import Buffer
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..kernel.loader import Loaded
     from ..probes.model import Link
     from .command import Command
-    from .sink import Handler, Sink
+    from .sink import Bulk, Handler, Sink
 
 __all__ = ("TraceSession",)
 
@@ -96,6 +96,8 @@ class TraceSession:
         self._aligned = False
         self._unread = 0
         self._handlers: list[Handler] = [self._first(index) for index in range(len(unit.events))]
+        #: functions for many records at once; False: not asked for yet
+        self._bulk: list[Bulk | None | bool] = [False] * len(unit.events)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._closers.append(lambda: os.close(self._wake))
         self._fds: list[int] = [self._wake]
@@ -237,7 +239,10 @@ class TraceSession:
                 try:
                     if aligned:
                         with data.cast("Q") as words:
-                            items += [handlers[words[start >> 3]](data, start) for start in starts]
+                            many = self._many(data, words, starts) if type(starts) is range else None
+                            if many is None:
+                                many = [handlers[words[start >> 3]](data, start) for start in starts]
+                            items += many
                     else:
                         items += [handlers[_event_id(data, start)[0]](data, start) for start in starts]
                 except (IndexError, struct.error):
@@ -254,7 +259,21 @@ class TraceSession:
             self.sink.emit(items)
         return count
 
-    def _one_by_one(self, data: Buffer, starts: list[int]) -> list[object]:
+    def _many(self, data: memoryview, words: memoryview, starts: range) -> list[object] | None:
+        """The items of records that follow one another at equal distance, if all are of one event that can be taken in bulk."""
+        first, step = starts.start >> 3, starts.step >> 3
+        with words[first : first + len(starts) * step : step] as column:
+            ids = column.tolist()
+        index = ids[0]
+        if ids.count(index) != len(ids) or index >= len(self._bulk):
+            return None
+        bulk = self._bulk[index]
+        if bulk is False:
+            event = self.unit.events[index]
+            bulk = self._bulk[index] = self.sink.bulk(event) if event.action in ("printf", "print_value") else None
+        return None if bulk is None else bulk(data, starts)  # type: ignore[operator]
+
+    def _one_by_one(self, data: Buffer, starts: Sequence[int]) -> list[object]:
         """The same for a batch with records that nobody understands: those are counted."""
         items = []
         for start in starts:
