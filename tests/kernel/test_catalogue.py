@@ -13,18 +13,16 @@ from harken.probes.catalogue import Catalogue
 pytestmark = pytest.mark.kernel
 
 
+#: Emulated guests are twenty times slower: they look at every seventh event.
+STEP = 7 if "HARKEN_GUEST" in os.environ else 1
+
+
 @pytest.fixture(scope="module")
-def catalogue(tmp_path_factory):
-    old = os.environ.get("HARKEN_CACHE")
-    os.environ["HARKEN_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+def catalogue():
     found = Catalogue(live())
     if found.btf is None:
         pytest.skip(f"no BTF: {found.btf_reason}")
-    yield found
-    if old is None:
-        del os.environ["HARKEN_CACHE"]
-    else:
-        os.environ["HARKEN_CACHE"] = old
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +46,7 @@ def test_types_of_the_running_kernel(catalogue):
     assert catalogue.btf.find("unsigned long").size == catalogue.btf.pointer_size
 
 
+@pytest.mark.keeps_fds
 def test_the_second_start_finds_the_same_through_the_cache(catalogue):
     again = Catalogue(live())
     assert again.btf.count == catalogue.btf.count
@@ -58,7 +57,7 @@ def test_the_second_start_finds_the_same_through_the_cache(catalogue):
 
 def test_every_event_parses_and_agrees_with_btf(traced):
     compared = 0
-    for category, name in traced.tracepoints():
+    for category, name in traced.tracepoints()[::STEP]:
         found = traced.tracepoint(category, name)
         assert found.name == name or category in ("kprobes", "uprobes"), (category, name)
         for field in found.fields:
@@ -69,7 +68,7 @@ def test_every_event_parses_and_agrees_with_btf(traced):
             assert member is not None, (category, name, field)
             assert (member.bit_offset, member.type.size) == (field.offset * 8, field.size), (category, name, field)
             compared += 1
-    assert compared > 500
+    assert compared > 500 // STEP
 
 
 def test_raw_tracepoints_have_named_arguments(catalogue):
