@@ -30,6 +30,7 @@ FUNCTIONS = {
     "by_value": Func("by_value", INT, (("s", Struct("pair", 16, ())), ("n", INT))),
     "seven": Func("seven", INT, tuple((f"a{n}", INT) for n in range(7))),
     "printk": Func("printk", INT, (("fmt", Ptr(CHAR)),), variadic=True),
+    "__x64_sys_clone": Func("__x64_sys_clone", LONG, (("regs", FILE),)),
     "__x64_sys_openat": Func("__x64_sys_openat", LONG, (("regs", FILE),)),
     "do_sys_openat2": Func("do_sys_openat2", LONG, (("dfd", INT), ("filename", Ptr(CHAR, space="user")))),
     "_raw_spin_lock": Func("_raw_spin_lock", VOID, (("lock", FILE),)),
@@ -42,6 +43,7 @@ EVENTS = {
     ),
     ("syscalls", "sys_enter_openat2"): 'name: sys_enter_openat2\nID: 701\nformat:\n\nprint fmt: ""\n',
     ("syscalls", "sys_exit_openat"): 'name: sys_exit_openat\nID: 702\nformat:\n\nprint fmt: ""\n',
+    ("syscalls", "sys_exit_clone"): 'name: sys_exit_clone\nID: 703\nformat:\n\nprint fmt: ""\n',
     ("sched", "sched_switch"): (
         "name: sched_switch\nID: 300\nformat:\n\tfield:char prev_comm[16];\toffset:8;\tsize:16;\tsigned:0;\n"
         '\tfield:__data_loc char[] note;\toffset:24;\tsize:4;\tsigned:0;\n\nprint fmt: ""\n'
@@ -108,7 +110,6 @@ class Binary:
 
 class Catalogue:
     btf = None
-    pid = -1
 
     def __init__(self, **no: Answer | str) -> None:
         self.kernel = FakeKernel(files={"/bin/bash": b"", "/bin/cat": b""})
@@ -121,7 +122,7 @@ class Catalogue:
         return event_format.parse(EVENTS[category, name], category)
 
     def functions(self) -> list[tuple[str, str]]:
-        return [*((name, "") for name in FUNCTIONS), ("no_btf_here", ""), ("ext4_sync_fs", "ext4"), ("_raw_spin_lock", "")]
+        return [*((name, "") for name in FUNCTIONS), ("no_btf_here", ""), ("ext4_sync_fs", "ext4"), ("twins", ""), ("twins", "")]
 
     def function(self, name: str, module: str = "") -> Func | None:
         return FUNCTIONS.get(name) if not module else None
@@ -343,6 +344,16 @@ def test_views() -> None:
     assert view("u:/bin/bash:readline").space == "user" and view("ur:/bin/bash:readline").returns.size == 8
 
 
+def test_the_files_of_a_process() -> None:
+    class Traced(Catalogue):
+        def process_binaries(self, pid: int) -> list[str]:
+            return ["/bin/cat", "/bin/bash"] if pid == 42 else []
+
+    source = Source("stdin", "uprobe:*:readline")
+    pattern = providers.parse(source.text, source.span(0, 17))
+    assert [probe.name[0] for probe in providers.resolve(pattern, Traced(), pid=42)] == ["/bin/bash"]
+
+
 # -- planner
 
 
@@ -415,6 +426,12 @@ def test_programs_are_shared_only_where_arguments_are_alike() -> None:
     assert len(plans("kr:vfs_*", "retval", kprobe_multi="x")) == 2
 
 
+def test_a_name_of_several_functions_is_refused() -> None:
+    (failed,) = plans("kprobe:twins")
+    assert failed.attacher == "" and "2 functions are called twins" in failed.reason and "/proc/kallsyms" in failed.hint
+    assert "kprobe:twins" not in texts("kprobe:*")
+
+
 def test_the_same_place_twice_needs_two_programs() -> None:
     catalogue = Catalogue()
     twice = probes("t:sched:sched_switch", catalogue) * 2
@@ -454,6 +471,7 @@ def test_a_syscalls_function_falls_back_to_its_tracepoint_if_nothing_differs() -
         assert "tracepoint:syscalls:sys_enter_openat" in failed.hint
     assert plans("kretprobe:__x64_sys_openat", "retval", **NO_KPROBES)[0].attacher == ""
     assert plans("kprobe:__x64_sys_openat+1", **NO_KPROBES)[0].attacher == ""
+    assert plans("kretprobe:__x64_sys_clone", **NO_KPROBES)[0].attacher == ""  # returns once, but sys_exit happens twice
 
 
 def test_a_function_that_cannot_be_had_names_what_can() -> None:

@@ -93,11 +93,15 @@ USES = frozenset(("arg", "args", "retval", "reg", "ctx", "kstack", "ustack", "fu
 
 
 class Pattern(Record):
-    """A probe as the user wrote it: ``kind`` is the provider's, ``words`` the parts after it, with wildcards."""
+    """A probe as the user wrote it: ``kind`` is the provider's, ``words`` the parts after it, with wildcards.
+
+    ``pid`` is the process that tracing is limited to (-1: none): binaries are then looked up with its eyes.
+    """
 
     kind: str
     words: tuple[str, ...]
     span: Span | None = None
+    pid: int = -1
 
     @property
     def text(self) -> str:

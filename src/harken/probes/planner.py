@@ -131,7 +131,7 @@ def plan(
                     "",
                     sentence(tuple(members), rejected, answers.short),
                     rejected,
-                    _hint(members[0], catalogue, uses, answers),
+                    _hint(members[0], catalogue, uses, answers, rejected),
                 )
             )
     return tuple(plans)
@@ -271,7 +271,7 @@ def sentence(probes: tuple[Probe, ...], rejected: tuple[tuple[str, str], ...], s
     return f"{subject} cannot be attached on this kernel: {'; '.join(parts)}"
 
 
-def _hint(probe: Probe, catalogue: Any, uses: frozenset[str], answers: _Answers) -> str:
+def _hint(probe: Probe, catalogue: Any, uses: frozenset[str], answers: _Answers, rejected: tuple[tuple[str, str], ...]) -> str:
     if probe.kind in ("fentry", "fexit"):
         # the function's other kind of probe, if that can be had
         kind = "kprobe" if probe.kind == "fentry" else "kretprobe"
@@ -279,6 +279,8 @@ def _hint(probe: Probe, catalogue: Any, uses: frozenset[str], answers: _Answers)
         if _choose(twin, _order(twin, 1, uses, -1), catalogue, uses, answers)[0]:
             return f"{twin} works on this kernel; there the arguments are arg0, arg1, ..."
     others = instead(probe, catalogue)
+    if any("functions are called" in why for _, why in rejected):
+        return f"probe one by its address: `grep ' {probe.name[1]}$' /proc/kallsyms` lists them"
     if others:
         return f"trace {' and '.join(others)} instead"
     return "`harken doctor` says what would make each mechanism available"

@@ -30,6 +30,11 @@ class KprobePerf(Base):
     context = "pt_regs"
     needs = ("kprobe_perf",)
 
+    def refuses(self, probe: Probe, catalogue: Any, uses: frozenset[str]) -> str:
+        from .tracing import ambiguous
+
+        return ambiguous(probe, catalogue) if probe.name[1] else ""
+
     def target(self, probe: Probe, catalogue: Any) -> tuple[Any, ...]:
         return symbol_of(probe)
 

@@ -28,6 +28,11 @@ class KprobeTracefs(Base):
     context = "pt_regs"
     needs = ("kprobe_tracefs",)
 
+    def refuses(self, probe: Probe, catalogue: Any, uses: frozenset[str]) -> str:
+        from .tracing import ambiguous
+
+        return ambiguous(probe, catalogue) if probe.name[1] else ""
+
     def target(self, probe: Probe, catalogue: Any) -> tuple[Any, ...]:
         """(return probe?, symbol or "", offset or address)."""
         return symbol_of(probe)

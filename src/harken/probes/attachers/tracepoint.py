@@ -25,6 +25,9 @@ __all__ = ("ATTACHERS",)
 #: What a system call's tracepoint cannot give to a program written for its implementation.
 _DIFFERS = frozenset(("arg", "args", "retval", "reg", "ctx", "func", "kstack"))
 
+#: System calls that are called once and come back in two processes: their function returns in one of them only.
+_TWICE = frozenset(("clone", "clone3", "fork", "vfork"))
+
 
 class Tracepoint(Base):
     name = "tracepoint"
@@ -38,6 +41,8 @@ class Tracepoint(Base):
         event = self._syscall_event(probe)
         if not event or probe.name[2] or ("syscalls", event) not in catalogue.tracepoints():
             return "not the entry of a system call"
+        if probe.kind == "kretprobe" and event.removeprefix("sys_exit_") in _TWICE:
+            return f"syscalls:{event} happens in the new process too"
         differs = sorted(_DIFFERS & uses)
         if differs:
             return f"{' and '.join(differs)} would not mean the same in syscalls:{event}"
@@ -47,7 +52,6 @@ class Tracepoint(Base):
         from ..suggest import syscall_of
 
         name = syscall_of(probe.name[1], entry=True)
-        # the tracepoints of a few system calls carry the name of the C function: newfstat, newstat, newlstat, newfstatat, newuname
         return f"sys_{'exit' if probe.kind == 'kretprobe' else 'enter'}_{name}" if name else ""
 
     def target(self, probe: Probe, catalogue: Any) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...kernel.kernel import Kernel
     from ..model import AttachOptions, Probe
 
-__all__ = ("ATTACHERS", "untraceable")
+__all__ = ("ATTACHERS", "ambiguous", "untraceable")
 
 #: Arguments that a trampoline saves on every kernel that has trampolines (x86-64 passes six in registers; more came later).
 _MOST = 6
@@ -82,19 +82,32 @@ def untraceable(probe: Probe, catalogue: Any) -> str:
     """Why ftrace cannot take the function of a kprobe, "" if it can or the kernel does not tell which it can."""
     module, function, _ = probe.name
     listed = catalogue.functions()
-    if listed and (function, module) not in _index(listed):
+    if not listed:
+        return ""
+    times = _times(listed)
+    if (function, module) not in times:
         return f"{function} is not traceable by ftrace (inlined or notrace)"
-    return ""
+    return ambiguous(probe, catalogue)
 
 
-_last: tuple[Any, frozenset[tuple[str, str]]] = (None, frozenset())
+def ambiguous(probe: Probe, catalogue: Any) -> str:
+    """Why the name of a kprobe's function is not enough, "" if it is."""
+    module, function, _ = probe.name
+    number = _times(catalogue.functions()).get((function, module), 0)
+    return f"{number} functions are called {function}" if number > 1 else ""
 
 
-def _index(listed: list[tuple[str, str]]) -> frozenset[tuple[str, str]]:
-    """The list of functions as a set, made once per list."""
+_last: tuple[Any, dict[tuple[str, str], int]] = (None, {})
+
+
+def _times(listed: list[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """How often each function is in the list, counted once per list."""
     global _last
     if _last[0] is not listed:
-        _last = (listed, frozenset(listed))
+        times: dict[tuple[str, str], int] = {}
+        for pair in listed:
+            times[pair] = times.get(pair, 0) + 1
+        _last = (listed, times)
     return _last[1]
 
 

@@ -148,22 +148,26 @@ def _near_kinds(kind: str) -> list[str]:
     return [names[name] for name in nearest(kind.lower(), names, 2)]
 
 
-def resolve(pattern: Pattern, catalogue: Any, limit: int = MAX_PROBES) -> tuple[Probe, ...]:
+def resolve(pattern: Pattern, catalogue: Any, limit: int = MAX_PROBES, pid: int = -1) -> tuple[Probe, ...]:
     """All probes of a pattern.
 
     Args:
         pattern: from ``parse``.
         catalogue: a ``probes.catalogue.Catalogue``.
         limit: the most probes that are accepted.
+        pid: the process that tracing is limited to, -1 for none; ``uprobe:*:FUNCTION`` then means its own files.
 
     Raises:
         SourceError: nothing matches (the hint has near names), or more than ``limit`` do.
     """
     provider = PROVIDERS[pattern.kind]
+    if pid >= 0:
+        pattern = pattern.replace(pid=pid)
     probes = provider.expand(pattern, catalogue)
     if not probes:
         near = provider.near(pattern, catalogue)
-        hint = f"did you mean {either(near)}?" if near else f"`harken list '{pattern.kind}:*'` shows what there is"
+        place = f"{pattern.words[0]}:" if len(pattern.words) > 1 and "/" in pattern.words[0] else ""
+        hint = f"did you mean {either(near)}?" if near else f"`harken list '{pattern.kind}:{place}*'` shows what there is"
         fail(f"No matches for {pattern.kind} {':'.join(pattern.words)}.", pattern.span, hint)
     if len(probes) > limit:
         fail(

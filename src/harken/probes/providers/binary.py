@@ -23,13 +23,12 @@ def paths_of(pattern: Pattern, catalogue: Any) -> list[str]:
     """The files that the first part of a pattern names; each exists.
 
     "/bin/bash" and "./tool" are paths (``*`` is a wildcard within a part), "bash" is searched in ``$PATH``, "libc" and "libc.so.6" in the
-    linker's cache; "*" are the executable and the libraries of the traced process (``catalogue.pid``), "" is its executable.
+    linker's cache; "*" are the executable and the libraries of the traced process (``pattern.pid``), "" is its executable.
 
     Raises:
         SourceError: no such file.
     """
-    word, span, kind = pattern.words[0], pattern.span, pattern.kind
-    pid = getattr(catalogue, "pid", -1)
+    word, span, kind, pid = pattern.words[0], pattern.span, pattern.kind, pattern.pid
     if word in ("", "*"):
         if pid < 0:
             fail(f"{kind} needs a target file", span, f"name the binary, {kind}:/bin/bash:..., or the process with -p PID")

@@ -169,8 +169,13 @@ def functions_of(module: str, pattern: str, catalogue: Any) -> list[tuple[str, s
     if not is_glob(pattern):
         return [pair for pair in listed if pair[0] == pattern][:1]
     names = set(matcher(pattern, [name for name, _ in listed]))
-    safe = {name for name in names if not is_unsafe(name)}
-    return list(dict.fromkeys(pair for pair in listed if pair[0] in safe))
+    times: dict[str, int] = {}
+    found = []
+    for pair in listed:
+        if pair[0] in names:
+            found.append(pair)
+            times[pair[0]] = times.get(pair[0], 0) + 1
+    return [pair for pair in found if times[pair[0]] == 1 and not is_unsafe(pair[0])]
 
 
 def near_functions(module: tuple[str, ...], function: str, catalogue: Any) -> list[str]:
