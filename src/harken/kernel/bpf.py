@@ -66,6 +66,8 @@ FD_TYPES = frozenset(
 )
 _ARRAYS = frozenset((abi.BPF_MAP_TYPE_ARRAY, abi.BPF_MAP_TYPE_PERCPU_ARRAY))
 
+_UNSIGNED = {"=I": 0xFFFFFFFF, "=Q": 0xFFFFFFFFFFFFFFFF}
+
 #: most bytes that one batch call moves at a time
 _BATCH_BYTES = 1 << 20
 #: errnos by which kernels tell that a map type has no batch operations
@@ -89,7 +91,8 @@ def attr(layout: Layout, size: int, **values: int | Buffer | None) -> Memory:
     for name, value in values.items():
         offset, form = layout[name]
         if type(value) is int:
-            pack_into(form, data, offset, value)
+            # a closed descriptor is -1, which goes into unsigned fields too: the kernel says EBADF
+            pack_into(form, data, offset, value if value >= 0 or form[1] > "Z" else value & _UNSIGNED[form])
         elif value is None or len(value) == 0:  # type: ignore[arg-type]
             continue
         elif form[-1] == "s":

@@ -24,9 +24,9 @@ from ..base.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, TypeAlias, Union
+    from typing import Any, TypeAlias
 
-    Buffer: TypeAlias = Union[bytes, bytearray, memoryview, "Memory"]
+    Buffer: TypeAlias = "bytes | bytearray | memoryview | Memory"
 
 __all__ = ("Call", "Memory", "Kernel", "LinuxKernel", "live")
 

@@ -231,7 +231,9 @@ def _address(kernel: Kernel, program: ProgramSpec, insns: bytearray, at: int, sy
         raise KernelError(
             f"program {program.name!r} reads the kernel variable {name!r}, of which there {reason}",
             errno=2,
-            hint="/proc/kallsyms must show addresses (root, kernel.kptr_restrict < 2)" if not addresses else "",
+            hint="/proc/kallsyms lists variables only with CONFIG_KALLSYMS_ALL=y, and shows addresses only to root"
+            if not addresses
+            else "",
         )
     insns[at + 1] &= 0x0F
     pack_into("=I", insns, at + 4, addresses[0] & 0xFFFFFFFF)

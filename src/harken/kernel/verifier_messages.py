@@ -238,7 +238,7 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
     ),
     (
         "gpl_only",
-        r"cannot call GPL(-restricted|.only)? function from non-GPL compatible program",
+        r"cannot call GPL(-restricted| only) function from (non-GPL compatible|proprietary) program",
         "a program that does not declare a GPL-compatible licence calls a GPL-only function",
         "most tracing helpers are for GPL-compatible programs only",
         "declare the licence 'GPL'",
@@ -251,6 +251,13 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
         "a kernel function is called that this kind of program may not call: {function}",
         "each program type has its own list of kernel functions",
         "use another kind of probe, or another way to get the value",
+    ),
+    (
+        "ksym",
+        r"ldimm64 failed to find the address for kernel symbol '(?P<symbol>[^']*)'.*|pseudo btf_id \d+ in ldimm64 isn't KIND_VAR.*",
+        "the kernel variable {symbol} has no address in /proc/kallsyms",
+        "the verifier looks variables up by name, and kernels without CONFIG_KALLSYMS_ALL list only functions",
+        "read the value another way",
     ),
     (
         "map_helper",
