@@ -33,8 +33,8 @@ def test_lines_carry_the_users_text() -> None:
 
     assert [(slot, string(name), string(text), place >> 10, place & 1023) for slot, name, text, place in records] == [
         (0, "x.bt", "BEGIN {", 1, 1),
-        (1, "x.bt", "$a = 1;", 2, 3),
-        (5, "x.bt", "exit();", 3, 3),
+        (1, "x.bt", "  $a = 1;", 2, 3),
+        (5, "x.bt", "  exit();", 3, 3),
     ]
 
 
