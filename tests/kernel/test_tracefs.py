@@ -10,6 +10,10 @@ import pytest
 from harken.base.errors import KernelError
 from harken.kernel import procfs, tracefs, tracefs_dynamic, tracefs_instances
 from harken.kernel.kernel import live
+from harken.kernel.tracefs_leftovers import sweep_leftovers
+
+#: A file that exists under every kernel; its events are never enabled.
+PROGRAM = os.path.realpath("/proc/self/exe")
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("tracefs")]
 
@@ -61,13 +65,13 @@ def test_an_instance_is_private_and_removed(place):
 @pytest.mark.needs("uprobe_tracefs")
 def test_leftovers_of_a_killed_owner_are_swept_and_others_are_not(place):
     kernel = live()
-    mine = tracefs_dynamic.add(place, tracefs_dynamic.uprobe_line(tracefs_dynamic.owner_name(kernel), "mine", "/bin/true", 0x40))
-    foreign = tracefs_dynamic.add(place, tracefs_dynamic.uprobe_line("harken_test_foreign", "other", "/bin/true", 0x40))
+    mine = tracefs_dynamic.add(place, tracefs_dynamic.uprobe_line(tracefs_dynamic.owner_name(kernel), "mine", PROGRAM, 0x40))
+    foreign = tracefs_dynamic.add(place, tracefs_dynamic.uprobe_line("harken_test_foreign", "other", PROGRAM, 0x40))
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            tracefs_dynamic.add(place, tracefs_dynamic.uprobe_line(tracefs_dynamic.owner_name(kernel), "left", "/bin/true", 0x40))
+            tracefs_dynamic.add(place, tracefs_dynamic.uprobe_line(tracefs_dynamic.owner_name(kernel), "left", PROGRAM, 0x40))
             tracefs_instances.Instance(place, "left")
             os.write(writing, b"1")
             signal.pause()
@@ -77,11 +81,11 @@ def test_leftovers_of_a_killed_owner_are_swept_and_others_are_not(place):
         assert os.read(reading, 1) == b"1"
         group = f"harken_{child}_{procfs.start_time(kernel, child)}"
         assert [event.name for event in tracefs_dynamic.defined(place) if event.group.startswith(group)] == ["left"]
-        assert tracefs_dynamic.sweep(place) == [] and tracefs_instances.sweep_instances(place) == []  # its owner lives
+        assert not [name for name in sweep_leftovers(kernel) if name.startswith(group)]  # its owner lives
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        assert [event.name for event in tracefs_dynamic.sweep(place)] == ["left"]
-        assert [name for name in tracefs_instances.sweep_instances(place) if name.startswith(group)]
+        removed = [name for name in sweep_leftovers(kernel) if name.startswith(group)]
+        assert len(removed) == 2 and removed[0].endswith("/left") and removed[1].endswith("_left")
         assert {event.name for event in tracefs_dynamic.defined(place)} >= {"mine", "other"}
         assert tracefs_dynamic.profile(place)["mine"][0] == 0
     finally:

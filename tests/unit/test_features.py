@@ -74,7 +74,8 @@ def test_unknown_names_are_errors():
         (machine(**{"/s/lockdown": "none integrity [confidentiality]"}), errno.EPERM, "lockdown", "locked down"),
         (machine(seccomp=2), errno.EPERM, "seccomp", "seccomp"),
         (machine(), errno.EINVAL, "kernel", "EINVAL"),
-        (machine(config="CONFIG_X=y\n"), errno.EOPNOTSUPP, "config:CONFIG_A,CONFIG_B", "CONFIG_A and CONFIG_B are not set"),
+        (machine(config="# CONFIG_A is not set\n"), errno.EOPNOTSUPP, "config:CONFIG_A,CONFIG_B", "CONFIG_A and CONFIG_B are not set"),
+        (machine(config="CONFIG_X=y\n"), errno.EOPNOTSUPP, "kernel", ""),
         (machine(config="CONFIG_A=y\nCONFIG_B=m\n"), errno.EOPNOTSUPP, "kernel", ""),
         (machine(), errno.ENOMEM, "moment", "could not tell"),
         (machine(), errno.EMFILE, "moment", "could not tell"),
@@ -93,7 +94,9 @@ def test_cap_sys_admin_stands_for_the_others():
 
 
 def test_a_lack_of_privilege_does_not_hide_a_missing_option():
-    kernel = loading(machine(caps="0", uid=1000, config="CONFIG_BPF_SYSCALL=y\nCONFIG_BPF_EVENTS=y\n"), errno.EPERM)
+    kernel = loading(
+        machine(caps="0", uid=1000, config="CONFIG_BPF_SYSCALL=y\nCONFIG_BPF_EVENTS=y\n# CONFIG_KPROBES is not set\n"), errno.EPERM
+    )
     asked = Features(kernel)
     assert asked.answer("kprobe_multi").cause == "config:CONFIG_KPROBES,CONFIG_FPROBE"
     assert asked.answer("raw_tracepoint").cause == "capability:bpf,perfmon"

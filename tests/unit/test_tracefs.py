@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from harken.base.errors import KernelError, UsageError
 from harken.kernel import tracefs, tracefs_dynamic, tracefs_instances
+from harken.kernel.tracefs_leftovers import sweep_leftovers
 from harken.testing.fake_kernel import FakeKernel
 
 ROOT = "/sys/kernel/tracing"
@@ -188,6 +189,21 @@ def test_instances_of_dead_owners_are_swept():
     kernel.on("readlinkat", pid_namespace)
     kernel.on("unlinkat", 0)
     assert tracefs_instances.sweep_instances(tracefs.find(kernel)) == [names[0]]
+
+
+def test_a_start_without_leftovers_reads_little_and_mounts_nothing():
+    assert sweep_leftovers(FakeKernel({})) == []
+    kernel = FakeKernel({f"{ROOT}/trace": "", f"{ROOT}/uprobe_events": "p:probe_ls/main /bin/ls:0x1\n"})
+    assert sweep_leftovers(kernel) == [] and kernel.calls == [] and kernel.writes == []
+
+
+def test_a_start_removes_the_leftovers_of_the_dead():
+    here = f"{HERE:x}"
+    kernel = FakeKernel({f"{ROOT}/trace": "", f"{ROOT}/uprobe_events": f"p:harken_10_500_{here}/e /bin/a:0x1\n"})
+    kernel.files[f"{ROOT}/instances/harken_10_500_{here}/trace"] = b""
+    kernel.on("readlinkat", pid_namespace)
+    kernel.on("unlinkat", 0)
+    assert sweep_leftovers(kernel) == [f"harken_10_500_{here}/e", f"harken_10_500_{here}"]
 
 
 @given(st.text(alphabet="ab/ :\n\t\0.+0x", min_size=1, max_size=20))

@@ -32,10 +32,17 @@ class Config:
         self.source = source
 
     def value(self, name: str) -> str | None:
-        """The option's value ("y", "m", a number, a string without quotes); "n" when it is not set, None when that is not known."""
+        """The option's value ("y", "m", a number, a string without quotes); "n" when it is not set, None when nothing is known."""
         if not self.source:
             return None
         return self.values.get(name, "n")
+
+    def mentions(self, name: str) -> bool:
+        """Whether the configuration has a line about the option.
+
+        One that is not mentioned does not exist in this kernel, or another option that it depends on is not set.
+        """
+        return name in self.values
 
     def enabled(self, name: str) -> bool | None:
         """Whether the option is y or m; None when the configuration is not known."""
@@ -44,11 +51,11 @@ class Config:
 
 
 def parse_config(text: str) -> dict[str, str]:
-    """The options that are set in a configuration text.
+    """The options that a configuration text mentions; those that are not set are "n".
 
     Example:
         >>> parse_config('CONFIG_BPF=y\\n# CONFIG_KPROBES is not set\\nCONFIG_LSM="landlock,bpf"\\n')
-        {'CONFIG_BPF': 'y', 'CONFIG_LSM': 'landlock,bpf'}
+        {'CONFIG_BPF': 'y', 'CONFIG_KPROBES': 'n', 'CONFIG_LSM': 'landlock,bpf'}
     """
     values = {}
     for line in text.split("\n"):
@@ -56,6 +63,8 @@ def parse_config(text: str) -> dict[str, str]:
             name, equals, value = line.partition("=")
             if equals:
                 values[name] = value[1:-1] if len(value) > 1 and value[0] == '"' == value[-1] else value
+        elif line.startswith("# CONFIG_") and line.endswith(" is not set"):
+            values[line[2:-11]] = "n"
     return values
 
 

@@ -122,6 +122,7 @@ SINCE: dict[str, str] = {
     "uprobe_session": "6.13",
     "uprobe_perf": "4.17",
     "usdt_refcount": "4.20",
+    "user_events": "6.4",
     "raw_tracepoint": "4.17",
     "tp_btf": "5.5",
     "iter": "5.8",

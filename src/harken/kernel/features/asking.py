@@ -34,7 +34,7 @@ RETURN_0 = encode((mov64(R0, imm=0), exit_()))
 #: errnos that say something about the moment and nothing about the kernel.
 _MOMENT = frozenset((errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ENOSPC, errno.ENOBUFS))
 
-#: BTF names that questions need, with their kinds: all are found in one walk.
+#: BTF names that questions need, with their kinds.
 _BTF_NAMES = {
     "bpf_fentry_test1": "func",
     "bpf_modify_return_test": "func",
@@ -44,6 +44,7 @@ _BTF_NAMES = {
     "bpf_iter_num_destroy": "func",
     "vfs_fsync": "func",
     "kernel_restart": "func",
+    "security_settime64": "func",
     "btf_trace_sched_process_exit": "typedef",
 }
 
@@ -181,8 +182,12 @@ class Asking:
         return self.once("btf_ids", lambda: _find_ids(self.kernel))  # type: ignore[no-any-return]
 
     def set_options(self, *options: str) -> tuple[str, ...]:
-        """Those options that the configuration says are not set; none if it is not known."""
-        return tuple(option for option in options if self.config.value(option) == "n")
+        """Those options that the configuration says are not set; none if it is not known.
+
+        Options that it does not mention count only beside one that it does: alone they may be unknown to this kernel.
+        """
+        missing = tuple(option for option in options if self.config.value(option) == "n")
+        return missing if any(self.config.mentions(option) for option in missing) else ()
 
     def lacking(self, *wanted: str) -> tuple[str, ...]:
         """Capabilities out of ``wanted`` that this process lacks; CAP_SYS_ADMIN stands for bpf and perfmon."""
@@ -271,30 +276,11 @@ class Asking:
 
 
 def _find_ids(kernel: Kernel) -> dict[str, int]:
-    """One walk over the kernel's BTF for a handful of names: by their offsets, without decoding anything."""
-    from ...formats.btf_layout import FIXED_WORDS, ITEM_WORDS, KIND_OF, split
+    from ..btf import vmlinux_types
 
     try:
-        data = kernel.read("/sys/kernel/btf/vmlinux", 64 << 20)
-        sections = split(data)
-    except (OSError, FormatError):
+        types = vmlinux_types(kernel)
+        ids = {name: types.id_of(name, kind) for name, kind in _BTF_NAMES.items()}
+    except (KernelError, FormatError):
         return {}
-    strings = data[sections.strings_start : sections.strings_start + sections.strings_length]
-    wanted: dict[int, tuple[str, int]] = {}
-    for name, kind in _BTF_NAMES.items():
-        at = strings.find(b"\0" + name.encode() + b"\0")
-        if at >= 0:
-            wanted[at + 1] = (name, KIND_OF[kind])
-    words, found, number, position = sections.words, {}, 0, 0
-    end = len(words) - 2
-    known = len(FIXED_WORDS)
-    while position < end and wanted:
-        number += 1
-        info = words[position + 1]
-        kind_number = info >> 24 & 0x1F
-        if kind_number >= known:
-            break
-        if words[position] in wanted and wanted[words[position]][1] == kind_number:
-            found[wanted.pop(words[position])[0]] = number
-        position += 3 + FIXED_WORDS[kind_number] + ITEM_WORDS[kind_number] * (info & 0xFFFF)
-    return found
+    return {name: number for name, number in ids.items() if number is not None}

@@ -28,6 +28,8 @@ __all__ = ("PROBES",)
 #: Functions to hook, the most harmless first; each is in any kernel with what it belongs to.
 _FUNCTIONS = ("bpf_fentry_test1", "kernel_restart", "vfs_fsync")
 _TRACEPOINT = ("sched", "sched_process_exit")
+#: Functions whose result may be changed: the first without CONFIG_FUNCTION_ERROR_INJECTION only since Linux 6.3, hooks of security always.
+_CHANGEABLE = ("bpf_modify_return_test", "security_settime64")
 
 
 class _Loaded:
@@ -137,9 +139,13 @@ def _trampoline(attach_type: int, what: str, functions: tuple[str, ...] = _FUNCT
         known = [name for name in functions if name in asking.btf_ids]
         if not known:
             return Answer("unknown", "could not tell: BTF lists none of the functions that can be hooked safely", 0, "BTF", "moment")
-        number = asking.btf_ids[known[0]]
-        tried = f"bpf(BPF_PROG_LOAD, {what} {known[0]})"
-        with _Loaded(asking, abi.BPF_PROG_TYPE_TRACING, expected_attach_type=attach_type, attach_btf_id=number) as program:
+        for name in known:
+            tried = f"bpf(BPF_PROG_LOAD, {what} {name})"
+            number = asking.btf_ids[name]
+            program = _Loaded(asking, abi.BPF_PROG_TYPE_TRACING, expected_attach_type=attach_type, attach_btf_id=number)
+            if program.fd != -errno.EINVAL:
+                break
+        with program:
             if program.fd < 0:
                 return _evidence(asking, asking.no(tried, -program.fd, options=options))
             # Loading proves little: some machines (arm64 before 6.0) load the program and cannot attach it.
@@ -312,7 +318,7 @@ PROBES: dict[str, Callable[[Asking, str], Answer]] = {
     "fentry": _bpf_first(_trampoline(abi.BPF_TRACE_FENTRY, "fentry")),
     "fexit": _bpf_first(_trampoline(abi.BPF_TRACE_FEXIT, "fexit")),
     "fsession": _bpf_first(_trampoline(abi.BPF_TRACE_FSESSION, "fsession")),
-    "fmod_ret": _bpf_first(_trampoline(abi.BPF_MODIFY_RETURN, "fmod_ret", ("bpf_modify_return_test",))),
+    "fmod_ret": _bpf_first(_trampoline(abi.BPF_MODIFY_RETURN, "fmod_ret", _CHANGEABLE)),
     "lsm": _bpf_first(_lsm),
     "raw_tracepoint": _bpf_first(_raw_tracepoint),
     "tp_btf": _bpf_first(_tp_btf),

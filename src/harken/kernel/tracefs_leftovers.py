@@ -1,0 +1,47 @@
+"""Leftovers of killed owners in tracefs: the check that every start of a trace makes.
+
+What lives in tracefs outlives ``kill -9``.  ``sweep_leftovers`` looks for harken's names there and removes what belongs to owners that are
+dead.  When there is nothing of harken's, which is the rule, it costs three reads and imports nothing.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .kernel import Kernel
+
+__all__ = ("sweep_leftovers",)
+
+_ROOTS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+_LIMIT = 16 << 20
+
+
+def sweep_leftovers(kernel: Kernel) -> list[str]:
+    """Removes dynamic events and instances of dead owners where tracefs is mounted; returns their names.
+
+    Never raises and never mounts: what cannot be looked at now is found by a later start.
+    """
+    for root in _ROOTS:
+        if not kernel.exists(f"{root}/trace"):
+            continue
+        found = False
+        for file in ("kprobe_events", "uprobe_events"):
+            try:
+                found = found or b":harken_" in kernel.read(f"{root}/{file}", _LIMIT)
+            except OSError:
+                continue
+        try:
+            found = found or any(name.startswith("harken_") for name in kernel.listdir(f"{root}/instances"))
+        except OSError:
+            pass
+        return _sweep(kernel, root) if found else []
+    return []
+
+
+def _sweep(kernel: Kernel, root: str) -> list[str]:
+    from .tracefs import Tracefs
+    from .tracefs_dynamic import sweep
+    from .tracefs_instances import sweep_instances
+
+    tracefs = Tracefs(kernel, root)
+    return [f"{event.group}/{event.name}" for event in sweep(tracefs)] + sweep_instances(tracefs)
