@@ -60,6 +60,7 @@ class TraceSession:
         command: a held child to let run once everything is attached; the session closes it.
         duration: seconds after which the session ends; None: no limit.
         follow: end when process ``pid`` ends.
+        log_level: the verifier's verbosity; its logs are then in ``loaded.logs`` by program.
     """
 
     def __init__(
@@ -72,9 +73,11 @@ class TraceSession:
         command: Command | None = None,
         duration: float | None = None,
         follow: bool = True,
+        log_level: int = 0,
     ) -> None:
         self.unit, self.kernel, self.sink = unit, kernel, sink
         self.pid, self.duration, self._follow = pid, duration, follow
+        self._log_level = log_level
         self.command = command
         self.loaded: Loaded | None = None
         self.tables: dict[str, TableReader] = {}
@@ -116,7 +119,7 @@ class TraceSession:
         """
         from ..kernel.loader import load
 
-        loaded = self.loaded = load(self.kernel, self.unit.spec)
+        loaded = self.loaded = load(self.kernel, self.unit.spec, log_level=self._log_level)
         self._closers.append(loaded.close)
         self.tables = {table.name: TableReader(table, loaded.maps[table.map]) for table in self.unit.tables}
         self._open_ring()
