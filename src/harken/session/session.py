@@ -133,6 +133,9 @@ class TraceSession:
         self._run("begin")
         self._attach()
         self.sink.attached(self.attached)
+        from ..kernel.tracefs_leftovers import sweep_leftovers
+
+        sweep_leftovers(self.kernel)  # what killed sessions left behind; after attaching, which must not wait for it
         self.drain()
         if self.command is not None:
             self.command.release()
