@@ -6,11 +6,12 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..base.diagnostics import Source
+    from collections.abc import Callable
+
     from ..compiler.unit import Unit
     from ..formats.spec import ProgramSpec, Spec
 
-__all__ = ("show_unit",)
+__all__ = ("show_unit", "observer", "show_logs")
 
 
 def show_unit(unit: Unit, stages: tuple[str, ...]) -> None:
@@ -21,12 +22,19 @@ def show_unit(unit: Unit, stages: tuple[str, ...]) -> None:
         _section("asm", asm_text(unit.spec))
 
 
-def show_source(source: Source, stages: tuple[str, ...]) -> None:
-    """Shows the stages before: "ast"."""
-    if "ast" in stages:
-        from ..languages.bpftrace.parser import parse
+def observer(stages: tuple[str, ...]) -> Callable[[str, object], None] | None:
+    """What shows the stages on the way to a unit, "ast" and "ir", or None if neither is wanted."""
 
-        _section("ast", tree_text(parse(source)))
+    def observe(stage: str, what: object) -> None:
+        if stage in stages:
+            _section(stage, str(what) if stage == "ir" else tree_text(what))
+
+    return observe if "ast" in stages or "ir" in stages else None
+
+
+def show_logs(logs: dict[str, str]) -> None:
+    """Shows the verifier's log of each program."""
+    _section("verifier", "\n".join([f"{name}:\n{log.rstrip()}" for name, log in logs.items()]))
 
 
 def _section(name: str, text: str) -> None:

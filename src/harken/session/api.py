@@ -9,7 +9,7 @@ Example (needs root)::
         for comm, calls in t.maps["@"].items():
             print(comm, calls)
 
-    with harken.trace('tracepoint:sched:sched_process_exec { printf("%s %d\\n", comm, pid); }', duration=10) as t:
+    with harken.trace(r'tracepoint:sched:sched_process_exec { printf("%s %d\\n", comm, pid); }', duration=10) as t:
         for event in t:
             print(event.values, event.text)
 
@@ -27,7 +27,7 @@ from .session import TraceSession
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from ..compiler.unit import Unit
@@ -47,6 +47,7 @@ def build(
     pid: int = -1,
     settings: Sequence[tuple[str, Any]] = (),
     cached: bool = True,
+    observe: Callable[[str, object], None] | None = None,
 ) -> Unit:
     """Compiles a program for the running kernel, or takes it from the cache.
 
@@ -57,6 +58,7 @@ def build(
         pid: trace only this process; -1: all.
         settings: further fields of ``languages.bpftrace.compile.Options`` as (name, value) pairs.
         cached: use the cache of compiled programs.
+        observe: is told the compiler's stages, ("ast", tree) and ("ir", module); then the program is compiled in any case.
 
     Raises:
         SourceError, ProbeError, LimitError, KernelError.
@@ -68,13 +70,15 @@ def build(
     key = ""
     if cached:
         key = unit_key(kernel, source.name, source.text, (tuple(params), pid, tuple(sorted(settings))))
-        unit = load_unit(kernel, key)
+        unit = load_unit(kernel, key) if observe is None else None
         if unit is not None:
             return unit
     from ..languages.bpftrace.compile import Options, compile
     from ..probes.catalogue import Catalogue
 
-    fresh: Unit = compile(source, Catalogue(kernel), Options(params=tuple(params), pid=pid, **dict(settings)))
+    fresh: Unit = compile(
+        source, Catalogue(kernel), Options(params=tuple(params), pid=pid, **dict(settings)), *(() if observe is None else (observe,))
+    )
     if key:
         store_unit(key, fresh)
     return fresh

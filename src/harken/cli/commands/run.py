@@ -61,10 +61,11 @@ def _run(options: Options, source: Source, kernel: Kernel, command: Command | No
     from ...session.api import build
     from ...session.session import TraceSession
 
+    observe = None
     if options.debug:
-        from ..debug import show_source
+        from ..debug import observer
 
-        show_source(source, options.debug)
+        observe = observer(options.debug)
     unit = build(
         source,
         kernel=kernel,
@@ -72,6 +73,7 @@ def _run(options: Options, source: Source, kernel: Kernel, command: Command | No
         pid=command.pid if command is not None else options.pid,
         settings=_settings(options),
         cached=options.cached and command is None,
+        observe=observe,
     )
     if options.debug:
         from ..debug import show_unit
@@ -87,7 +89,9 @@ def _run(options: Options, source: Source, kernel: Kernel, command: Command | No
     try:
         sink = _sink(options, out)
         duration = options.duration if options.duration >= 0 else None
-        with TraceSession(unit, kernel, sink, pid=options.pid, command=command, duration=duration) as session:
+        with TraceSession(
+            unit, kernel, sink, pid=options.pid, command=command, duration=duration, log_level=int("verifier" in options.debug)
+        ) as session:
             return _live(session, options)
     finally:
         if out != 1:
@@ -102,6 +106,10 @@ def _live(session: TraceSession, options: Options) -> int:
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         session.start()
+        if "verifier" in options.debug and session.loaded is not None:
+            from ..debug import show_logs
+
+            show_logs(session.loaded.logs)
         if options.dry_run:
             return 0
         session.run()
