@@ -29,13 +29,12 @@ from __future__ import annotations
 from ..base.ctype import VOID, Array, CType, Enum, Float, Func, Fwd, Int, Member, Ptr, Struct, Typedef
 from ..base.errors import FormatError
 from . import btf_layout as layout
-from .btf_index import Index, build
-from .btf_layout import KIND_OF, KINDS, string_at
+from .btf_layout import KINDS
+from .btf_records import Records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from .btf_index import Index
     from .btf_layout import Buffer
 
 __all__ = ("Btf", "from_file")
@@ -50,7 +49,7 @@ _MAX_DEPTH = 64
 _INT_WORDS = ("long", "short", "signed", "unsigned", "char", "int", "__int128", "_Bool", "bool")
 
 
-class Btf:
+class Btf(Records):
     """One blob of BTF.
 
     Args:
@@ -64,45 +63,12 @@ class Btf:
     """
 
     def __init__(self, data: Buffer, what: str = "BTF", base: Btf | None = None, index: Index | None = None) -> None:
-        self.what, self.base = what, base
-        self._sections = layout.split(data, what, base_strings=base is not None)
-        self._first = base.count if base else 1
-        self._string_base: int = base.strings_length if base else 0
-        self._index_made = index
-        self._kinds: memoryview | None = None
-        self._positions: memoryview | None = None
+        super().__init__(data, what, base, index)
+        self.base = base
         self._types: dict[int, CType] = {}
         self._depths: dict[int, int] = {}
         self._spelled: dict[int, int] = {}
         self._pointer_size = 0
-
-    # -- whole blob
-
-    @property
-    def index(self) -> Index:
-        """The index, built by one walk if none was given; raises FormatError."""
-        if self._index_made is None:
-            strings = self.base.all_strings() if self.base else b""
-            self._index_made = Index(build(self._sections.data, self.what, first=self._first, base_strings=strings))
-        return self._index_made
-
-    @property
-    def count(self) -> int:
-        """Number of types, void and those of the base included: ids are below it."""
-        return self._first + len(self.index.positions)
-
-    @property
-    def first(self) -> int:
-        """The first id that is not the base's."""
-        return self._first
-
-    @property
-    def strings_length(self) -> int:
-        return self._string_base + self._sections.strings_length
-
-    @property
-    def big_endian(self) -> bool:
-        return self._sections.big_endian
 
     @property
     def pointer_size(self) -> int:
@@ -118,72 +84,7 @@ class Btf:
                     break
         return self._pointer_size
 
-    def all_strings(self) -> bytes:
-        """The string sections, the base's first (a copy)."""
-        return (self.base.all_strings() if self.base else b"") + self._sections.strings()
-
-    # -- records
-
-    def kind(self, number: int) -> str:
-        """The kind of a type by id, as bpftool spells it in lower case ("void" for 0); raises FormatError."""
-        return KINDS[self._kind(number)]
-
-    def name(self, number: int) -> str:
-        """The name of a type by id, "" if it has none; raises FormatError."""
-        return "" if number == 0 else self._string(self._words(number)[0])
-
-    def info(self, number: int) -> tuple[str, str, int, int, bool]:
-        """(kind, name, vlen, size or type id, kind flag) as they stand in the record; raises FormatError."""
-        name, info, last = self._words(number)
-        return KINDS[info >> 24 & 0x1F], self._string(name), info & 0xFFFF, last, bool(info >> 31)
-
-    def items(self, number: int) -> tuple[tuple[int, ...], ...]:
-        """The words after the common three, one tuple per item (member, enumerator, parameter, ...); raises FormatError."""
-        kind, info = self._kind(number), self._words(number)[1]
-        fixed, each = layout.FIXED_WORDS[kind], layout.ITEM_WORDS[kind]
-        if fixed:
-            return (self._tail(number, 0, fixed),)
-        words = self._tail(number, 0, each * (info & 0xFFFF))
-        return tuple(zip(*(words[i::each] for i in range(each))))
-
-    def ids(self, *kinds: str) -> Iterator[int]:
-        """Ids of all own types (not the base's) of these kinds, ascending."""
-        wanted = {KIND_OF[kind] for kind in kinds}
-        return (number for number, kind in enumerate(self.index.kinds.tobytes(), self._first) if kind in wanted)
-
-    def names(self, *kinds: str) -> list[str]:
-        """Names of all own types of these kinds in order of ids, nameless ones left out; made for listing all functions at once."""
-        words, positions = self._sections.words, self.index.positions
-        text = self.all_strings().decode("latin-1")
-        find = text.find
-        result = []
-        for number in self.ids(*kinds):
-            offset = words[positions[number - self._first]]
-            if offset:
-                result.append(text[offset : find("\0", offset)])
-        if not text.isascii():
-            return [name.encode("latin-1").decode("utf-8", "backslashreplace") for name in result]
-        return result
-
     # -- lookups
-
-    def ids_of(self, name: str, *kinds: str) -> list[int]:
-        """Every id with this name and one of these kinds: own ones first, then the base's."""
-        wanted = {KIND_OF[kind] for kind in kinds}
-        raw = name.encode("utf-8", "surrogateescape")
-        found = []
-        if raw:
-            for number in self.index.named(raw):
-                if self._kind(number) in wanted and self._raw_string(self._words(number)[0]) == raw:
-                    found.append(number)
-        if self.base is not None:
-            found += self.base.ids_of(name, *kinds)
-        return found
-
-    def id_of(self, name: str, kind: str) -> int | None:
-        """The id of the first type with this name; ``kind`` "enum" also finds a 64-bit enum."""
-        found = self.ids_of(name, *(("enum", "enum64") if kind == "enum" else (kind,)))
-        return found[0] if found else None
 
     def struct(self, name: str) -> Struct | None:
         """``struct name``, or None.  Of several definitions (two kernel files may each have their own) the first one."""
@@ -246,16 +147,6 @@ class Btf:
         """The value of the enumerator ``name`` (of whatever enum), or None."""
         found = self.enumerator(name)
         return None if found is None else found[1]
-
-    def decl_tags(self, name: str) -> list[tuple[int, int]]:
-        """What carries the declaration tag ``name``: (type id, index of the member or parameter, -1 for the whole); e.g. "bpf_kfunc"."""
-        raw = name.encode("utf-8", "surrogateescape")
-        found = []
-        for number in self.index.decl_tags:
-            if self._raw_string(self._words(number)[0]) == raw:
-                (component,) = self._tail(number, 0, 1)
-                found.append((self._words(number)[2], component - (component >> 31 << 32)))
-        return found
 
     # -- conversion
 
@@ -502,59 +393,6 @@ class Btf:
             if found is not None:
                 return found
         return None
-
-    def _wrong(self, number: int, problem: str) -> FormatError:
-        offset = None
-        if self._first <= number < self.count:
-            offset = self._sections.types_start + 4 * self.index.positions[number - self._first]
-        return FormatError(self.what, f"type {number}: {problem}", offset)
-
-    def _kind(self, number: int) -> int:
-        place = number - self._first
-        if place >= 0:
-            kinds = self._kinds
-            if kinds is None:
-                kinds = self._kinds = self.index.kinds
-            if place < len(kinds):
-                return kinds[place]
-        elif number == 0:
-            return 0
-        elif self.base is not None:
-            return self.base._kind(number)
-        raise FormatError(self.what, f"type {number} does not exist (there are {self.count})")
-
-    def _words(self, number: int) -> tuple[int, int, int]:
-        """The three common words of a record."""
-        return self._tail(number, -3, 3)  # type: ignore[return-value]
-
-    def _tail(self, number: int, start: int, length: int) -> tuple[int, ...]:
-        """Words of a record, ``start`` counted from the end of the common three."""
-        place = number - self._first
-        if place < 0:
-            if self.base is not None and number:
-                return self.base._tail(number, start, length)
-            raise FormatError(self.what, f"type {number} has no record")
-        positions = self._positions
-        if positions is None:
-            positions = self._positions = self.index.positions
-        if place >= len(positions):
-            raise FormatError(self.what, f"type {number} does not exist (there are {self.count})")
-        begin = positions[place] + 3 + start
-        words = tuple(self._sections.words[begin : begin + length])
-        if len(words) != length:
-            raise FormatError(self.what, f"type {number} is cut off", self._sections.types_start + 4 * begin)
-        return words
-
-    def _raw_string(self, offset: int) -> bytes:
-        if offset < self._string_base:
-            assert self.base is not None
-            return self.base._raw_string(offset)
-        if offset == 0:
-            return b""
-        return string_at(self._sections, offset - self._string_base)
-
-    def _string(self, offset: int) -> str:
-        return self._raw_string(offset).decode("utf-8", "backslashreplace") if offset else ""
 
 
 def from_file(data: Buffer, what: str = "BTF", base: Btf | None = None) -> Btf:
