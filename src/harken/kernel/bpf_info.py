@@ -11,8 +11,8 @@ from struct import unpack_from
 
 from ..abi import bpf as abi
 from ..base.record import Record
-from .bpf import BpfObject, attr, bpf, field
 from .bpf_errors import refusal
+from .bpf_object import BpfObject, attr, bpf, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from struct import pack
 
 from ..abi import bpf as abi
-from .bpf import BpfObject, attr, bpf
 from .bpf_errors import refusal
+from .bpf_object import BpfObject, attr, bpf
 from .kernel import Memory
 
 TYPE_CHECKING = False
