@@ -131,8 +131,8 @@ def test_debug_symbols_are_looked_at_last():
 def test_embedded_debug_symbols_and_debug_link():
     inner = ElfBuilder().function("hidden", BASE + 128, 8).build()
     builder = ElfBuilder().function("exported", BASE, 8, dynamic=True).section(".gnu_debugdata", lzma.compress(inner))
-    elf = Elf(builder.build(), debug=lambda elf: None)
-    assert elf.symbol("hidden").value == BASE + 128
+    for elf in (Elf(builder.build()), Elf(builder.build(), debug=lambda elf: None)):
+        assert elf.symbol("hidden").value == BASE + 128 and [name for name, _, _ in elf.functions()] == ["exported", "hidden"]
     damaged = Elf(ElfBuilder().section(".gnu_debugdata", b"\xfd7zXZ\0 rubbish").build(), debug=lambda elf: None)
     assert damaged.functions() == []
     link = b"app.debug\0\0\0" + struct.pack("<I", zlib.crc32(b"x"))

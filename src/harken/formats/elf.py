@@ -21,6 +21,7 @@ from bisect import bisect_right
 
 from ..base.errors import FormatError
 from ..base.record import Record
+from .elf_symbols import BINDINGS, KINDS, Symbol, SymbolTable, string, version_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,9 +38,6 @@ PT_LOAD, PT_NOTE = 1, 4
 SHT_NOTE, SHT_NOBITS, SHT_SYMTAB, SHT_DYNSYM = 7, 8, 2, 11
 _SHT_VERDEF, _SHT_VERNEED, _SHT_VERSYM = 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF
 
-#: Symbol types and bindings by number (the low and high half of st_info).
-KINDS = {0: "notype", 1: "object", 2: "func", 3: "section", 4: "file", 5: "common", 6: "tls", 10: "ifunc"}
-BINDINGS = {0: "local", 1: "global", 2: "weak", 10: "unique"}
 #: e_machine as ``uname -m`` spells it.
 MACHINES = {
     3: "i686",
@@ -54,10 +52,8 @@ MACHINES = {
     258: "loongarch64",
 }
 
-_MAX_NAME = 1 << 16
 _MAX_NOTES = 1 << 16
 _MAX_EMBEDDED = 64 << 20
-_FUNCTIONS = frozenset((2, 10))
 
 
 class Section(Record):
@@ -87,23 +83,6 @@ class Segment(Record):
     align: int
 
 
-class Symbol(Record):
-    """A defined or undefined symbol.
-
-    ``kind`` and ``binding`` are words of ``KINDS`` and ``BINDINGS``; ``section`` is the section's index (0: undefined, 0xfff1: absolute);
-    ``version`` is the symbol's version ("GLIBC_2.2.5"), ``default`` whether new programs get this version.
-    """
-
-    name: str
-    value: int
-    size: int
-    kind: str
-    binding: str
-    section: int
-    version: str = ""
-    default: bool = True
-
-
 class Elf:
     """One ELF file.
 
@@ -121,6 +100,7 @@ class Elf:
         self.what = what
         self._find_debug = debug
         self._debug: Elf | None = None
+        self._debug_known = False
         self.data = memoryview(data).cast("B")
         ident = bytes(self.data[:16])
         if len(ident) < 16 or ident[:4] != b"\x7fELF":
@@ -139,7 +119,7 @@ class Elf:
         self._sections: tuple[Section, ...] | None = None
         self._sorted: tuple[list[int], list[tuple[int, str]]] | None = None
         self._functions: list[tuple[str, int, int]] | None = None
-        self._versions: tuple[memoryview, dict[int, tuple[str, bool]]] | None = None
+        self._symbol_tables: list[SymbolTable] | None = None
 
     # -- headers
 
@@ -193,7 +173,7 @@ class Elf:
             headers = [self._header(i) for i in range(count)]
             table = self._contents(headers[names]) if names < count else self.data[:0]
             self._sections = tuple(
-                Section(_string(table, h[0]), h[1], h[2], h[3], h[4], h[5], h[6], h[7], h[9], self._contents(h)) for h in headers
+                Section(string(table, h[0]), h[1], h[2], h[3], h[4], h[5], h[6], h[7], h[9], self._contents(h)) for h in headers
             )
         return self._sections
 
@@ -267,12 +247,13 @@ class Elf:
 
         It comes from the ``debug`` argument, else from section ".gnu_debugdata" (a small ELF file of function symbols, compressed with xz).
         """
-        find, self._find_debug = self._find_debug, None
-        if find is not None and all(section.type != SHT_SYMTAB for section in self.sections):
-            try:
-                self._debug = find(self) or self._embedded()
-            except FormatError:
-                self._debug = None
+        if not self._debug_known:
+            self._debug_known = True
+            if all(section.type != SHT_SYMTAB for section in self.sections):
+                try:
+                    self._debug = (self._find_debug(self) if self._find_debug else None) or self._embedded()
+                except FormatError:
+                    self._debug = None
         return self._debug
 
     def debug_link(self) -> tuple[str, int] | None:
@@ -297,11 +278,9 @@ class Elf:
 
     def symbols(self, table: str = "") -> Iterator[Symbol]:
         """All symbols of ".symtab" and ".dynsym", or of the one named."""
-        for section in self._tables():
-            if table in ("", section.name):
-                names = self._names(section)
-                for index, row in enumerate(self._rows(section)):
-                    yield self._symbol(section, names, index, row)
+        for section in self.sections:
+            if section.type in (SHT_SYMTAB, SHT_DYNSYM) and table in ("", section.name):
+                yield from self._table(section).symbols()
 
     def functions(self) -> list[tuple[str, int, int]]:
         """(name, address, size) of every defined function of both tables, sorted by name, each once; raises FormatError.
@@ -310,16 +289,8 @@ class Elf:
         """
         if self._functions is None:
             found: set[tuple[str, int, int]] = set()
-            for section in self._tables():
-                names = self._names(section)
-                text = names.decode("latin-1")
-                find, plain, add = text.find, text.isascii(), found.add
-                length = len(text)
-                for name, info, _, index, value, size in self._rows(section):
-                    if info & 15 in _FUNCTIONS and index and name and name < length:
-                        end = find("\0", name, name + _MAX_NAME)
-                        if end > name:
-                            add((text[name:end], value, size) if plain else (_decode(names[name:end]), value, size))
+            for table in self._tables():
+                found |= table.functions()
             if self.debug is not None:
                 found.update(self.debug.functions())
             if any("@" in name for name, _, _ in found):
@@ -344,8 +315,8 @@ class Elf:
         if not base:
             base, version = name, ""
         found = []
-        for section in sorted(self._tables(), key=lambda section: section.type != SHT_DYNSYM):
-            for symbol in self._search(section, base.encode("utf-8", "surrogateescape")):
+        for table in self._tables():
+            for symbol in table.search(base.encode("utf-8", "surrogateescape")):
                 if not version or symbol.version == version:
                     found.append(symbol)
         return found
@@ -354,9 +325,8 @@ class Elf:
         """(name, offset in it) of the function, or failing that object, that contains an address; None if none does."""
         if self._sorted is None:
             best: dict[int, tuple[int, int, str]] = {}
-            self._rank(best)
-            if self.debug is not None:
-                self.debug._rank(best)
+            for table in (*self._tables(), *(self.debug._tables() if self.debug is not None else ())):
+                table.rank(best)
             addresses = sorted(best)
             self._sorted = (addresses, [best[a][1:] for a in addresses])
         addresses, entries = self._sorted
@@ -375,21 +345,26 @@ class Elf:
 
     # -- private
 
-    def _rank(self, best: dict[int, tuple[int, int, str]]) -> None:
-        """Adds the best symbol at every address: (rank, size, name)."""
-        for section in self._tables():
-            names = self._names(section)
-            for name, info, _, index, value, size in self._rows(section):
-                kind = info & 15
-                if not index or index >= 0xFF00 or kind not in (0, 1, 2, 10) or not name:
-                    continue
-                # of several at one address: functions, then sized ones, then global ones
-                rank = (0 if kind in _FUNCTIONS else 4 if kind == 1 else 8) + (0 if size else 2) + (0 if info >> 4 else 1)
-                known = best.get(value)
-                if known is None or rank < known[0]:
-                    text = _decode(_cut(names, name)).partition("@")[0]
-                    if text and not text.startswith("$"):  # $x, $d: arm64 mapping symbols
-                        best[value] = (rank, size, text)
+    def _tables(self) -> list[SymbolTable]:
+        """The symbol tables, .dynsym first."""
+        if self._symbol_tables is None:
+            sections = [section for section in self.sections if section.type in (SHT_SYMTAB, SHT_DYNSYM)]
+            self._symbol_tables = [self._table(section) for section in sorted(sections, key=lambda s: s.type != SHT_DYNSYM)]
+        return self._symbol_tables
+
+    def _table(self, section: Section) -> SymbolTable:
+        sections = self.sections
+        names = bytes(sections[section.link].data) if section.link < len(sections) else b""
+        what = f"{self.what}, section {section.name}"
+        table = (what, section.data, names, self.bits == 64, self._order, section.entry_size)
+        if section.type != SHT_DYNSYM:
+            return SymbolTable(*table)
+        versions = next((s.data for s in sections if s.type == _SHT_VERSYM), self.data[:0])
+        known: dict[int, tuple[str, bool]] = {}
+        for other in sections:
+            if other.type in (_SHT_VERDEF, _SHT_VERNEED) and other.link < len(sections):
+                known |= version_names(other.type == _SHT_VERDEF, other.data, sections[other.link].data, self._order)
+        return SymbolTable(*table, versions, known)
 
     def _unpack(self, layout: str, offset: int) -> tuple[int, ...]:
         try:
@@ -405,135 +380,3 @@ class Elf:
     def _contents(self, header: tuple[int, ...]) -> memoryview:
         kind, offset, size = header[1], header[4], header[5]
         return self.data[:0] if kind == SHT_NOBITS or offset > len(self.data) else self.data[offset : offset + size]
-
-    def _tables(self) -> list[Section]:
-        return [section for section in self.sections if section.type in (SHT_SYMTAB, SHT_DYNSYM)]
-
-    def _names(self, table: Section) -> bytes:
-        return bytes(self.sections[table.link].data) if table.link < len(self.sections) else b""
-
-    def _rows(self, table: Section) -> Iterator[tuple[int, ...]]:
-        """(name, info, other, section, value, size) of every entry."""
-        size = 24 if self.bits == 64 else 16
-        if table.entry_size not in (0, size):
-            raise FormatError(self.what, f"{table.name}: symbols of {table.entry_size} bytes", table.offset)
-        data = table.data[: len(table.data) // size * size]
-        if self.bits == 64:
-            return struct.iter_unpack(self._order + "IBBHQQ", data)
-        rows = struct.iter_unpack(self._order + "IIIBBH", data)
-        return ((name, info, other, index, value, length) for name, value, length, info, other, index in rows)
-
-    def _search(self, table: Section, name: bytes) -> Iterator[Symbol]:
-        """Defined symbols called ``name``: its occurrences among the strings first, then entries that refer to them."""
-        names = self._names(table)
-        needle = name + b"\0"
-        wanted: set[int] = set()
-        position = names.find(needle)
-        while position >= 0:
-            wanted.add(position)
-            position = names.find(needle, position + 1)
-        versioned = names.find(name + b"@")  # newer linkers write memcpy@@GLIBC_2.14 into .symtab
-        while versioned >= 0:
-            wanted.add(versioned)
-            versioned = names.find(name + b"@", versioned + 1)
-        size = 24 if self.bits == 64 else 16
-        data = bytes(table.data[: len(table.data) // size * size])
-        if len(wanted) <= 16:
-            places = []
-            for start in wanted:
-                word = struct.pack(self._order + "I", start)
-                place = data.find(word)
-                while place >= 0:
-                    if place % size == 0:
-                        places.append(place // size)
-                    place = data.find(word, place + 1)
-            rows = list(self._rows(table)) if len(places) > 64 else None
-            for index in sorted(places):
-                (row,) = self._rows(table.replace(data=table.data[index * size : (index + 1) * size])) if rows is None else (rows[index],)
-                if row[3]:
-                    yield self._symbol(table, names, index, row)
-            return
-        for index, row in enumerate(self._rows(table)):
-            if row[0] in wanted and row[3]:
-                yield self._symbol(table, names, index, row)
-
-    def _symbol(self, table: Section, names: bytes, index: int, row: tuple[int, ...]) -> Symbol:
-        name, info, _, section, value, size = row
-        text = _decode(_cut(names, name))
-        version, default = "", True
-        base, at, suffix = text.partition("@")
-        if base and at and table.type == SHT_SYMTAB:
-            text, version, default = base, suffix.lstrip("@"), suffix.startswith("@")
-        elif table.type == SHT_DYNSYM:
-            version, default = self._version(index)
-        return Symbol(
-            text, value, size, KINDS.get(info & 15, str(info & 15)), BINDINGS.get(info >> 4, str(info >> 4)), section, version, default
-        )
-
-    def _version(self, index: int) -> tuple[str, bool]:
-        """(version, whether it is the default) of a dynamic symbol."""
-        if self._versions is None:
-            table = next((s.data for s in self.sections if s.type == _SHT_VERSYM), self.data[:0])
-            self._versions = (table, self._version_names())
-        table, names = self._versions
-        if 2 * index + 2 > len(table):
-            return "", True
-        (number,) = struct.unpack_from(self._order + "H", table, 2 * index)
-        name, defined = names.get(number & 0x7FFF, ("", True))
-        return name, defined and not number & 0x8000
-
-    def _version_names(self) -> dict[int, tuple[str, bool]]:
-        """(version, whether this file defines it) by number.
-
-        They stand in the chains of .gnu.version_d (defined) and .gnu.version_r (needed); the steps are bounded by their size.
-        """
-        found: dict[int, tuple[str, bool]] = {}
-        for section in self.sections:
-            if section.type not in (_SHT_VERDEF, _SHT_VERNEED) or section.link >= len(self.sections):
-                continue
-            strings, data = self.sections[section.link].data, section.data
-            position, left = 0, len(data) // 8
-            while position + 16 <= len(data) and left > 0:
-                left -= 1
-                if section.type == _SHT_VERDEF:
-                    _, flags, number, _, _, aux, following = struct.unpack(
-                        self._order + "HHHHIII", bytes(data[position : position + 20]).ljust(20, b"\0")
-                    )
-                    if position + aux + 8 <= len(data) and not flags & 1:  # VER_FLG_BASE names the file itself
-                        (name,) = struct.unpack_from(self._order + "I", data, position + aux)
-                        found[number & 0x7FFF] = _string(strings, name), True
-                else:
-                    _, count, _, aux, following = struct.unpack_from(self._order + "HHIII", data, position)
-                    place = position + aux
-                    while count > 0 and place + 16 <= len(data) and left > 0:
-                        left -= 1
-                        count -= 1
-                        _, _, number, name, step = struct.unpack_from(self._order + "IHHII", data, place)
-                        found[number & 0x7FFF] = _string(strings, name), False
-                        if not step:
-                            break
-                        place += step
-                if not following:
-                    break
-                position += following
-        return found
-
-
-def _cut(strings: bytes, start: int) -> bytes:
-    """The NUL-terminated string at ``start``, b"" if it lies outside."""
-    if start >= len(strings):
-        return b""
-    end = strings.find(b"\0", start, start + _MAX_NAME)
-    return strings[start:end] if end >= 0 else strings[start : start + _MAX_NAME]
-
-
-def _string(table: memoryview, start: int) -> str:
-    """The NUL-terminated string at ``start`` of a mapped table."""
-    chunk = bytes(table[start : start + 64])
-    if 0 not in chunk:
-        chunk = bytes(table[start : start + _MAX_NAME])
-    return _decode(chunk.split(b"\0", 1)[0])
-
-
-def _decode(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")
