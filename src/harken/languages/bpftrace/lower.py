@@ -39,7 +39,7 @@ class Lowerer(CallCode):
         function = self.module.add(Function(self.name, span=probe.span))
         self.body = Body(Code(self.module, function, self.events, self.environment), None, 0)
         b = self.code.b
-        if self.options.pid >= 0 and self.kind not in ("BEGIN", "END"):
+        if self.options.pid >= 0 and self.kind not in ("BEGIN", "END", "interval"):
             self.guard(b.icmp("eq", self.code.current_pid(), Const(self.options.pid)))
         if probe.filter is not None:
             b.span = probe.filter.span
