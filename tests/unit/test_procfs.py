@@ -142,6 +142,8 @@ def test_mounts_hidden_by_later_ones_are_not_found():
     found = mounts.parse_mounts("a /t tracefs rw 0 0\nb /t tmpfs rw 0 0\nc /u\\040v tracefs ro,gid=5 0 0\n")
     best = mounts.mount_of(found, "tracefs")
     assert best is not None and best.target == "/u v" and best.read_only
+    covered = mounts.parse_mounts("a /sys/kernel/tracing tracefs rw 0 0\nb /sys/kernel tmpfs rw 0 0\nc /sys/kern tmpfs rw 0 0\n")
+    assert mounts.mount_of(covered, "tracefs") is None and mounts.mount_of(covered[::2], "tracefs") is covered[0]
 
 
 def test_configuration_is_decompressed_within_bounds():

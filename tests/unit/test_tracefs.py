@@ -69,6 +69,19 @@ def test_debugfs_serves_where_there_is_no_tracefs():
     assert tracefs.find(kernel).root == "/sys/kernel/debug/tracing"
 
 
+def test_a_hidden_sysfs_leads_to_a_private_mount(monkeypatch):
+    monkeypatch.setattr(tracefs, "_kept", [])
+    kernel = FakeKernel({"/proc/self/mounts": "", "/proc/self/fd/9/trace": ""})
+    kernel.open_fds |= {8, 9}
+    kernel.on("mount", -2)
+    kernel.on("fsopen", 8)
+    kernel.on("fsconfig", 0)
+    kernel.on("fsmount", 9)
+    found = tracefs.find(kernel)
+    assert found.root == "/proc/self/fd/9" and "private mount" in found.note and kernel.open_fds == {9}
+    assert tracefs.find(kernel).root == found.root and sum(call.name == "fsmount" for call in kernel.calls) == 1
+
+
 def test_refusals_to_mount():
     kernel = FakeKernel({"/proc/self/mounts": ""})
     kernel.on("mount", -1)

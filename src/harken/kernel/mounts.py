@@ -75,9 +75,13 @@ def mount_list(kernel: Kernel) -> list[Mount]:
 
 
 def mount_of(mounts: list[Mount], *fstypes: str) -> Mount | None:
-    """The first mount of one of the types (a later mount on the same place hides an earlier one, which is then skipped)."""
-    top = {mount.target: mount for mount in mounts}
-    return next((mount for mount in mounts if mount.fstype in fstypes and top[mount.target] is mount), None)
+    """The first mount of one of the types that no later mount, on the same place or above it, hides."""
+    for index, mount in enumerate(mounts):
+        if mount.fstype in fstypes:
+            place = mount.target + "/"
+            if not any(place.startswith(later.target.rstrip("/") + "/") for later in mounts[index + 1 :]):
+                return mount
+    return None
 
 
 def mount_filesystem(kernel: Kernel, fstype: str, target: str) -> None:

@@ -2,7 +2,7 @@
 
 tracefs is at ``/sys/kernel/tracing`` and, through debugfs, at ``/sys/kernel/debug/tracing``.  Many machines mount neither at boot.
 ``find`` looks at both and in ``/proc/self/mounts``; if there is none it mounts tracefs (or debugfs, where the kernel is too old for a
-tracefs of its own), and ``Tracefs.note`` then says so.
+tracefs of its own), or, where there is no directory to mount it on, makes a private mount; ``Tracefs.note`` then says so.
 
 ``Tracefs`` reads lists: tracers, events, functions, formats.  Settings are changed through ``kernel.tracefs_instances`` (private
 buffers; every change is undone) and probes are defined through ``kernel.tracefs_dynamic``.
@@ -17,7 +17,7 @@ import os
 
 from ..base.errors import KernelError
 from ..base.record import Record
-from .mounts import errno_name, mount_filesystem, mount_list
+from .mounts import Detached, detached, errno_name, mount_filesystem, mount_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ __all__ = ("MOUNT_POINTS", "Tracefs", "LoggedError", "find", "found_mounts", "pa
 
 #: Where tracefs is expected, the better place first.
 MOUNT_POINTS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+
+#: Private mounts that live as long as the process (one at most, unless a program asks again and again).
+_kept: list[Detached] = []
 
 _FUNCTIONS_LIMIT = 64 << 20
 _LIST_LIMIT = 16 << 20
@@ -93,6 +96,8 @@ def find(kernel: Kernel, mount: bool = True) -> Tracefs:
 
 
 def _mounted(kernel: Kernel) -> Tracefs:
+    if _kept and kernel.exists(_kept[0].path + "/trace"):
+        return Tracefs(kernel, _kept[0].path)
     first: KernelError | None = None
     for fstype, target, root in (("tracefs", MOUNT_POINTS[0], MOUNT_POINTS[0]), ("debugfs", "/sys/kernel/debug", MOUNT_POINTS[1])):
         try:
@@ -102,8 +107,15 @@ def _mounted(kernel: Kernel) -> Tracefs:
             continue
         if kernel.exists(root + "/trace"):
             return Tracefs(kernel, root, f"tracefs was not mounted: mounted {fstype} at {target}")
-    assert first is not None or fstype == "debugfs"
     number = first.errno if first else errno.ENOENT
+    if number == errno.ENOENT:  # no directory to mount it on: /sys is not there or hidden
+        try:
+            place = detached(kernel, "tracefs")
+        except KernelError:
+            pass
+        else:
+            _kept.append(place)
+            return Tracefs(kernel, place.path, f"{MOUNT_POINTS[0]} does not exist: using a private mount of tracefs")
     from .procfs import container
 
     if number == errno.EPERM:

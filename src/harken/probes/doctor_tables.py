@@ -229,7 +229,12 @@ CONFIG: tuple[tuple[str, str], ...] = (
 
 #: sysctl -> (values that restrict nothing, what the others do, the command's value or "" for none to advise).
 SYSCTLS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
-    ("kernel.perf_event_paranoid", ("-1",), "without CAP_PERFMON: 2 own processes in user mode only, 1 kernel mode too, 0 CPUs too", "-1"),
+    (
+        "kernel.perf_event_paranoid",
+        ("-1",),
+        "without CAP_PERFMON: 1 own processes, 2 in user mode only, above that nothing",
+        "-1",
+    ),
     ("kernel.unprivileged_bpf_disabled", ("0",), "bpf(2) needs CAP_BPF (2: until an administrator changes it, 1: until the next boot)", ""),
     ("kernel.kptr_restrict", ("0",), "kernel addresses are hidden (1: without CAP_SYSLOG, 2: from all)", "0"),
     ("kernel.bpf_stats_enabled", ("1",), "programs' run time is not counted (bpftop and harken switch it on while they need it)", ""),
