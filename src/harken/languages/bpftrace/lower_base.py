@@ -147,11 +147,13 @@ class Base:
         if operand.kind == "const":
             return Const(operand.value)
         value: Value = b.reg(operand.register) if operand.register else Const(0)
-        if operand.kind == "mem":
+        if operand.kind == "memory":
             if operand.index:
                 value = b.add(value, b.binary("mul", b.reg(operand.index), Const(operand.scale)))
             value = b.load(b.to_pointer(b.add(value, Const(operand.value)), "user"), int_type(operand.size))
             return b.resize(value, I64, operand.signed)
+        if operand.shift:  # %ah is the second byte of rax
+            value = b.binary("lshr", value, Const(operand.shift))
         return b.resize(b.resize(value, int_type(operand.size), False), I64, operand.signed)
 
     def memory(self, space: str) -> str:
