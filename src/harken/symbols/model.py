@@ -1,0 +1,92 @@
+"""What symbolisation gives and takes: frames, mappings, symbols.
+
+A ``Frame`` is one line of a stack: where an address lies and what it is called.  ``name`` is "" when nothing is known; it is then shown as
+a hexadecimal address.  ``module`` is the file ("/usr/lib/x86_64-linux-gnu/libc.so.6"), "[kernel.kallsyms]" for the kernel's own image,
+"[ext4]" for a kernel module, "[vdso]", "[bpf]", or "/tmp/perf-42.map" for code that a run-time compiler made.
+
+A ``Mapping`` is a part of a file in a process's address space, as /proc/PID/maps or a PERF_RECORD_MMAP2 states it.
+
+Example:
+    >>> Frame(0x401004, "main", 4, "/usr/bin/true").label
+    'main+0x4'
+    >>> Frame(0x401004).label
+    '0x401004'
+    >>> Mapping(0x7f0000001000, 0x7f0000003000, 0x1000, "/usr/lib/libc.so.6").file_offset(0x7f0000001010) == 0x1010
+    True
+"""
+
+from __future__ import annotations
+
+from ..base.record import Record
+
+__all__ = ("Frame", "Mapping", "Found", "NATIVE", "KERNEL", "PYTHON", "JIT", "UNKNOWN", "KERNEL_MODULE")
+
+#: Values of ``Frame.kind``.
+NATIVE, KERNEL, PYTHON, JIT, UNKNOWN = "native", "kernel", "python", "jit", "unknown"
+#: ``Frame.module`` of symbols of the kernel image itself, as perf writes it.
+KERNEL_MODULE = "[kernel.kallsyms]"
+
+
+class Frame(Record):
+    """One frame.
+
+    Attributes:
+        address: the address that was asked for (for callers: the return address as the stack holds it).
+        name: the symbol, demangled if that was asked for; "" if there is none.
+        offset: from the symbol's start, in bytes.
+        module: the file or area that holds the address; "" if unknown.
+        file, line: source position; "" and 0 if unknown or not asked for.
+        inlined: whether this function was inlined into the frame that follows.
+        kind: "native", "kernel", "python", "jit" or "unknown".
+        build_id: of the file, in hex; "" if unknown.
+        start: the symbol's address in the same address space as ``address``; 0 if there is no symbol.
+    """
+
+    address: int
+    name: str = ""
+    offset: int = 0
+    module: str = ""
+    file: str = ""
+    line: int = 0
+    inlined: bool = False
+    kind: str = NATIVE
+    build_id: str = ""
+    start: int = 0
+
+    @property
+    def label(self) -> str:
+        """The name and offset, or the address in hex."""
+        if not self.name:
+            return f"{self.address:#x}"
+        return f"{self.name}+{self.offset:#x}" if self.offset else self.name
+
+
+class Mapping(Record):
+    """A range of a process's addresses, [start, end), that shows ``path`` from byte ``offset`` on.
+
+    ``path`` is as the process sees it (/proc/PID/maps): "[vdso]", "[heap]", "//anon" and "" are no files.  ``device`` is "MAJ:MIN"
+    in hex as in /proc/PID/maps; ``build_id`` is in hex, "" if the source of the mapping does not tell.
+    """
+
+    start: int
+    end: int
+    offset: int
+    path: str
+    inode: int = 0
+    device: str = ""
+    build_id: str = ""
+    executable: bool = True
+
+    def file_offset(self, address: int) -> int:
+        """Where in the file an address of the mapping lies."""
+        return address - self.start + self.offset
+
+
+class Found(Record):
+    """A symbol that contains an address, in the address space of its file or of the kernel; ``size`` 0 means unknown."""
+
+    name: str
+    offset: int
+    start: int
+    size: int = 0
+    module: str = ""
