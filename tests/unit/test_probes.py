@@ -391,6 +391,12 @@ def test_functions_that_fentry_refuses(text: str, why: str) -> None:
     assert why in dict(one.rejected)["fentry"]
 
 
+def test_registers_beyond_the_parameters_need_a_kprobe() -> None:
+    assert plans("kprobe:vfs_read", "arg3")[0].attacher == "fentry"
+    (one,) = plans("kprobe:vfs_read", "arg0", "arg4")
+    assert one.attacher == "kprobe_multi" and "arg4 is not among them" in dict(one.rejected)["fentry"]
+
+
 def test_fexit_cannot_give_what_a_void_function_leaves_in_the_register() -> None:
     assert plans("kretprobe:do_exit")[0].attacher == "fexit"
     assert plans("kretprobe:do_exit", "retval")[0].attacher == "kprobe_multi"

@@ -79,7 +79,7 @@ def plan(
     Args:
         probes: all probes of the block, wildcards expanded.
         catalogue: a ``probes.catalogue.Catalogue``.
-        uses: what the block reads of its probe: words of ``model.USES`` ("arg0" counts as "arg").
+        uses: what the block reads of its probe: words of ``model.USES``; "arg0", "arg1", ... rather than "arg" where it is known which.
         pid: the process that tracing is limited to, -1 for none.
         max_programs: the most programs that are accepted.
 
@@ -89,7 +89,8 @@ def plan(
     Raises:
         LimitError: more than ``max_programs`` programs are needed.
     """
-    uses = frozenset("arg" if name[:3] == "arg" and name[3:].isdigit() else name for name in uses)
+    if any(name[:3] == "arg" and name[3:].isdigit() for name in uses):
+        uses |= {"arg"}
     alone = bool(uses & {"probe", "func"})
     numbers: dict[str, int] = {}
     for probe in probes:

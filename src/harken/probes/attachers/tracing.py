@@ -67,6 +67,9 @@ class Tracing(Base):
         if isinstance(known.returns.strip(), Struct) and self.name == "fexit":
             return f"{function} returns a struct by value"
         if probe.kind in ("kprobe", "kretprobe"):
+            beyond = sorted(name for name in uses if name[:3] == "arg" and name[3:].isdigit() and int(name[3:]) >= len(known.params))
+            if beyond:
+                return f"{function} has {len(known.params)} parameters, and {beyond[0]} is not among them"
             if self.name == "fexit" and "retval" in uses and known.returns.strip() is VOID:
                 return f"{function} returns nothing"
             return untraceable(probe, catalogue)
