@@ -161,8 +161,8 @@ def test_kernel_functions() -> None:
         pytest.skip(f"this kernel: {error.message}")
 
 
-def test_a_program_of_half_a_million_instructions() -> None:
-    count = 500_000
+def test_a_program_of_a_hundred_thousand_instructions() -> None:
+    count = 100_000
     insns = encode([mov64(R0, imm=0)]) + encode([alu64("add", R0, imm=1)]) * count + encode([exit_()])
     fd = try_load_program(KERNEL, abi.BPF_PROG_TYPE_SOCKET_FILTER, insns)
     if fd < 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from struct import pack, unpack_from
+from struct import pack, pack_into, unpack_from
 
 import pytest
 
@@ -178,12 +178,28 @@ def test_the_log_is_asked_for_only_after_a_refusal(kernel: FakeKernel) -> None:
     assert kernel.open_fds == set()
 
 
-def test_the_log_buffer_grows(kernel: FakeKernel) -> None:
-    kernel.on_bpf("BPF_PROG_LOAD", refusing(REFUSAL, needs=1 << 20))  # type: ignore[arg-type]
+def test_the_log_buffer_grows_once(kernel: FakeKernel) -> None:
+    kernel.on_bpf("BPF_PROG_LOAD", refusing(REFUSAL, needs=1 << 21))  # type: ignore[arg-type]
     with pytest.raises(VerifierError):
         load(kernel, Spec((), (program(),)))
     sizes = [bpf_field(abi.PROG_LOAD, "log_size", attribute) for attribute in kernel.bpf_calls("BPF_PROG_LOAD")]
-    assert sizes == [0, 1 << 16, 1 << 19, 1 << 22]
+    assert sizes == [0, 1 << 20, 1 << 24]
+
+
+@pytest.mark.parametrize(("true_size", "sizes"), [(5 << 20, [0, 1 << 20, 5 << 20]), (1 << 26, [0, 1 << 20])])
+def test_a_kernel_that_tells_the_size_of_the_log(kernel: FakeKernel, true_size: int, sizes: list[int]) -> None:
+    def rotate(call: Call) -> int:
+        log = call.args[1].at(abi.PROG_LOAD["log_buf"][0])
+        if log is None:
+            return -errno.E2BIG
+        log[: len(REFUSAL)] = REFUSAL
+        pack_into("=I", call.args[1].data, abi.PROG_LOAD["log_true_size"][0], true_size)
+        return -errno.ENOSPC if len(log) < true_size else -errno.E2BIG
+
+    kernel.on_bpf("BPF_PROG_LOAD", rotate)
+    with pytest.raises(VerifierError, match="may be null"):
+        load(kernel, Spec((), (program(),)))
+    assert [bpf_field(abi.PROG_LOAD, "log_size", attribute) for attribute in kernel.bpf_calls("BPF_PROG_LOAD")] == sizes
 
 
 def test_a_refusal_without_a_log_is_explained_by_its_errno(kernel: FakeKernel) -> None:

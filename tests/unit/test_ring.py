@@ -13,7 +13,7 @@ from harken.abi import bpf as abi
 from harken.abi import perf_event as perf
 from harken.base.errors import KernelError
 from harken.kernel.bpf import Map
-from harken.kernel.ring import PerfBuffer, RingBuffer, _barrier_of
+from harken.kernel.ring import PerfBuffer, RingBuffer, barrier_of
 from harken.testing.fake_kernel import FakeKernel
 
 SIZE = 4096
@@ -197,9 +197,9 @@ def test_a_map_that_cannot_be_mapped(kernel: FakeKernel, monkeypatch: pytest.Mon
 
 
 def test_machines_that_reorder_loads_get_a_barrier() -> None:
-    assert _barrier_of("x86_64") is not _barrier_of("aarch64")
-    _barrier_of("aarch64")()
-    _barrier_of("x86_64")()
+    assert barrier_of("x86_64") is not barrier_of("aarch64")
+    barrier_of("aarch64")()
+    barrier_of("x86_64")()
 
 
 # -- perf buffer

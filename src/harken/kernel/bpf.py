@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .bpf_info import ProgramInfo
-    from .kernel import Kernel
+    from .kernel import Kernel, Memory
 
 __all__ = (
     "BpfObject", "Map", "Program", "RunResult", "attr", "bpf", "create_map", "field", "load_btf", "load_program", "load_with_log",
@@ -145,8 +145,7 @@ def load_btf(kernel: Kernel, data: bytes) -> BpfObject:
     return BpfObject(kernel, fd, "btf")
 
 
-def try_load_program(
-    kernel: Kernel,
+def _program_attr(
     type: int,
     insns: bytes,
     *,
@@ -162,9 +161,9 @@ def try_load_program(
     fd_array: bytes = b"",
     log: bytearray | None = None,
     log_level: int = 0,
-) -> int:
-    """BPF_PROG_LOAD: a descriptor or ``-errno``; ``log`` takes the verifier's text (NUL-terminated) if ``log_level`` is not 0."""
-    attribute = attr(
+) -> Memory:
+    """The attributes of BPF_PROG_LOAD; ``log`` takes the verifier's text (NUL-terminated) if ``log_level`` is not 0."""
+    return attr(
         abi.PROG_LOAD,
         abi.PROG_LOAD_SIZE,
         prog_type=type,
@@ -188,12 +187,27 @@ def try_load_program(
         attach_btf_obj_fd=attach_btf_obj_fd,
         fd_array=fd_array,
     )
+
+
+def _load(kernel: Kernel, attribute: Memory) -> int:
     for _ in range(5):
         fd = bpf_with_memlock(kernel, abi.BPF_PROG_LOAD, attribute)
         # the verifier gives up with EAGAIN when a signal is pending (commit c3494801cd17)
         if fd != -errno.EAGAIN:
             break
     return fd
+
+
+def try_load_program(kernel: Kernel, type: int, insns: bytes, **options: Any) -> int:
+    """BPF_PROG_LOAD: a descriptor or ``-errno``.
+
+    Args:
+        type: BPF_PROG_TYPE_* number.
+        insns: the instructions.
+        options: name, license ("GPL"), expected_attach_type, flags, attach_btf_id, attach_btf_obj_fd, btf_fd, func_info, line_info,
+            fd_array (descriptors of modules' BTF as bytes), log and log_level.
+    """
+    return _load(kernel, _program_attr(type, insns, **options))
 
 
 def load_program(kernel: Kernel, type: int, insns: bytes, *, name: str = "", **options: Any) -> Program:
@@ -220,12 +234,19 @@ def load_program(kernel: Kernel, type: int, insns: bytes, *, name: str = "", **o
 
 
 def load_with_log(kernel: Kernel, type: int, insns: bytes, *, log_level: int = 1, **options: Any) -> tuple[int, str]:
-    """Loads with a log and a buffer that grows until the log fits (at most 16 MiB): (descriptor or ``-errno``, log)."""
-    size = 1 << 16
-    while True:
-        log = bytearray(size)
-        fd = try_load_program(kernel, type, insns, log=log, log_level=log_level, **options)
-        # since 6.4 the kernel rotates the log and still says ENOSPC (commit 121664093803)
-        if fd != -errno.ENOSPC or size >= 1 << 24:
-            return fd, text_of(log)
-        size *= 8
+    """Loads with a log: (descriptor or ``-errno``, log).
+
+    Verifying a program that is too complex takes seconds each time, so this tries twice at most.  Kernels since 6.4 tell how large the
+    log would be, and keep its end if it does not fit (commits 47a71c1f9af0, 121664093803); a log beyond 16 MiB comes without
+    its beginning, and the errno then is ENOSPC.
+    """
+    most = 1 << 24
+    log = bytearray(1 << 20)
+    attribute = _program_attr(type, insns, log=log, log_level=log_level, **options)
+    fd = _load(kernel, attribute)
+    if fd == -errno.ENOSPC:
+        size = field(abi.PROG_LOAD, "log_true_size", attribute.data)
+        if size <= most:
+            log = bytearray(size or most)
+            fd = _load(kernel, _program_attr(type, insns, log=log, log_level=log_level, **options))
+    return fd, text_of(log)

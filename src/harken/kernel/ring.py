@@ -29,20 +29,18 @@ from __future__ import annotations
 import errno
 import os
 from mmap import PAGESIZE
-from struct import Struct
 
-from ..abi import perf_event as perf
 from ..abi.bpf import BPF_RINGBUF_BUSY_BIT, BPF_RINGBUF_DISCARD_BIT, BPF_RINGBUF_HDR_SZ
 from ..base.errors import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from typing import Any, Protocol, Self
 
     from .bpf import Map
     from .kernel import Kernel
-    from .perf_event import PerfEvent
+    from .perf_buffer import PerfBuffer
 
     Batches = Generator[tuple[memoryview, Sequence[int]], None, None]
 
@@ -58,19 +56,16 @@ if TYPE_CHECKING:
         def close(self) -> None: ...
 
 
-__all__ = ("RingBuffer", "PerfBuffer")
+__all__ = ("PerfBuffer", "RingBuffer")
 
 #: no limit that matters
-_ALL = 1 << 62
+ALL = 1 << 62
 #: records after which the space is given back
-_CHUNK = 1024
+CHUNK = 1024
 _LENGTH = BPF_RINGBUF_DISCARD_BIT - 1
 #: fewest records of one length that are taken as a column; bytes that must wait before one is looked for; batches after a failure
 #: in which none is looked for
 _ALIKE, _MANY, _FORGET = 16, 1024, 8
-#: a perf record is a header of 8 bytes, the u32 size of the raw data, the raw data
-_RAW_SIZE, _RAW_HEADER = 4, 12
-_U32 = Struct("=I")
 
 
 class RingBuffer:
@@ -98,8 +93,8 @@ class RingBuffer:
             self._maps.append(kernel.mmap(map.fd, PAGESIZE, writable=True))
             self._maps.append(kernel.mmap(map.fd, PAGESIZE + 2 * size, offset=PAGESIZE))
         except OSError as error:
-            _close(self._maps)
-            raise _not_mapped(map.name, error) from None
+            close_maps(self._maps)
+            raise not_mapped(map.name, error) from None
         self._consumer = memoryview(self._maps[0]).cast("Q")
         produced = memoryview(self._maps[1])
         self._producer = produced[:8].cast("Q")
@@ -108,7 +103,7 @@ class RingBuffer:
         self._heads = self._data.cast("I")
         self._mixed = 0
         self._position = self._consumer[0]
-        self._barrier = _barrier_of(kernel.machine)
+        self._barrier = barrier_of(kernel.machine)
 
     @property
     def lost(self) -> int:
@@ -120,7 +115,7 @@ class RingBuffer:
         """Bytes that wait, headers included."""
         return self._producer[0] - self._position
 
-    def consume(self, handle: Callable[[memoryview], object], limit: int = _ALL) -> int:
+    def consume(self, handle: Callable[[memoryview], object], limit: int = ALL) -> int:
         """Hands each waiting record to ``handle``.
 
         Args:
@@ -150,14 +145,14 @@ class RingBuffer:
             batches.close()
         return count
 
-    def batches(self, limit: int = _ALL) -> Batches:
+    def batches(self, limit: int = ALL) -> Batches:
         """Yields (data, starts) until the ring is empty or ``limit`` records were given.
 
         A record starts at ``data[start]``; ``length(start)`` tells its size.  The batch's space is given back when the next one is asked
         for or the iterator is closed.
         """
         words, mask = self._words, self._mask
-        special, length, chunk = BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT, _LENGTH, range(_CHUNK)
+        special, length, chunk = BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT, _LENGTH, range(CHUNK)
         while limit > 0:
             end = self._producer[0]
             self._barrier()
@@ -168,14 +163,14 @@ class RingBuffer:
             if self._mixed:
                 self._mixed -= 1
             elif end - position >= _MANY:
-                starts = self._alike(position, end, min(limit, _CHUNK))
+                starts = self._alike(position, end, min(limit, CHUNK))
             if starts:
                 position += len(starts) * (starts[1] - starts[0])
             else:
                 found: list[int] = []
                 starts = found
                 add = found.append
-                for _ in chunk if limit >= _CHUNK else range(limit):
+                for _ in chunk if limit >= CHUNK else range(limit):
                     offset = position & mask
                     word = words[offset >> 3]
                     if word & special:
@@ -228,7 +223,7 @@ class RingBuffer:
             for view in (self._heads, self._words, self._data, self._producer, self._consumer):
                 view.release()
             maps, self._maps = self._maps, []
-            _close(maps)
+            close_maps(maps)
 
     def __enter__(self) -> Self:
         return self
@@ -237,215 +232,21 @@ class RingBuffer:
         self.close()
 
 
-class _CpuRing:
-    """One CPU's perf ring: the control page, then ``size`` bytes; ``position`` is where the next record to read begins."""
+def __getattr__(name: str) -> Any:
+    """``PerfBuffer`` is imported when it is asked for: kernels since 5.8 do not need it."""
+    if name == "PerfBuffer":
+        from .perf_buffer import PerfBuffer
 
-    __slots__ = ("event", "map", "head", "tail", "data", "size", "position")
-
-    def __init__(self, event: PerfEvent, map: Any, size: int) -> None:
-        self.event = event
-        self.map = map
-        self.size = size
-        view = memoryview(map)
-        self.head = view[perf.MMAP_PAGE["data_head"][0] :][:8].cast("Q")
-        self.tail = view[perf.MMAP_PAGE["data_tail"][0] :][:8].cast("Q")
-        self.data = view[PAGESIZE : PAGESIZE + size]
-        self.position = self.tail[0]
-
-    def close(self) -> None:
-        for view in (self.head, self.tail, self.data):
-            view.release()
-        _close([self.map])
-        self.event.close()
-
-
-class PerfBuffer:
-    """Reads a BPF_MAP_TYPE_PERF_EVENT_ARRAY map, to which programs write with bpf_perf_event_output(..., BPF_F_CURRENT_CPU, ...).
-
-    One ring per online CPU.  Records of one CPU come in order, CPUs one after the other.  A record's memoryview is up to 7 bytes longer
-    than what the program wrote (the kernel pads), and starts at an address that is a multiple of 4.
-
-    Args:
-        map: the map; the reader does not own it, but puts its descriptors into it and takes them out at ``close``.
-        pages: size of each ring in pages, a power of two.
-        wakeup: the descriptors become readable after so many records.
-
-    Raises:
-        KernelError: the kernel gives no event or no memory.
-    """
-
-    __slots__ = ("fds", "_kernel", "_map", "_rings", "_lost", "_barrier", "_next")
-
-    def __init__(self, kernel: Kernel, map: Map, pages: int = 64, wakeup: int = 1) -> None:
-        from .perf_event import Attr, open_event
-        from .procfs import cpus_online
-
-        if pages < 1 or pages & (pages - 1):
-            raise KernelError(f"a perf buffer has a power of two of pages, not {pages}", errno=errno.EINVAL)
-        attr = Attr(
-            perf.PERF_TYPE_SOFTWARE,
-            perf.PERF_COUNT_SW_BPF_OUTPUT,
-            period=1,
-            sample_type=perf.PERF_SAMPLE_RAW,
-            flags=(),
-            wakeup=wakeup,
-        )
-        self._kernel = kernel
-        self._map = map
-        self._rings: dict[int, _CpuRing] = {}
-        self._lost: dict[int, int] = {}
-        self._barrier = _barrier_of(kernel.machine)
-        self._next = 0
-        size = pages * PAGESIZE
-        try:
-            for cpu in cpus_online(kernel):
-                event = open_event(kernel, attr, pid=-1, cpu=cpu)
-                try:
-                    memory = kernel.mmap(event.fd, PAGESIZE + size, writable=True)
-                except OSError as error:
-                    event.close()
-                    raise _not_mapped(map.name, error) from None
-                self._rings[cpu] = _CpuRing(event, memory, size)
-                event.enable()
-                map.update(cpu.to_bytes(4, "little"), event.fd.to_bytes(4, "little"))
-        except BaseException:
-            self.close()
-            raise
-        self.fds = tuple([ring.event.fd for ring in self._rings.values()])
-
-    @property
-    def lost(self) -> int:
-        """Records that did not fit, as far as the kernel has told (it tells with the next record that fits)."""
-        return sum(self._lost.values())
-
-    @property
-    def lost_by_cpu(self) -> dict[int, int]:
-        """CPU -> lost records, CPUs without loss left out."""
-        return dict(self._lost)
-
-    def consume(self, handle: Callable[[memoryview], object], limit: int = _ALL) -> int:
-        """Hands each waiting record to ``handle``; see ``RingBuffer.consume``."""
-        count = 0
-        size_at = _U32.unpack_from
-        for ring, batches in self._readers(limit):
-            done = 0
-            starts: Sequence[int] = ()
-            try:
-                for data, starts in batches:
-                    done = 0
-                    for start in starts:
-                        done += 1
-                        handle(data[start : start + size_at(data, start - _RAW_SIZE)[0]])
-                    count += done
-            except BaseException:
-                # what was not read stays for the next call
-                if done < len(starts):
-                    ring.position -= (ring.position - (starts[done] - _RAW_HEADER)) & (ring.size - 1)
-                raise
-            finally:
-                batches.close()
-            if count >= limit:
-                break
-        return count
-
-    def batches(self, limit: int = _ALL) -> Batches:
-        """Yields (data, starts); see ``RingBuffer.batches``.  A record that wraps around the end of its ring comes alone, as a copy.
-
-        The u32 before a record is its length.
-        """
-        for _, batches in self._readers(limit):
-            try:
-                for data, starts in batches:
-                    yield data, starts
-                    limit -= len(starts)
-            finally:
-                batches.close()
-            if limit <= 0:
-                return
-
-    def _readers(self, limit: int) -> Iterator[tuple[_CpuRing, Batches]]:
-        order = list(self._rings.items())
-        # do not always favour the same CPU when a limit cuts in
-        turn = self._next % len(order) if order else 0
-        self._next += 1
-        for cpu, ring in order[turn:] + order[:turn]:
-            if ring.position < ring.head[0]:
-                yield ring, self._read(cpu, ring, limit)
-
-    def _read(self, cpu: int, ring: _CpuRing, limit: int) -> Batches:
-        data, size = ring.data, ring.size
-        mask = size - 1
-        words = data.cast("Q")
-        try:
-            while limit > 0:
-                head = ring.head[0]
-                self._barrier()
-                tail = ring.position
-                if tail >= head:
-                    return
-                starts: list[int] = []
-                wrapped = b""
-                room = min(limit, _CHUNK)
-                while tail < head and room:
-                    offset = tail & mask
-                    # u32 type, u16 misc, u16 size; records are multiples of 8 bytes, so the header never wraps
-                    header = words[offset >> 3]
-                    length = header >> 48
-                    if length < 8 or tail + length > head:
-                        raise KernelError(f"the perf ring of CPU {cpu} is damaged", errno=errno.EIO)
-                    kind = header & 0xFFFFFFFF
-                    if kind == perf.PERF_RECORD_SAMPLE:
-                        if offset + length > size:
-                            if not starts:
-                                wrapped = bytes(data[offset:]) + bytes(data[: offset + length - size])
-                                tail += length
-                            break
-                        starts.append(offset + _RAW_HEADER)
-                        room -= 1
-                    elif kind == perf.PERF_RECORD_LOST:
-                        if starts:
-                            # it begins the next batch, so that it is counted once whatever happens to this one
-                            break
-                        # u64 id, u64 number of lost records
-                        self._lost[cpu] = self._lost.get(cpu, 0) + words[((offset + 16) & mask) >> 3]
-                    tail += length
-                ring.position = tail
-                limit -= len(starts) + bool(wrapped)
-                try:
-                    if wrapped:
-                        yield memoryview(wrapped), [_RAW_HEADER]
-                    elif starts:
-                        yield data, starts
-                finally:
-                    self._barrier()
-                    ring.tail[0] = ring.position
-        finally:
-            words.release()
-
-    def close(self) -> None:
-        """Takes the rings out of the map and gives them back; more than once does no harm."""
-        rings, self._rings = self._rings, {}
-        for cpu, ring in rings.items():
-            if self._map.fd >= 0:
-                try:
-                    self._map.delete(cpu.to_bytes(4, "little"))
-                except KernelError:
-                    # the map may be gone or frozen already: closing the event is enough
-                    pass
-            ring.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
+        return PerfBuffer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _no_barrier() -> None:
     """For machines that keep loads in order."""
 
 
-def _barrier_of(machine: str) -> Callable[[], None]:
+def barrier_of(machine: str) -> Callable[[], None]:
+    """What keeps loads in order on a machine."""
     if machine == "x86_64":
         return _no_barrier
     from _thread import allocate_lock
@@ -462,16 +263,17 @@ def _barrier_of(machine: str) -> Callable[[], None]:
     return barrier
 
 
-def _close(maps: list[Any]) -> None:
+def close_maps(maps: list[Any]) -> None:
+    """Unmaps; what somebody still looks at stays mapped until the last view of it goes."""
     for map in maps:
         try:
             map.close()
         except BufferError:
-            # somebody kept a record's memoryview: the mapping goes away with it
             pass
 
 
-def _not_mapped(name: str, error: OSError) -> KernelError:
+def not_mapped(name: str, error: OSError) -> KernelError:
+    """The error for a ring that the kernel does not map."""
     hint = ""
     if error.errno == errno.EPERM:
         hint = "the buffers of this user may not exceed kernel.perf_event_mlock_kb and the locked memory limit (ulimit -l): use fewer pages"

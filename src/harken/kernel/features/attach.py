@@ -37,7 +37,7 @@ class _Loaded:
 
     def __init__(self, asking: Asking, kind: int, **options: int) -> None:
         self._kernel = asking.kernel
-        self.fd = try_load_program(asking.kernel, kind, RETURN_0, name="harken_probe", **options)  # type: ignore[arg-type]
+        self.fd = try_load_program(asking.kernel, kind, RETURN_0, name="harken_probe", **options)
 
     def __enter__(self) -> _Loaded:
         return self

@@ -55,7 +55,7 @@ def create_map(asking: Asking, kind: int, key: int, value: int, entries: int, fl
 
 def loads(asking: Asking, what: str, insns: Iterable[Insn], kind: int = _TRACEPOINT, **options: object) -> Answer:
     """Whether the verifier takes a program; ``what`` says what is special about it."""
-    fd = try_load_program(asking.kernel, kind, encode(insns), name="harken_probe", **options)  # type: ignore[arg-type]
+    fd = try_load_program(asking.kernel, kind, encode(insns), name="harken_probe", **options)
     tried = f"bpf(BPF_PROG_LOAD, {what})"
     if fd >= 0:
         asking.kernel.close(fd)
