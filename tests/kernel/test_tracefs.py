@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from harken.base.errors import KernelError
-from harken.kernel import procfs, tracefs, tracefs_dynamic, tracefs_instances
+from harken.kernel import procfs_process, tracefs, tracefs_dynamic, tracefs_instances
 from harken.kernel.kernel import live
 from harken.kernel.tracefs_leftovers import sweep_leftovers
 
@@ -79,7 +79,7 @@ def test_leftovers_of_a_killed_owner_are_swept_and_others_are_not(place):
             os._exit(1)
     try:
         assert os.read(reading, 1) == b"1"
-        group = f"harken_{child}_{procfs.start_time(kernel, child)}"
+        group = f"harken_{child}_{procfs_process.start_time(kernel, child)}"
         assert [event.name for event in tracefs_dynamic.defined(place) if event.group.startswith(group)] == ["left"]
         assert not [name for name in sweep_leftovers(kernel) if name.startswith(group)]  # its owner lives
         os.kill(child, signal.SIGKILL)

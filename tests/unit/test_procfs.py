@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harken.kernel import config, mounts, procfs
+from harken.kernel import config, mounts, procfs, procfs_process
 from harken.testing.fake_kernel import FakeKernel
 
 
@@ -53,9 +53,9 @@ def test_cpus_without_sysfs_come_from_cpuinfo():
 def test_a_process_name_cannot_forge_fields():
     stat = "77 (a) R 1 1 ) S 1 77 77 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1"
     kernel = FakeKernel({"/proc/77/stat": stat, "/proc/77/comm": "a) R 1 1 \n"})
-    assert procfs.start_time(kernel, 77) == 4711
-    assert procfs.start_time(kernel, 78) is None
-    assert procfs.comm(kernel, 77) == "a) R 1 1 "
+    assert procfs_process.start_time(kernel, 77) == 4711
+    assert procfs_process.start_time(kernel, 78) is None
+    assert procfs_process.comm(kernel, 77) == "a) R 1 1 "
 
 
 def test_status_and_capabilities():
@@ -65,7 +65,7 @@ def test_status_and_capabilities():
     own = procfs.status(kernel)
     assert own is not None and (own.uid, own.euid, own.seccomp, own.ns_pids) == (1000, 0, 2, (900, 5))
     assert procfs.capabilities(kernel) == {"perfmon", "bpf"}
-    assert procfs.namespace_pid(kernel, 900) == 5
+    assert procfs_process.namespace_pid(kernel, 900) == 5
     assert procfs.status(FakeKernel({"/proc/self/status": "Uid:\tnonsense\n"})) is None
     assert procfs.CAPABILITIES.index("bpf") == 39 and procfs.CAPABILITIES.index("sys_admin") == 21
 
@@ -115,7 +115,7 @@ def test_symbols_are_found_by_whole_name_only():
 
 def test_mappings_keep_odd_paths():
     maps = "1000-2000 r-xp 00001000 fe:00 12 /a b/c\\012d (deleted)\n7000-8000 rw-p 00000000 00:00 0\nbroken\n"
-    first, second = procfs.mappings(FakeKernel({"/proc/7/maps": maps}), 7)
+    first, second = procfs_process.mappings(FakeKernel({"/proc/7/maps": maps}), 7)
     assert (first.start, first.offset, first.inode, first.path) == (0x1000, 0x1000, 12, "/a b/c\nd (deleted)")
     assert second.path == "" and second.perms == "rw-p"
 

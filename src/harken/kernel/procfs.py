@@ -1,8 +1,7 @@
-"""What /proc and /sys tell about the machine and about processes.
+"""What /proc and /sys tell about the machine and about this process's rights.
 
 Every function takes a ``Kernel`` and reads bounded amounts; what cannot be read is None or empty, so that callers can say "could not
-tell" instead of guessing.  Texts from /proc may be shaped by any user (a process chooses its own name): they are parsed from the
-safe end and bytes that are not UTF-8 survive as surrogates.
+tell" instead of guessing.  Other processes are looked at in ``kernel.procfs_process``.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ __all__ = (
     "Uname",
     "Status",
     "Lockdown",
-    "Mapping",
     "Module",
     "parse_cpu_list",
     "cpus_online",
@@ -43,13 +41,7 @@ __all__ = (
     "kallsyms",
     "symbol_addresses",
     "read_link",
-    "start_time",
-    "comm",
-    "command_line",
-    "mappings",
-    "root_path",
-    "namespace_pid",
-    "processes",
+    "read_text",
 )
 
 #: Names of the capabilities by bit (include/uapi/linux/capability.h).
@@ -62,7 +54,6 @@ CAPABILITIES = tuple(
 
 _CPU_LIMIT = 8192  # NR_CPUS of the largest configuration of any architecture
 _KALLSYMS_LIMIT = 256 << 20
-_MAPS_LIMIT = 64 << 20  # vm.max_map_count is 65530 by default, 100 to 300 bytes each
 _AT_FDCWD = -100
 _INITIAL_USER, _INITIAL_PID = 0xEFFFFFFD, 0xEFFFFFFC  # PROC_USER_INIT_INO, PROC_PID_INIT_INO in include/linux/proc_ns.h
 
@@ -107,18 +98,6 @@ class Lockdown(Record):
     modules: tuple[str, ...] | None = None
 
 
-class Mapping(Record):
-    """One line of ``/proc/PID/maps``; ``inode`` and ``device`` identify the file even if ``path`` was renamed or deleted."""
-
-    start: int
-    end: int
-    perms: str
-    offset: int
-    device: str
-    inode: int
-    path: str
-
-
 class Module(Record):
     """One line of ``/proc/modules``; ``address`` is 0 when hidden (kptr_restrict)."""
 
@@ -127,7 +106,8 @@ class Module(Record):
     address: int
 
 
-def _text(kernel: Kernel, path: str, limit: int = 1 << 20) -> str | None:
+def read_text(kernel: Kernel, path: str, limit: int = 1 << 20) -> str | None:
+    """A file's text (bytes that are not UTF-8 as surrogates), or None if it cannot be read."""
     try:
         return kernel.read(path, limit).decode("utf-8", "surrogateescape")
     except OSError:
@@ -160,7 +140,7 @@ def parse_cpu_list(text: str) -> tuple[int, ...]:
 
 
 def _cpus(kernel: Kernel, which: str) -> tuple[int, ...]:
-    text = _text(kernel, f"/sys/devices/system/cpu/{which}")
+    text = read_text(kernel, f"/sys/devices/system/cpu/{which}")
     try:
         found = parse_cpu_list(text or "")
     except ValueError:
@@ -168,7 +148,7 @@ def _cpus(kernel: Kernel, which: str) -> tuple[int, ...]:
     if found:
         return found
     # Without sysfs (some containers) /proc/cpuinfo still has one paragraph per CPU that is online.
-    info = "\n" + (_text(kernel, "/proc/cpuinfo", 16 << 20) or "")
+    info = "\n" + (read_text(kernel, "/proc/cpuinfo", 16 << 20) or "")
     return tuple(range(min(max(info.count("\nprocessor"), 1), _CPU_LIMIT)))
 
 
@@ -193,7 +173,7 @@ def uname(kernel: Kernel) -> Uname:
 
 def boot_id(kernel: Kernel) -> str:
     """A random name of this boot; "" if unreadable."""
-    return (_text(kernel, "/proc/sys/kernel/random/boot_id", 64) or "").strip()
+    return (read_text(kernel, "/proc/sys/kernel/random/boot_id", 64) or "").strip()
 
 
 def build_id(kernel: Kernel) -> str:
@@ -263,7 +243,7 @@ def initial_user_namespace(kernel: Kernel) -> bool:
     number = namespace_number(kernel, "user")
     if number:
         return number == _INITIAL_USER
-    text = _text(kernel, "/proc/self/uid_map", 4096)
+    text = read_text(kernel, "/proc/self/uid_map", 4096)
     return text is None or text.split() == ["0", "0", "4294967295"]
 
 
@@ -294,10 +274,10 @@ def container(kernel: Kernel) -> str:
         return "podman"
     if kernel.exists("/.dockerenv"):
         return "docker"
-    kind = (_text(kernel, "/run/systemd/container", 256) or "").strip()
+    kind = (read_text(kernel, "/run/systemd/container", 256) or "").strip()
     if kind:
         return kind[:40]
-    for entry in (_text(kernel, "/proc/1/environ", 1 << 16) or "").split("\0"):
+    for entry in (read_text(kernel, "/proc/1/environ", 1 << 16) or "").split("\0"):
         if entry.startswith("container="):
             return entry[10:50]
     return "a PID namespace" if inner else ""
@@ -327,7 +307,7 @@ def lockdown(kernel: Kernel) -> Lockdown:
 
 
 def _lockdown(kernel: Kernel, root: str, how: str) -> Lockdown:
-    listed = _text(kernel, f"{root}/lsm", 4096)
+    listed = read_text(kernel, f"{root}/lsm", 4096)
     names = tuple(word for word in listed.strip().split(",") if word) if listed is not None else None
     try:
         text = kernel.read(f"{root}/lockdown", 256).decode("ascii", "replace")
@@ -342,7 +322,7 @@ def _lockdown(kernel: Kernel, root: str, how: str) -> Lockdown:
 def limits(kernel: Kernel) -> dict[str, tuple[int | None, int | None]]:
     """This process's resource limits by the kernel's name ("Max locked memory"): (soft, hard), None for unlimited."""
     found: dict[str, tuple[int | None, int | None]] = {}
-    for line in (_text(kernel, "/proc/self/limits", 1 << 14) or "").split("\n")[1:]:
+    for line in (read_text(kernel, "/proc/self/limits", 1 << 14) or "").split("\n")[1:]:
         words = line[26:].split()
         if len(words) >= 2:
             try:
@@ -355,14 +335,14 @@ def limits(kernel: Kernel) -> dict[str, tuple[int | None, int | None]]:
 
 def sysctl(kernel: Kernel, name: str) -> str | None:
     """A sysctl by its dotted name ("kernel.perf_event_paranoid"); None if it does not exist or may not be read."""
-    text = _text(kernel, "/proc/sys/" + name.replace(".", "/"), 4096)
+    text = read_text(kernel, "/proc/sys/" + name.replace(".", "/"), 4096)
     return None if text is None else text.strip()
 
 
 def modules(kernel: Kernel) -> list[Module]:
     """Loaded modules; empty when the kernel has none or was built without them."""
     found = []
-    for line in (_text(kernel, "/proc/modules", 4 << 20) or "").split("\n"):
+    for line in (read_text(kernel, "/proc/modules", 4 << 20) or "").split("\n"):
         words = line.split()
         if len(words) >= 6:
             try:
@@ -417,76 +397,3 @@ def read_link(kernel: Kernel, path: str) -> str:
     if size < 0:
         raise OSError(-size, os.strerror(-size), path)
     return os.fsdecode(bytes(buffer[:size]))
-
-
-def _stat_fields(kernel: Kernel, pid: int | str) -> list[bytes] | None:
-    try:
-        data = kernel.read(f"/proc/{pid}/stat", 4096)
-    except OSError:
-        return None
-    # The name in parentheses may hold anything, blanks and parentheses too: the last ')' ends it (proc_pid_stat(5)).
-    return data[data.rfind(b")") + 1 :].split()
-
-
-def start_time(kernel: Kernel, pid: int | str = "self") -> int | None:
-    """When a process started, in clock ticks (usually 10 ms) after boot; with the PID it names a process for good.  None if it is gone."""
-    fields = _stat_fields(kernel, pid)
-    try:
-        return int(fields[19]) if fields else None  # field 22; the list starts with field 3
-    except (ValueError, IndexError):
-        return None
-
-
-def comm(kernel: Kernel, pid: int | str) -> str:
-    """A process's name (at most 15 bytes); "" if it is gone."""
-    text = _text(kernel, f"/proc/{pid}/comm", 64)
-    return text.rstrip("\n") if text else ""
-
-
-def command_line(kernel: Kernel, pid: int | str) -> list[str]:
-    """A process's arguments as it was started (or as it has rewritten them); empty for kernel threads."""
-    text = _text(kernel, f"/proc/{pid}/cmdline", 1 << 20)
-    return text.rstrip("\0").split("\0") if text else []
-
-
-def mappings(kernel: Kernel, pid: int | str = "self") -> list[Mapping]:
-    """The memory map of a process; empty if it is gone or may not be looked at."""
-    found = []
-    for line in (_text(kernel, f"/proc/{pid}/maps", _MAPS_LIMIT) or "").split("\n"):
-        words = line.split(None, 5)
-        if len(words) < 5:
-            continue
-        low, _, high = words[0].partition("-")
-        try:
-            place = Mapping(int(low, 16), int(high, 16), words[1], int(words[2], 16), words[3], int(words[4]), "")
-        except ValueError:
-            continue
-        # The kernel writes a newline in a path as \012 (seq_path in fs/proc/task_mmu.c) and nothing else.
-        found.append(place.replace(path=words[5].replace("\\012", "\n")) if len(words) > 5 else place)
-    return found
-
-
-def root_path(pid: int, path: str) -> str:
-    """A path as the process sees it, made reachable from here (it may run in another mount namespace or chroot).
-
-    Example:
-        >>> root_path(42, "/usr/bin/ls")
-        '/proc/42/root/usr/bin/ls'
-    """
-    return f"/proc/{pid}/root/{path.lstrip('/')}"
-
-
-def namespace_pid(kernel: Kernel, pid: int) -> int | None:
-    """The number that a process has in its own PID namespace; None if it is gone."""
-    found = status(kernel, pid)
-    if found is None:
-        return None
-    return found.ns_pids[-1] if found.ns_pids else found.tgid
-
-
-def processes(kernel: Kernel) -> list[int]:
-    """PIDs of all processes that this one can see, ascending."""
-    try:
-        return sorted(int(name) for name in kernel.listdir("/proc") if name.isascii() and name.isdigit())
-    except OSError:
-        return []

@@ -14,7 +14,8 @@ import errno
 
 from ..base.errors import KernelError, UsageError
 from ..base.record import Record
-from .procfs import namespace_number, start_time
+from .procfs import namespace_number
+from .procfs_process import start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

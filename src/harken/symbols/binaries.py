@@ -15,7 +15,7 @@ import zlib
 
 from ..base.errors import FormatError, HarkenError, ProbeError
 from ..formats.elf import Elf
-from ..kernel import procfs
+from ..kernel import procfs, procfs_process
 from ..kernel.kernel import Call
 
 TYPE_CHECKING = False
@@ -143,7 +143,7 @@ def process_binaries(kernel: Kernel, pid: int) -> list[str]:
     """
     root = _root(kernel, pid)
     found: dict[str, None] = {}
-    maps = procfs.mappings(kernel, pid)
+    maps = procfs_process.mappings(kernel, pid)
     if not maps:
         raise ProbeError(
             f"process {pid} is not there, is a kernel thread, or may not be looked at", "ps -e lists processes; other users' need root"
