@@ -34,6 +34,7 @@ from .passes.simplify import simplify
 from .passes.stack import (
     SCRATCH,
     SCRATCH_SLOTS,
+    Placement,
     claim_scratch,
     give_environment,
     move_to_scratch,
@@ -103,11 +104,12 @@ class _Compiled:
         self.linked, self.params, self.scratch = linked, params, scratch
 
 
-def assemble(module: Module, target: Target, optimising: bool = True) -> Assembled:
+def assemble(module: Module, target: Target, optimising: bool = True, backend: str = "bpf") -> Assembled:
     """Compiles every program of a module for a target.  The module is not changed.
 
     Args:
         optimising: false skips the passes that only make code better (for tests).
+        backend: "bpf" (ours) or "llvm".
 
     Raises:
         LimitError: a program is too large for the kernel, in the user's terms.
@@ -125,7 +127,7 @@ def assemble(module: Module, target: Target, optimising: bool = True) -> Assembl
         key = (program.function, program.context, program.arity, user)
         compiled = done.get(key)
         if compiled is None:
-            compiled = done[key] = _compile(module, program, target, pool, counts, optimising)
+            compiled = done[key] = _compile(module, program, target, pool, counts, optimising, backend)
         scratch = max(scratch, compiled.scratch)
         linked = compiled.linked
         func_info = line_info = b""
@@ -172,7 +174,9 @@ def _maps(module: Module, target: Target, pool: Pool, scratch: int) -> tuple[Map
     return tuple(maps)
 
 
-def _compile(module: Module, program: Program, target: Target, pool: Pool, counts: dict[str, int], optimising: bool) -> _Compiled:
+def _compile(
+    module: Module, program: Program, target: Target, pool: Pool, counts: dict[str, int], optimising: bool, backend: str
+) -> _Compiled:
     ready: dict[str, Function] = {}
     for function in call_order(module.functions, program.function):
         copy = clone(function)
@@ -187,7 +191,7 @@ def _compile(module: Module, program: Program, target: Target, pool: Pool, count
     order = call_order(ready, program.function)
     for reserve in _RESERVES:
         functions = [clone(f) for f in order] if reserve != _RESERVES[-1] else order
-        compiled = _generate(functions, program, target, pool, reserve, optimising)
+        compiled = _generate(functions, program, target, pool, reserve, optimising, backend)
         if compiled is not None:
             return compiled
     entry = ready[program.function]
@@ -219,11 +223,14 @@ def _refuse_loops(function: Function) -> None:
                 )
 
 
-def _generate(functions: list[Function], program: Program, target: Target, pool: Pool, reserve: int, optimising: bool) -> _Compiled | None:
+def _generate(
+    functions: list[Function], program: Program, target: Target, pool: Pool, reserve: int, optimising: bool, backend: str
+) -> _Compiled | None:
     """Code for the functions (callees first), or None if the stack does not suffice with this reserve for spills."""
     needs: dict[str, tuple[bool, bool]] = {}
     depth: dict[str, int] = {}
     code = {}
+    placements: dict[str, Placement] = {}
     end = _SCRATCH_START
     used_scratch = False
     for function in functions:
@@ -254,6 +261,10 @@ def _generate(functions: list[Function], program: Program, target: Target, pool:
         if optimising and (scratch is not None or not entry):
             _tidy(function)
         placement, _, _ = place(function, 1 << 30)
+        placements[function.name] = placement
+        if backend == "llvm":
+            depth[function.name] = below + ((max(placement.size, 1) + 31) & ~31)
+            continue
         selected = select(function, placement, target)
         frame = allocate(selected)
         total = below + ((max(frame, 1) + 31) & ~31)
@@ -268,7 +279,12 @@ def _generate(functions: list[Function], program: Program, target: Target, pool:
             program.span,
         )
     ordered = [functions[-1], *functions[:-1]]
-    limit = 1_000_000 if target.has("insns_1m") else 4096
-    linked = link([(f.name, *code[f.name]) for f in ordered], limit, target.has("cpu_v4"))
+    if backend == "llvm":
+        from .backends.llvm import generate
+
+        linked = generate([(f, placements[f.name]) for f in ordered], target)
+    else:
+        limit = 1_000_000 if target.has("insns_1m") else 4096
+        linked = link([(f.name, *code[f.name]) for f in ordered], limit, target.has("cpu_v4"))
     params = {f.name: tuple(p.name for p in f.params) if f.params or f is not functions[-1] else ("ctx",) for f in ordered}
     return _Compiled(linked, params, end if used_scratch else 0)

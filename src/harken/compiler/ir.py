@@ -51,7 +51,8 @@ for_each       (map, context pointer) [callback name] -> I64; callback(map, key 
 loop           (I64 count, context pointer) [callback name] -> I64; callback(I64 index, context PTR) -> I64 (1 stops)
 bytes          () [bytes] -> PTR map_value: constant data in .rodata
 record         () [(ring map name, fixed size, tail capacity)] -> PTR ring, nullable: space for one event
-emit           (record[, I64 length]) [event id]: stores the id as the record's first u64 and submits; a refusal is counted as ("ring", event id); length only if a tail exists
+emit           (record[, I64 length]) [event id]: stores the id as the record's first u64 and submits; a refusal is counted as
+               ("ring", event id); length, bounded here, only if a tail exists
 discard        (record): gives the space back
 count_loss     () [(kind, subject)]: adds one to a loss counter
 ctx            () -> PTR ctx

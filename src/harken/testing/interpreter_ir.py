@@ -63,7 +63,9 @@ class Evaluator:
         values: dict[Value, Any] = dict(zip(function.params, args))
         block, before = function.blocks[0], None
         while True:
-            merged = {inst: self._get(values, inst.args[inst.attr.index(before)]) for inst in block.insts if inst.op == "phi"}
+            merged: dict[Value, Any] = {
+                inst: self._get(values, inst.args[inst.attr.index(before)]) for inst in block.insts if inst.op == "phi"
+            }
             values.update(merged)
             for inst in block.insts:
                 self.steps += 1

@@ -421,7 +421,8 @@ class _Legaliser:
 
     def count_loss(self, inst: Inst) -> None:
         rest = Block(f"{self.block.name}.on")
-        self.loss(*inst.attr, rest, self.blocks)
+        kind, subject = inst.attr
+        self.loss(kind, subject, rest, self.blocks)
         self.blocks.append(rest)
         self.go(rest)
 

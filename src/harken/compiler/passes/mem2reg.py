@@ -34,10 +34,10 @@ def _promotable(function: Function) -> dict[Inst, int]:
                         size = -1
                 else:
                     size = -1
-                before = sizes[arg]  # type: ignore[index]
+                before = sizes[arg]
                 if size < 0 or (before and before != size):
                     bad.add(arg)
-                sizes[arg] = size  # type: ignore[index]
+                sizes[arg] = size
     return {inst: size for inst, size in sizes.items() if inst not in bad}
 
 
@@ -112,7 +112,7 @@ def mem2reg(function: Function) -> bool:
                         work.append(b)
     new: dict[Value, Value] = {}
     children = dominator_tree(order, idom)
-    zero = {v: Const(0, types[v] if v in types and not types[v].pointer else I64) for v in sizes}
+    zero: dict[Value, Value] = {v: Const(0, types[v] if v in types and not types[v].pointer else I64) for v in sizes}
     stack: list[tuple[Block, dict[Value, Value]]] = [(order[0], dict(zero))]
     while stack:
         block, current = stack.pop()

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ("simplify", "PURE_HELPERS", "IDLE_HELPERS")
+__all__ = ("simplify", "width", "PURE_HELPERS", "IDLE_HELPERS")
 
 #: helpers whose result does not change during one run of a program
 PURE_HELPERS = frozenset(
@@ -25,6 +25,9 @@ PURE_HELPERS = frozenset(
 IDLE_HELPERS = PURE_HELPERS | frozenset(
     "ktime_get_ns ktime_get_boot_ns ktime_get_coarse_ns ktime_get_tai_ns jiffies64 get_prandom_u32 map_lookup_elem".split()
 )
+
+#: helpers that return a u32
+_NARROW_HELPERS = frozenset(("get_smp_processor_id", "get_prandom_u32", "get_numa_node_id"))
 
 _COMMUTATIVE = frozenset(("add", "mul", "and", "or", "xor"))
 _BINARY = frozenset("add sub mul udiv sdiv umod smod and or xor shl lshr ashr".split())
@@ -131,6 +134,29 @@ def _simple(inst: Inst) -> Value | None:
     return rule(inst) if rule is not None else None
 
 
+def width(value: Value, depth: int = 4) -> int:
+    """How many low bits of ``value`` may be set, as far as its operations tell."""
+    bits = value.type.bits
+    if type(value) is Const:
+        return value.value.bit_length()
+    if not isinstance(value, Inst) or not depth:
+        return bits
+    op, args = value.op, value.args
+    if op == "and":
+        return min(width(args[0], depth - 1), width(args[1], depth - 1))
+    if op in ("zext", "trunc"):
+        return min(bits, width(args[0], depth - 1))
+    if op == "lshr" and type(args[1]) is Const:
+        return max(0, width(args[0], depth - 1) - (args[1].value & (63 if bits == 64 else 31)))
+    if op in ("or", "xor"):
+        return max(width(args[0], depth - 1), width(args[1], depth - 1))
+    if op == "select":
+        return max(width(args[1], depth - 1), width(args[2], depth - 1))
+    if op == "helper" and value.attr in _NARROW_HELPERS:
+        return min(bits, 32)
+    return bits
+
+
 def _simple_binary(inst: Inst) -> Value | None:
     op = inst.op
     a, b = inst.args
@@ -175,10 +201,13 @@ def _simple_binary(inst: Inst) -> Value | None:
         inst.args[0] = a.args[0]
         inst.args[1] = Const(fold.binary(op, a.args[1].value, n, bits), b.type)
         return inst
-    if op == "and" and isinstance(a, Inst) and a.op == "zext":
-        low = (1 << a.args[0].type.bits) - 1
+    if op == "and":
+        low = (1 << width(a)) - 1
         if n & low == low:
             return a
+    if op == "xor" and bits == 1:
+        inst.op, inst.args = "not", [a]
+        return inst
     return changed
 
 
@@ -263,6 +292,17 @@ def _simple_resize(inst: Inst) -> Value | None:
     if op == "sext" and a.op == "zext":
         inst.op, inst.args[0] = "zext", a.args[0]
         return inst
+    if op == "zext" and a.op == "trunc" and a.args[0].type.bits == inst.type.bits and width(a.args[0]) <= a.type.bits:
+        return None if a.args[0].type.pointer else a.args[0]
+    return None
+
+
+def _simple_condbr(inst: Inst) -> Value | None:
+    condition = inst.args[0]
+    if isinstance(condition, Inst) and condition.op == "not":
+        inst.args[0] = condition.args[0]
+        inst.attr = (inst.attr[1], inst.attr[0])
+        return inst
     return None
 
 
@@ -272,6 +312,9 @@ def _simple_select(inst: Inst) -> Value | None:
         return a if c.value else b
     if a is b:
         return a
+    if isinstance(c, Inst) and c.op == "not":
+        inst.args = [c.args[0], b, a]
+        return inst
     if type(a) is Const and type(b) is Const:
         if a.value == b.value:
             return a
@@ -375,6 +418,7 @@ def _simple_loop(inst: Inst) -> Value | None:
 
 _RULES = {
     "loop": _simple_loop,
+    "condbr": _simple_condbr,
     "icmp": _simple_icmp,
     "neg": _simple_unary,
     "not": _simple_unary,

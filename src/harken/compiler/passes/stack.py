@@ -215,7 +215,7 @@ def move_to_scratch(function: Function, moved: list[Inst], ranges: list[tuple[in
         for inst in block.insts:
             for i, arg in enumerate(inst.args):
                 if arg in gone and inst.op != "phi":
-                    copy = Inst("gep", (scratch, arg.args[1]), PTR, None, inst.span, "map_value")  # type: ignore[attr-defined]
+                    copy = Inst("gep", (scratch, arg.args[1]), PTR, None, inst.span, "map_value")
                     out.append(copy)
                     inst.args[i] = copy
             out.append(inst)
@@ -226,7 +226,7 @@ def move_to_scratch(function: Function, moved: list[Inst], ranges: list[tuple[in
                 break
             for i, arg in enumerate(inst.args):
                 if arg in gone:
-                    copy = Inst("gep", (scratch, arg.args[1]), PTR, None, inst.span, "map_value")  # type: ignore[attr-defined]
+                    copy = Inst("gep", (scratch, arg.args[1]), PTR, None, inst.span, "map_value")
                     end = inst.attr[i].insts
                     end.insert(len(end) - 1, copy)
                     inst.args[i] = copy

@@ -25,6 +25,8 @@ _PREFERENCE = (1, 2, 3, 4, 5, 0, 6, 7, 8, 9)
 _INFINITE = float("inf")
 #: positions that a short range spans at most
 _SHORT = 48
+#: for how many instructions a spilled value stays in a register after a use; the next is tried when registers do not suffice
+_GAPS = (4, 0, -1)
 
 
 def references(insn: Machine) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -274,6 +276,20 @@ class _File:
 def allocate(selected: Selected) -> int:
     """Replaces virtual registers by real ones in place; returns the bytes of frame in use, spill slots included."""
     blocks = selected.blocks
+    original = [block.code for block in blocks]
+    for gap in _GAPS:
+        if gap != _GAPS[0]:
+            for block, code in zip(blocks, original):
+                block.code = [list(insn) for insn in code]
+        frame = _try(selected, gap, gap != _GAPS[-1])
+        if frame >= 0:
+            return frame
+    raise RuntimeError("register allocation failed")
+
+
+def _try(selected: Selected, gap: int, retry: bool) -> int:
+    """One attempt; -1 if registers that hold spilled values for ``gap`` instructions do not fit."""
+    blocks = selected.blocks
     frame = selected.frame
     next_register = selected.registers
     tiny: set[int] = set()
@@ -301,29 +317,27 @@ def allocate(selected: Selected) -> int:
         for _, _, register in order:
             found = ranges[register]
             segments = found.segments
-            choice = -1
-            wanted = sorted(found.hints, key=lambda r: -found.hints[r]) if found.hints else []  # noqa: B023
-            for other in hints.get(register, ()):
-                if other in assigned:
-                    wanted.append(assigned[other])
+            wanted = sorted(found.hints, key=found.hints.__getitem__, reverse=True) if found.hints else []
+            wanted += [assigned[other] for other in hints.get(register, ()) if other in assigned]
             for real in (*wanted, *_PREFERENCE):
                 if files[real].free(segments):
-                    choice = real
+                    assigned[register] = real
+                    files[real].take(segments)
                     break
-            if choice < 0:
+            else:
                 if register in tiny:
-                    raise RuntimeError("register allocation failed")
+                    return -1
                 spilled.append(register)
-                continue
-            assigned[register] = choice
-            files[choice].take(segments)
         if not spilled:
             break
+        if retry and not tiny:
+            for block in blocks:
+                block.code = [list(insn) for insn in block.code]
         families: dict[int, int] = {r: r for r in spilled}
         for r, representative in merged.items():
             if representative in families:
                 families[r] = representative
-        frame, next_register = _spill(blocks, families, ranges, frame, next_register, tiny)
+        frame, next_register = _spill(blocks, families, ranges, frame, next_register, tiny, gap)
     for register, representative in merged.items():
         if representative in assigned:
             assigned[register] = assigned[representative]
@@ -343,7 +357,13 @@ def allocate(selected: Selected) -> int:
 
 
 def _spill(
-    blocks: list[MachineBlock], families: dict[int, int], ranges: dict[int, _Range], frame: int, next_register: int, tiny: set[int]
+    blocks: list[MachineBlock],
+    families: dict[int, int],
+    ranges: dict[int, _Range],
+    frame: int,
+    next_register: int,
+    tiny: set[int],
+    gap: int,
 ) -> tuple[int, int]:
     """Rewrites every reference to spilled registers; returns the new frame size and next free register number."""
     constants = _constants(blocks, families)
@@ -366,50 +386,120 @@ def _spill(
             slot = -frame
         slots[register] = slot
         active.append((end, slot))
+    begin = 0
     for block in blocks:
-        out: list[Machine] = []
-        for insn in block.code:
-            dst, src = insn[1], insn[2]
+        count = len(block.code)
+        rewriter = _Rewriter(families, constants, slots, ranges, next_register, tiny, gap)
+        block.code = rewriter.block(block.code, 2 * begin)
+        next_register = rewriter.next
+        begin += count
+    return frame, next_register
+
+
+class _Rewriter:
+    """Replaces the spilled registers of one block by memory and registers that hold them for a few instructions.
+
+    ``near`` maps a family to [register that holds it, whether memory is out of date, position of its last use].
+    """
+
+    def __init__(
+        self,
+        families: dict[int, int],
+        constants: dict[int, Machine],
+        slots: dict[int, int],
+        ranges: dict[int, _Range],
+        next_register: int,
+        tiny: set[int],
+        gap: int,
+    ) -> None:
+        self.families, self.constants, self.slots, self.ranges = families, constants, slots, ranges
+        self.next, self.tiny, self.gap = next_register, tiny, gap
+        self.near: dict[int, list[Any]] = {}
+        self.out: list[Machine] = []
+        self.position = 0
+
+    def leave(self, family: int) -> None:
+        """Stops holding a family; stores it if it changed and is read again."""
+        register, changed, _ = self.near.pop(family)
+        if changed:
+            at = self.position
+            if any(begin <= at < end for begin, end in self.ranges[family].segments):
+                self.out.append([0x7B, 10, register, self.slots[family], 0, None, None])
+
+    def hold(self, register: int, position: int, reads: bool, writes: bool, span: Any) -> int:
+        """The real-to-be register for a spilled one."""
+        family = self.families[register]
+        held = self.near.get(family)
+        if held is None:
+            held = self.near[family] = [self.next, False, position]
+            self.tiny.add(self.next)
+            self.next += 1
+            if reads:
+                if family in self.constants:
+                    self.out.append(_remake(self.constants[family], held[0], span))
+                else:
+                    self.out.append([0x79, held[0], 10, self.slots[family], 0, None, span])
+        held[1] = held[1] or writes
+        held[2] = position
+        return held[0]  # type: ignore[no-any-return]
+
+    def block(self, code: list[Machine], start: int) -> list[Machine]:
+        families, near, out = self.families, self.near, self.out
+        for position, insn in enumerate(code):
+            op, dst, src, span = insn[0], insn[1], insn[2], insn[6]
+            self.position = start + 2 * position
             one, two = families.get(dst), families.get(src)
+            leaves = op & 7 in (5, 6)
+            if near:
+                for family in [f for f, held in near.items() if (leaves or position - held[2] > self.gap) and f != one and f != two]:
+                    self.leave(family)
             if one is None and two is None:
                 out.append(insn)
                 continue
-            code, span = insn[0], insn[6]
             reads, writes = references(insn)
-            if one is not None and one in constants and dst in writes:
+            if one is not None and one in self.constants and dst in writes:
                 continue  # the definition of a constant: made again at each use
-            if code == _MOV and not insn[3]:
-                if two is not None and one is None:
-                    out.append(_remake(constants[two], dst, span) if two in constants else [0x79, dst, 10, slots[two], 0, None, span])
-                    continue
-                if one is not None and two is None:
-                    out.append([0x7B, 10, src, slots[one], 0, None, span])
-                    continue
+            if op == _MOV and not insn[3]:
                 if one == two:
                     continue
-            if code == 0xB7 and one is not None:
-                out.append([0x7A, 10, 0, slots[one], insn[4], None, span])
-                continue
-            new: dict[int, int] = {}
-            for register in (dst, src):
-                if register in families and register not in new and (register in reads or register in writes):
-                    new[register] = next_register
-                    tiny.add(next_register)
-                    next_register += 1
-            for register, temporary in new.items():
-                if register in reads:
-                    family = families[register]
-                    if family in constants:
-                        out.append(_remake(constants[family], temporary, span))
+                if one is None and two is not None and two not in near:
+                    if two in self.constants:
+                        out.append(_remake(self.constants[two], dst, span))
                     else:
-                        out.append([0x79, temporary, 10, slots[family], 0, None, span])
-            insn[1], insn[2] = new.get(dst, dst), new.get(src, src)
+                        out.append([0x79, dst, 10, self.slots[two], 0, None, span])
+                    continue
+                if one is not None and src < VIRTUAL and self.gap < 0:
+                    near.pop(one, None)
+                    out.append([0x7B, 10, src, self.slots[one], 0, None, span])
+                    continue
+            if op == 0xB7 and one is not None and not self.used_soon(code, position, dst):
+                near.pop(one, None)
+                out.append([0x7A, 10, 0, self.slots[one], insn[4], None, span])
+                continue
+            if two is not None and src in reads or src in writes and two is not None:
+                insn[2] = self.hold(src, position, src in reads, src in writes, span)
+            if one is not None:
+                insn[1] = self.hold(dst, position, dst in reads, dst in writes, span)
+            if leaves:
+                for family in list(near):
+                    self.leave(family)
             out.append(insn)
-            for register, temporary in new.items():
-                if register in writes:
-                    out.append([0x7B, 10, temporary, slots[families[register]], 0, None, span])
-        block.code = out
-    return frame, next_register
+            if self.gap < 0:
+                self.position += 2
+                for family in list(near):
+                    self.leave(family)
+        self.position = start + 2 * len(code)
+        for family in list(near):
+            self.leave(family)
+        return out
+
+    def used_soon(self, code: list[Machine], position: int, register: int) -> bool:
+        """Whether the next instructions use the register again."""
+        family = self.families[register]
+        for insn in code[position + 1 : position + 2 + self.gap]:
+            if self.families.get(insn[1]) == family or self.families.get(insn[2]) == family:
+                return True
+        return False
 
 
 def _constants(blocks: list[MachineBlock], families: dict[int, int]) -> dict[int, Machine]:

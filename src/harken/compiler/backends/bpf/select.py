@@ -13,6 +13,7 @@ from ...ir import Block, Const, Function, Inst, IRError, Param, Value
 from ...passes import fold
 from ...passes.cfg import dominators, loop_depths, reverse_postorder
 from ...passes.legalise import RODATA
+from ...passes.simplify import width
 from ...passes.stack import Placement
 from ...target import Target
 
@@ -410,7 +411,9 @@ class _Selector:
 
     def do_trunc(self, inst: Inst) -> None:
         register, bits = self.define(inst), inst.type.bits
-        if bits == 32:
+        if width(inst.args[0]) <= bits:
+            self.into(inst.args[0], register)
+        elif bits == 32:
             self.put(_MOV32, register, self.use(inst.args[0]))
         else:
             self.into(inst.args[0], register)
