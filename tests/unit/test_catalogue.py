@@ -9,7 +9,6 @@ import pytest
 from harken.base import cache
 from harken.base.errors import FormatError, KernelError, ProbeError
 from harken.formats.btf import Btf
-from harken.probes import catalogue_btf
 from harken.probes.catalogue import Catalogue
 from harken.testing.btf_builder import BtfBuilder
 from harken.testing.fake_kernel import FakeKernel
@@ -228,7 +227,7 @@ def test_the_second_start_walks_nothing(monkeypatch):
     def walked(*args, **kwargs):
         raise AssertionError("the index was built again")
 
-    monkeypatch.setattr(catalogue_btf, "build", walked)
+    monkeypatch.setattr("harken.formats.btf_index.build", walked)
     second = catalogue()
     assert second.btf.struct("task_struct").size == 64 and str(second.function("mod_open", "mod")) == "int mod_open(int flags)"
     with pytest.raises(AssertionError):

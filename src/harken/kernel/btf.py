@@ -1,10 +1,13 @@
-"""The running kernel's type information, and BTF ids for the loader.
+"""The running kernel's type information through an index on disk, and BTF ids for the loader.
 
-/sys/kernel/btf/vmlinux is read and indexed once per kernel build; later starts map the index, which carries a copy of the BTF
-(reading 6 MB through sysfs costs 2 ms, the walk 100 ms).  Modules have split BTF on top of the kernel's.
+The first start walks all types and stores the index with a copy of the BTF (``formats.btf_index``); later starts map that file (reading
+6 MB through sysfs costs milliseconds, the walk 100).  The key is what identifies a kernel build: its notes (build-id)
+and the first page of its BTF, which states the sizes of all sections.  Modules have split BTF on top of the kernel's.
 """
 
 from __future__ import annotations
+
+import sys
 
 from ..base.errors import FormatError, KernelError
 from .bpf_errors import refusal
@@ -14,59 +17,79 @@ if TYPE_CHECKING:
     from ..formats.btf import Btf
     from .kernel import Kernel
 
-__all__ = ("FOLDER", "KernelTypes", "module_types", "vmlinux_types")
+__all__ = ("FOLDER", "LIMIT", "KernelTypes", "indexed_types", "module_types", "vmlinux_types")
 
 FOLDER = "/sys/kernel/btf"
+#: most bytes of BTF that are read
+LIMIT = 256 << 20
 
 
 def vmlinux_types(kernel: Kernel) -> Btf:
-    """The kernel's own types, through the index on disk where there is one.
+    """The kernel's own types.
 
     Raises:
         KernelError: this kernel has no BTF (CONFIG_DEBUG_INFO_BTF), or it cannot be read.
         FormatError: what it has is not BTF.
     """
-    from ..base import cache
-    from ..formats.btf import Btf
-    from ..formats.btf_index import FORMAT, Index, build
-    from .procfs import build_id
-
-    what = f"BTF {FOLDER}/vmlinux"
-    number = build_id(kernel)
-    key = f"{FORMAT}-{number}"
-    if number:
-        found = cache.mapped("btf", key)
-        if found is not None:
-            try:
-                index = Index(found)
-                copy = index.copy
-                if copy is not None:
-                    return Btf(copy, what, index=index)
-            except FormatError:
-                cache.remove("btf", key)
-    data = _read(kernel, "vmlinux")
-    made = build(data, what, copy=bool(number))
-    if number:
-        cache.store("btf", key, made)
-    return Btf(data, what, index=Index(made))
+    return indexed_types(kernel, f"{FOLDER}/vmlinux", _read(kernel, "vmlinux", 4096))
 
 
 def module_types(kernel: Kernel, name: str, base: Btf) -> Btf:
     """A module's types on top of the kernel's; raises KernelError if it is not loaded or has none."""
+    return indexed_types(kernel, f"{FOLDER}/{name}", _read(kernel, name, LIMIT), base)
+
+
+def indexed_types(kernel: Kernel, path: str, head: bytes, base: Btf | None = None) -> Btf:
+    """The BTF of a file through the index in the cache, which is made if it is not there.
+
+    Args:
+        path: a file of raw BTF.
+        head: its first page, or all of it for split BTF.
+        base: what split BTF stands on.
+
+    Raises:
+        FormatError: it is not BTF.
+        OSError: it cannot be read.
+    """
+    from ..base import cache
     from ..formats.btf import Btf
+    from ..formats.btf_index import FORMAT, Index, build
 
-    return Btf(_read(kernel, name), f"BTF {FOLDER}/{name}", base)
+    notes = b""
+    for source in ("/sys/kernel/notes", "/proc/version"):
+        try:
+            notes = kernel.read(source, 1 << 16)
+            break
+        except OSError:
+            continue
+    first = base.count if base else 1
+    key = cache.digest(FORMAT, sys.byteorder, path, str(first), notes, head)
+    view = cache.mapped("btf", key)
+    if view is not None:
+        try:
+            index = Index(view)
+            if index.copy is not None and index.first == first:
+                return Btf(index.copy, path, base, index)
+        except FormatError:
+            pass
+        cache.remove("btf", key)
+    data = head if base else kernel.read(path, LIMIT)
+    made = build(data, path, first=first, base_strings=base.all_strings() if base else b"", copy=True)
+    cache.store("btf", key, made)
+    index = Index(made)
+    assert index.copy is not None
+    return Btf(index.copy, path, base, index)
 
 
-def _read(kernel: Kernel, name: str) -> bytes:
+def _read(kernel: Kernel, name: str, limit: int) -> bytes:
     try:
-        return kernel.read(f"{FOLDER}/{name}")
+        return kernel.read(f"{FOLDER}/{name}", limit)
     except OSError as error:
         number = error.errno or 0
         if name == "vmlinux":
             message, hint = "this kernel has no type information", "it needs a kernel with CONFIG_DEBUG_INFO_BTF=y"
         else:
-            message, hint = f"there is no type information of module {name!r}", "is the module loaded? ('harken list kfunc:MODULE:*')"
+            message, hint = f"there is no type information of module {name!r}", "is the module loaded? 'harken list' shows those that are"
         raise KernelError(message, call=f"open({FOLDER}/{name})", errno=number, hint=hint) from None
 
 

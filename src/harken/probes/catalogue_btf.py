@@ -1,28 +1,20 @@
-"""The BTF of the running kernel and its modules, through the index in the cache.
-
-The first start walks all types and stores the index with a copy of the BTF (``formats.btf_index``); later starts map that file.  The key is
-what identifies a kernel build: its notes (build-id) and the first page of its BTF, which states the sizes of all sections.
-"""
+"""The BTF of the running kernel and its modules, through the index in the cache (``kernel.btf``)."""
 
 from __future__ import annotations
 
 import errno
 import os
-import sys
 
-from ..base import cache
-from ..base.errors import FormatError
-from ..formats.btf import Btf
-from ..formats.btf_index import FORMAT, Index, build
+from ..kernel.btf import FOLDER as ROOT
+from ..kernel.btf import LIMIT as _LIMIT
+from ..kernel.btf import indexed_types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..formats.btf import Btf
     from ..kernel.kernel import Kernel
 
 __all__ = ("kernel_btf", "module_btf", "module_tracepoints", "ROOT")
-
-ROOT = "/sys/kernel/btf"
-_LIMIT = 256 << 20
 
 
 def kernel_btf(kernel: Kernel) -> tuple[Btf | None, str]:
@@ -43,7 +35,7 @@ def kernel_btf(kernel: Kernel) -> tuple[Btf | None, str]:
         from ..formats.btf import from_file
 
         return from_file(kernel.read(path, _LIMIT), path), ""
-    return _cached(kernel, path, head, None), ""
+    return indexed_types(kernel, path, head), ""
 
 
 def module_btf(kernel: Kernel, module: str, base: Btf) -> Btf | None:
@@ -55,7 +47,7 @@ def module_btf(kernel: Kernel, module: str, base: Btf) -> Btf | None:
         head = kernel.read(path, _LIMIT)
     except OSError:
         return None
-    return _cached(kernel, path, head, base)
+    return indexed_types(kernel, path, head, base)
 
 
 def module_tracepoints(kernel: Kernel, modules: list[str]) -> list[str]:
@@ -74,34 +66,6 @@ def module_tracepoints(kernel: Kernel, modules: list[str]) -> list[str]:
                 found.append(name.decode())
             place = data.find(b"\0btf_trace_", end)
     return found
-
-
-def _cached(kernel: Kernel, path: str, head: bytes, base: Btf | None) -> Btf:
-    try:
-        notes = kernel.read("/sys/kernel/notes", 1 << 16)
-    except OSError:
-        notes = b""
-        try:
-            notes = kernel.read("/proc/version", 4096)
-        except OSError:
-            pass
-    first = base.count if base else 1
-    key = cache.digest(FORMAT, sys.byteorder, path, str(first), notes, head)
-    view = cache.mapped("btf", key)
-    if view is not None:
-        try:
-            index = Index(view)
-            if index.copy is not None and index.first == first:
-                return Btf(index.copy, path, base, index)
-        except FormatError:
-            pass
-        cache.remove("btf", key)
-    data = head if base else kernel.read(path, _LIMIT)
-    made = build(data, path, first=first, base_strings=base.all_strings() if base else b"", copy=True)
-    cache.store("btf", key, made)
-    index = Index(made)
-    assert index.copy is not None
-    return Btf(index.copy, path, base, index)
 
 
 def _reason(path: str, error: OSError) -> str:
