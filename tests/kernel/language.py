@@ -14,6 +14,8 @@ from harken.session.session import TraceSession
 
 _kernel = live()
 _catalogue = Catalogue(_kernel)
+#: Mapped now, so that no test seems to leak its descriptor.
+_types = _catalogue.btf
 
 
 class Text:
@@ -53,5 +55,6 @@ def run(program: str, params: tuple[str, ...] = (), work=None, seconds: float = 
         while time.monotonic() < deadline and session.poll(0.05):
             pass
         session.finish()
+        session.kept = {name: reader.rows() for name, reader in session.tables.items()}  # type: ignore[attr-defined]
     session.notices = notices  # type: ignore[attr-defined]
     return text.text(), session

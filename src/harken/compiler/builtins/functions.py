@@ -311,8 +311,7 @@ def _macaddr_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Ty
 
 
 def _macaddr(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
-    address = _address(code, values[0], site) if T.is_scalar(values[0].type) else values[0].ir
-    assert address is not None
+    address = _address(code, values[0], site)
 
     def fill(to: Value, offset: int) -> None:
         code.b.copy(to, address, 6, offset)

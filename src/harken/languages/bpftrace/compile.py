@@ -12,7 +12,7 @@ What a Unit depends on (``Unit.depends``) is listed in ``compiler.unit``.
 from __future__ import annotations
 
 from ...abi import bpf as abi
-from ...base.diagnostics import Diagnostic, Source
+from ...base.diagnostics import Diagnostic, Source, error
 from ...base.errors import LimitError, ProbeError, SourceError
 from ...compiler.assemble import assemble
 from ...compiler.builtins.code import Environment, Events
@@ -35,6 +35,7 @@ from .parser import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ...base.diagnostics import Span
@@ -71,31 +72,46 @@ _SETTINGS: dict[str, tuple[str, str]] = {
 _RENAMED = {"strlen": "max_strlen", "no_cpp_demangle": "cpp_demangle", "cat_bytes_max": "max_cat_bytes", "map_keys_max": "max_map_keys"}
 
 
-def compile(source: Source, catalogue: Catalogue, options: Options = Options()) -> Unit:  # noqa: B008 - Options are immutable
+def compile(
+    source: Source,
+    catalogue: Catalogue,
+    options: Options = Options(),  # noqa: B008 - Options are immutable
+    observe: Callable[[str, object], None] | None = None,
+) -> Unit:
     """Compiles a program for the catalogue's kernel.
 
     Args:
         source: the program; ``source.name`` is "stdin" for ``-e``.
         catalogue: what can be traced here.
         options: see ``Options``; a ``config`` block in the program overrides them.
+        observe: is told the stages as they are reached: ("ast", tree), ("ir", module).
 
     Raises:
         SourceError: the program is wrong; carries all diagnostics that were found.
         ProbeError: a probe cannot be attached here.
         LimitError: too many probes or programs, or too much stack.
     """
-    return _Compilation(source, catalogue, options).run()
+    try:
+        return _Compilation(source, catalogue, options, observe or _unobserved).run()
+    except RecursionError:
+        whole = source.span(0, len(source.text))
+        raise SourceError((error("the program is nested too deep", whole, "split long expressions with variables"),)) from None
+
+
+def _unobserved(_stage: str, _what: object) -> None:
+    pass
 
 
 class _Compilation:
-    def __init__(self, source: Source, catalogue: Catalogue, options: Options) -> None:
-        self.source, self.catalogue, self.options = source, catalogue, options
+    def __init__(self, source: Source, catalogue: Catalogue, options: Options, observe: Callable[[str, object], None]) -> None:
+        self.source, self.catalogue, self.options, self.observe = source, catalogue, options, observe
         self.problems = Problems()
         self.config: dict[str, Any] = {}
         self.depends: list[tuple[Any, ...]] = []
 
     def run(self) -> Unit:
         program = parse(self.source, self.options.params)
+        self.observe("ast", program)
         for part in program.unsupported:
             self.problems.error(
                 f"{part.what} is not yet supported", part.span, "leave it out; everything else of the program is understood"
@@ -187,7 +203,7 @@ class _Compilation:
                 )
             if not found:
                 continue
-            for chosen in plan(tuple(found), self.catalogue, self.uses(block), max_programs=programs):
+            for chosen in plan(tuple(found), self.catalogue, self.uses(block), pid=self.options.pid, max_programs=programs):
                 if not chosen.attacher:
                     failed.append((chosen, block.points[0].span))
                     continue
@@ -215,7 +231,7 @@ class _Compilation:
         for point in block.points:
             try:
                 pattern = parse_point(point.text, point.span)
-                probes = resolve(pattern, self.catalogue)
+                probes = resolve(pattern, self.catalogue, self.options.max_probes, self.options.pid)
                 self.depend(pattern, probes)
                 found += probes
             except SourceError as problem:
@@ -236,7 +252,7 @@ class _Compilation:
             if isinstance(node, A.Name):
                 name = node.name.removeprefix("__builtin_")
                 if name.startswith("arg") and name[3:].isdecimal():
-                    words.add("arg")
+                    words.add(name)
                 elif name in ("args", "retval", "func", "probe", "ctx", "kstack", "ustack"):
                     words.add(name)
             elif isinstance(node, A.Call) and node.name in ("reg", "kstack", "ustack"):
@@ -313,6 +329,7 @@ class _Compilation:
             plans.append(tuple((probe.text, chosen.attacher, chosen.reason, chosen.rejected) for probe in chosen.probes))
         if not events.events:
             del module.maps[RING]
+        self.observe("ir", module)
         try:
             assembled = assemble(module, target)
         except LimitError as problem:

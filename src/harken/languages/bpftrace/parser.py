@@ -53,6 +53,7 @@ _KEYWORDS = frozenset(
     "break comptime config continue else fn for if import let macro offsetof return sizeof typeof typeinfo unroll while".split()
 )
 _MAX_DEPTH = 200
+_MAX_TYPE_DEPTH = 8
 
 
 def parse(source: Source, params: tuple[str, ...] = ()) -> A.Program:
@@ -750,15 +751,17 @@ class _Parser:
             )
         return kind
 
-    def try_type(self) -> A.TypeName | None:
+    def try_type(self, depth: int = 0) -> A.TypeName | None:
         """A type if there is one here; the position is undefined when there is none."""
+        if depth > _MAX_TYPE_DEPTH:
+            return None
         start = self.token.start
         parts: tuple[A.TypeName, ...] = ()
         if self.at("("):
             self.advance()
             inner = []
             while not self.at(")"):
-                one = self.try_type()
+                one = self.try_type(depth + 1)
                 if one is None:
                     return None
                 inner.append(one)
@@ -780,7 +783,7 @@ class _Parser:
                     words.append(self.advance().text)
                 name = _c_integer(words)
             elif name == "const" and self.token.kind == "word":
-                return self.try_type()
+                return self.try_type(depth + 1)
         else:
             return None
         stars = 0
