@@ -113,6 +113,70 @@ def test_targets_of_tracing_programs(kernel: FakeKernel, attach_type: int, funct
     assert bpf_field(abi.PROG_LOAD, "expected_attach_type", attribute) == attach_type
 
 
+@pytest.fixture
+def with_module(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
+    """A kernel with BTF of its own and of the module "mod"."""
+    monkeypatch.setenv("HARKEN_CACHE", "off")
+    base = BtfBuilder()
+    integer = base.integer("int", 4)
+    prototype = base.proto(integer, [("a", integer)])
+    base.func("vfs_read", prototype)
+    split = BtfBuilder(first=base.next_id, strings_base=base.strings_length)
+    split.func("mod_open", split.proto(integer, []))
+    kernel.files["/sys/kernel/btf/vmlinux"] = base.build()
+    kernel.files["/sys/kernel/btf/mod"] = split.build()
+    names = {1: (b"vmlinux", 1), 2: (b"", 0), 3: (b"mod", 1)}
+    opened: dict[int, int] = {}
+
+    def next_id(call: Call) -> int:
+        start = bpf_field(abi.GET_ID, "start_id", call.args[1])
+        pack_into("=I", call.args[1].data, abi.GET_ID["next_id"][0], start + 1)
+        return 0 if start + 1 in names else -errno.ENOENT
+
+    def by_id(call: Call) -> int:
+        fd = kernel.new_fd()
+        opened[fd] = bpf_field(abi.GET_ID, "start_id", call.args[1])
+        return fd
+
+    def info(call: Call) -> int:
+        inner = call.args[1].at(abi.OBJ_GET_INFO["info"][0])
+        name, of_kernel = names[opened[bpf_field(abi.OBJ_GET_INFO, "bpf_fd", call.args[1])]]
+        inner.at(abi.BTF_INFO["name"][0])[: len(name)] = name
+        pack_into("=I", inner.data, abi.BTF_INFO["kernel_btf"][0], of_kernel)
+        return 0
+
+    kernel.on_bpf("BPF_BTF_GET_NEXT_ID", next_id)
+    kernel.on_bpf("BPF_BTF_GET_FD_BY_ID", by_id)
+    kernel.on_bpf("BPF_OBJ_GET_INFO_BY_FD", info)
+    return kernel
+
+
+def test_functions_of_modules(with_module: FakeKernel) -> None:
+    fentry = program("fentry", attach_function="mod:mod_open", expected_attach_type=abi.BPF_TRACE_FENTRY)
+    call = pack("<BBhi", 0x85, 0, 0, -1)
+    caller = program("caller", call + RETURN, relocs=(Reloc(0, "kfunc", "mod:mod_open"),))
+    with load(with_module, Spec((), (fentry, caller))):
+        attached, calling = with_module.bpf_calls("BPF_PROG_LOAD")
+        assert len(with_module.open_fds) == 2, "the module's BTF is closed again"
+    number = bpf_field(abi.PROG_LOAD, "attach_btf_id", attached)
+    fd = bpf_field(abi.PROG_LOAD, "attach_btf_obj_fd", attached)
+    assert number > 0 and fd > 1000
+    assert unpack_from("<BBhi", bpf_field(abi.PROG_LOAD, "insns", calling), 0) == (0x85, abi.BPF_PSEUDO_KFUNC_CALL << 4, 1, number)
+    assert bpf_field(abi.PROG_LOAD, "fd_array", calling) == pack("=II", 0, fd)
+    assert with_module.open_fds == set()
+
+
+def test_modules_that_are_not_there(with_module: FakeKernel) -> None:
+    for function, error in (("nomod:f", KernelError), ("mod:mod_close", ProbeError), ("mod:vfs_read", None)):
+        spec = Spec((), (program(attach_function=function, expected_attach_type=abi.BPF_TRACE_FENTRY),))
+        if error is None:
+            load(with_module, spec).close()
+        else:
+            with pytest.raises(error):
+                load(with_module, spec)
+    assert with_module.open_fds == set()
+
+
 def test_an_unknown_target_is_a_probe_error(kernel: FakeKernel) -> None:
     with pytest.raises(ProbeError, match="no 'vfs_raed'"):
         load(kernel, Spec(MAPS, (program(attach_function="vfs_raed", expected_attach_type=abi.BPF_TRACE_FENTRY),)), types=types())
