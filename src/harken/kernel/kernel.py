@@ -201,17 +201,22 @@ def _address(argument: Any, kept: list[Any]) -> int:
     """The address of a buffer; what must stay alive during the call goes to ``kept``."""
     import ctypes
 
-    if argument is None:
-        return 0
-    if isinstance(argument, Memory):
-        data = argument.data
-        for offset, buffer in argument.pointers:
-            data[offset : offset + 8] = _address(buffer, kept).to_bytes(8, "little")
-        argument = data
-    if isinstance(argument, bytes):
+    kind = type(argument)
+    if kind is bytearray and argument:
+        pointer: Any = ctypes.c_char.from_buffer(argument)
+        kept.append(pointer)
+        return ctypes.addressof(pointer)
+    if kind is bytes:
         text = ctypes.c_char_p(argument)
         kept.append(text)
-        return ctypes.cast(text, ctypes.c_void_p).value or 0
+        return ctypes.c_void_p.from_buffer(text).value or 0
+    if kind is Memory:
+        data: bytearray = argument.data
+        for offset, buffer in argument.pointers:
+            data[offset : offset + 8] = _address(buffer, kept).to_bytes(8, "little")
+        return _address(data, kept)
+    if argument is None:
+        return 0
     if isinstance(argument, int):
         return int(argument)
     view = memoryview(argument)
