@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 __all__ = ("CType", "Void", "Int", "Float", "Ptr", "Array", "Member", "Struct", "Enum", "Typedef", "Func", "Fwd", "VOID")
 
 
+#: How deep anonymous structs may nest: kernel headers stay below ten, hostile type data may form cycles.
+NESTING = 32
+
+
 class CType:
     """Base of all C types.  ``size`` is 0 for types without one (void, functions, forward declarations)."""
 
@@ -160,31 +164,33 @@ class Struct(CType):
     def align(self) -> int:
         return self._align or max((member.type.align for member in self.members), default=1)
 
-    def member(self, name: str) -> Member | None:
-        """The member called ``name``, also inside anonymous members; its offset is from the start of this struct."""
+    def member(self, name: str, depth: int = 0) -> Member | None:
+        """The member called ``name``, also inside anonymous members (nested at most ``NESTING`` deep); its offset is from the
+        start of this struct."""
         for member in self.members:
             if member.name == name:
                 return member
         for member in self.members:
             inner = member.type.strip()
-            if not member.name and isinstance(inner, Struct):
-                found = inner.member(name)
+            if not member.name and isinstance(inner, Struct) and depth < NESTING:
+                found = inner.member(name, depth + 1)
                 if found is not None:
                     return found.replace(bit_offset=found.bit_offset + member.bit_offset)
         return None
 
-    def names(self) -> Iterator[str]:
+    def names(self, depth: int = 0) -> Iterator[str]:
         """Every name that ``member`` accepts."""
         for member in self.members:
             inner = member.type.strip()
             if member.name:
                 yield member.name
-            elif isinstance(inner, Struct):
-                yield from inner.names()
+            elif isinstance(inner, Struct) and depth < NESTING:
+                yield from inner.names(depth + 1)
 
     def declare(self, declarator: str = "") -> str:
         if not self.name:
-            return f"{self._body('')} {declarator}".rstrip()
+            # a pointer inside may lead back here, so only ``declaration`` spells out what a nameless struct holds
+            return f"{self.kind} {{ ... }} {declarator}".rstrip()
         return f"{self.kind} {self.name} {declarator}".rstrip()
 
     def _body(self, indent: str, base: int = 0) -> str:
@@ -195,8 +201,11 @@ class Struct(CType):
         for member in self.members:
             offset = base + member.bit_offset // 8
             inner = member.type
-            if isinstance(inner, Struct) and not inner.name:
-                text = inner._body(indent, offset) + (f" {member.name}" if member.name else "")
+            core, counts = inner, ""
+            while isinstance(core, Array):
+                core, counts = core.element, f"{counts}[{core.count or ''}]"
+            if isinstance(core, Struct) and not core.name and len(indent) <= 4 * NESTING:
+                text = f"{core._body(indent, offset)} {member.name}{counts}".rstrip()
             else:
                 text = inner.declare(member.name)
             if member.bit_size:
