@@ -3,7 +3,7 @@
 #
 #   bash tools/test.sh [PYTEST ARGUMENTS...]
 #
-# HARKEN_VMS names the kernels (default "6.1 6.12"; "" for none; others: 6.18, newest).
+# HARKEN_VMS names the kernels (default "6.1 6.12"; "" for none; others: 6.18, newest); HARKEN_VM_JOBS of them run at a time (default: one per CPU).
 # The last lines are pytest's summary; the status is 0 only if everything passed.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,6 +17,7 @@ if [ -n "${HARKEN_VMS-6.1 6.12}" ]; then
     # shellcheck disable=SC2086
     .venv/bin/python -m harken.testing.kernels ${HARKEN_VMS-6.1 6.12} || exit 1
     for release in ${HARKEN_VMS-6.1 6.12}; do vms+=(--vm "$release"); done
+    vms+=(--vm-jobs "${HARKEN_VM_JOBS:-$(nproc)}")
 fi
 
 failed=()

@@ -8,7 +8,8 @@ Then ``pytest --vm 6.1 --vm 6.12`` runs every selected test that is marked ``ker
 ``tests/kernel/test_ring.py::test_order`` appears as itself and as ``tests/kernel/test_ring.py::test_order[6.1]`` and ``...[6.12]``,
 with the outcome, message, captured output and duration it had in the guest.  ``--vm-only`` leaves the host's own run out.
 
-Each kernel is booted once and runs all its tests in one process, while the host goes on with its own tests; guests follow one another.
+Each kernel is booted once and runs all its tests in one process, while the host goes on with its own tests; guests follow one
+another, or run side by side with ``--vm-jobs``.
 When a guest dies or hangs in a test, that test fails with the end of the console log, and the rest runs after a new boot.
 
 Options of the configuration file: ``vm_packages`` and ``vm_programs`` (what else a guest needs of the host, see `harken.testing.vm.Vm`) and
@@ -47,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--vm", action="append", default=[], metavar="RELEASE", help="run kernel tests under this kernel too (6.1, 6.12, newest)"
     )
     group.addoption("--vm-only", action="store_true", help="run kernel tests only in the guests of --vm, and no others")
+    group.addoption("--vm-jobs", type=int, default=1, metavar="N", help="run N guests at a time (default: 1; one needs one CPU)")
     group.addoption("--vm-logs", metavar="DIR", help="keep the guests' console logs there (always kept after a failure)")
     parser.addini("vm_packages", "Python packages that guests need", type="args", default=[])
     parser.addini("vm_programs", "programs that guests need", type="args", default=[])
@@ -256,11 +258,12 @@ class _Run:
 
 
 class _Guests:
-    """All releases, one after another."""
+    """All releases: as many guests at a time as were asked for."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._runs: dict[str, _Run] = {}
+        self._jobs = config.getoption("vm_jobs")
         logs = config.getoption("vm_logs")
         self._directory = Path(logs) if logs else Path(tempfile.mkdtemp(prefix="harken-guests-"))
         self._keep = bool(logs)
@@ -291,13 +294,15 @@ class _Guests:
         self._advance()
 
     def _advance(self) -> None:
+        active = 0
         for run in self._runs.values():
             if run.over:
                 continue
             if not run.started:
                 run.start()
             run.poll()
-            if not run.over:
+            active += not run.over
+            if active >= self._jobs:
                 return
 
     def wait(self, item: VmItem) -> dict[str, pytest.TestReport]:
