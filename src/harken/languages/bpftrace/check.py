@@ -34,6 +34,7 @@ class Checker(Calls):
         self.problems.quiet = False
         for group in self.groups:
             self.check_group(group)
+        self.problems.group = None
         for info in self.maps.values():
             if info.decl is not None and info.key is None:
                 self.warn(f"Unused map: {info.name}", info.span)
@@ -45,7 +46,7 @@ class Checker(Calls):
 
     # -- groups and scopes
     def check_group(self, group: Group) -> None:
-        self.group = group
+        self.group = self.problems.group = group
         self.types, self.constants = group.types, group.constants
         self.scopes = [(id(group.probe), {})]
         self.function, self.loops = 0, 0

@@ -251,9 +251,11 @@ class _Compilation:
         for node in A.walk((block.filter, block.body) if block.filter is not None else block.body):
             if isinstance(node, A.Name):
                 name = node.name.removeprefix("__builtin_")
-                if name.startswith("arg") and name[3:].isdecimal():
-                    words.add(name)
-                elif name in ("args", "retval", "func", "probe", "ctx", "kstack", "ustack"):
+                if (
+                    name.startswith("arg")
+                    and name[3:].isdecimal()
+                    or name in ("args", "retval", "func", "probe", "ctx", "kstack", "ustack")
+                ):
                     words.add(name)
             elif isinstance(node, A.Call) and node.name in ("reg", "kstack", "ustack"):
                 words.add(node.name)

@@ -77,12 +77,14 @@ class Group:
 
 
 class Problems:
-    """Collects diagnostics, each (place, message) once."""
+    """Collects diagnostics, each (place, message) once, and about one place only what the first group of probes has to say."""
 
     def __init__(self) -> None:
         self.found: list[Diagnostic] = []
         self.quiet = False
+        self.group: Group | None = None
         self._seen: set[tuple[str, int, int]] = set()
+        self._first: dict[tuple[int, int], Group | None] = {}
 
     def error(self, message: str, span: Span, hint: str = "", related: tuple[tuple[Span, str], ...] = ()) -> None:
         self._add(error(message, span, hint, related), span)
@@ -91,8 +93,10 @@ class Problems:
         self._add(warning(message, span, hint), span)
 
     def _add(self, diagnostic: Diagnostic, span: Span) -> None:
+        if self.quiet:
+            return
         key = (diagnostic.message, span.start, span.end)
-        if not self.quiet and key not in self._seen:
+        if self._first.setdefault((span.start, span.end), self.group) is self.group and key not in self._seen:
             self._seen.add(key)
             self.found.append(diagnostic)
 
