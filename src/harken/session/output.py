@@ -6,8 +6,6 @@ program: ``TextSink`` hands them to ``notice``, a function of one line of text, 
 
 from __future__ import annotations
 
-from ..render.printf import bulk_encoder, encoder, formatter
-from ..render.tables import Layout
 from ..render.text import encode
 from .sink import Sink
 
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..compiler.unit import Event, Table
+    from ..render.tables import Layout
     from ..render.text import Writer
     from .sink import Bulk, Handler
 
@@ -44,6 +43,8 @@ class _Output(Sink):
     def layout(self, table: Table) -> Layout:
         found = self._layouts.get(table.name)
         if found is None:
+            from ..render.tables import Layout
+
             found = self._layouts[table.name] = Layout(table.name, table.kind, table.key, table.value)
         return found
 
@@ -55,12 +56,18 @@ class TextSink(_Output):
         self.notice(f"Attached {count} probe{'' if count == 1 else 's'}")
 
     def printf(self, event: Event) -> Handler:
+        from ..render.printf import encoder
+
         return encoder(event.args[0], event.schema)
 
     def value(self, event: Event) -> Handler:
+        from ..render.printf import encoder
+
         return encoder("%s\n", event.schema)
 
     def bulk(self, event: Event) -> Bulk | None:
+        from ..render.printf import bulk_encoder
+
         return bulk_encoder(event.args[0] if event.action == "printf" else "%s\n", event.schema)  # type: ignore[return-value]
 
     def table(self, table: Table, rows: list[Any], top: int, divisor: int) -> object:
@@ -97,6 +104,7 @@ class JsonSink(_Output):
 
     def printf(self, event: Event) -> Handler:
         from ..render.json import message
+        from ..render.printf import formatter
         from ..render.values import quote
 
         show = formatter(event.args[0], event.schema, "backslashreplace")

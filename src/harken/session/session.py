@@ -20,8 +20,6 @@ import struct
 import time
 
 from ..compiler.unit import LOSS, RING
-from .actions import EXIT, handler
-from .ledger import Loss, merged, program_losses
 from .tables import TableReader
 
 TYPE_CHECKING = False
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from ..kernel.loader import Loaded
     from ..probes.model import Link
     from .command import Command
+    from .ledger import Loss
     from .sink import Bulk, Handler, Sink
 
 __all__ = ("TraceSession",)
@@ -130,12 +129,10 @@ class TraceSession:
             self._watch(self.command.pid)
         elif self.pid > 0 and self._follow:
             self._watch(self.pid)
+        self._prepare()
         self._run("begin")
         self._attach()
         self.sink.attached(self.attached)
-        from ..kernel.tracefs_leftovers import sweep_leftovers
-
-        sweep_leftovers(self.kernel)  # what killed sessions left behind; after attaching, which must not wait for it
         self.drain()
         if self.command is not None:
             self.command.release()
@@ -199,6 +196,8 @@ class TraceSession:
         self.exit_code = self.exit_code or code
         if self.command is not None:
             self.command.poll()
+        from .ledger import merged, program_losses
+
         self.losses = merged([*program_losses(self.unit, self.loaded.maps.get(LOSS)), *losses, *self._read_losses()])
         if self._settings.get("print_maps_on_exit", True):
             self.sink.maps([(self.tables[name].table, self.tables[name].rows()) for name in sorted(self.tables)])
@@ -294,18 +293,31 @@ class TraceSession:
         if self._silent:
             return []
         self._silent = True
+        from .actions import EXIT
+
         return items[: items.index(EXIT)] if EXIT in items else items
 
     def _first(self, index: int) -> Handler:
         """Stands for a handler until the first record comes."""
 
         def make(buffer: Buffer, start: int) -> object:
+            from .actions import handler
+
             made = self._handlers[index] = handler(self.unit.events[index], self)
             return made(buffer, start)
 
         return make
 
     # -- parts of the above
+    def _prepare(self) -> None:
+        """Does before attaching what would otherwise show up in the events of a program that watches everything (file opens)."""
+        from ..kernel.tracefs_leftovers import sweep_leftovers
+
+        sweep_leftovers(self.kernel)  # of sessions that were killed
+        self.kernel.poll(self._fds, 0)
+        if self.unit.events:
+            from . import actions  # noqa: F401
+
     def _open_ring(self) -> None:
         assert self.loaded is not None
         map = self.loaded.maps.get(RING)
@@ -358,12 +370,11 @@ class TraceSession:
     def _detach(self) -> list[Loss]:
         """Closes the links; returns what the kernel says it did not deliver."""
         assert self.loaded is not None
-        losses = []
-        for link, probe in self.links:
-            missed = link.missed()
-            if missed:
-                losses.append(Loss("missed", probe, missed))
+        missed = [(probe, link.missed()) for link, probe in self.links]
         self._close_links(time.monotonic() + _PATIENCE)
+        from .ledger import Loss
+
+        losses = [Loss("missed", probe, count) for probe, count in missed if count]
         places = {program.name: program.attach for program in self.unit.spec.programs}
         for name, program in self.loaded.programs.items():
             count = program.info().recursion_misses
@@ -391,6 +402,8 @@ class TraceSession:
                 return
 
     def _read_losses(self) -> list[Loss]:
+        from .ledger import Loss
+
         lost = getattr(self._ring, "lost", 0)
         losses = [Loss("perfbuf", "the event buffer", lost)] if lost else []
         if self._unread:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ..analysis.aggregate import reducer
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +55,8 @@ class TableReader:
         cpus = max(1, length // stride) if table.per_cpu else 1
         field = table.value.fields[0] if table.value.fields else None
         if table.kind != "value":
+            from ..analysis.aggregate import reducer
+
             return reducer(table.kind, field is not None and field.kind in "bhiq", cpus, table.params)
         decode = table.value.decoder()
         if cpus == 1:
