@@ -15,13 +15,30 @@ if TYPE_CHECKING:
     from ...kernel.kernel import Kernel
     from ..model import AttachOptions, Probe
 
-__all__ = ("ATTACHERS", "symbol_of")
+__all__ = ("ATTACHERS", "explained", "symbol_of")
 
 
 def symbol_of(probe: Probe) -> tuple[bool, str, int]:
     """(return probe?, "module:function", "function" or "", offset or address) of a kprobe or kretprobe."""
     module, function, offset = probe.name
     return probe.kind == "kretprobe", f"{module}:{function}" if module else function, offset
+
+
+#: errno of a refused kprobe -> (why, what to do); kernel: kernel/kprobes.c check_kprobe_address_safe, trace_kprobe.c
+_REFUSALS = {
+    84: ("the offset is in the middle of an instruction", "take the offset of an instruction from a disassembly of the function"),
+    22: ("the kernel forbids probes there (notrace, or part of tracing itself)", "probe a function that calls it or is called by it"),
+    2: ("there is no such function any more", "its module may have been unloaded: start again"),
+    99: ("several functions have this name", "probe one by its address, as /proc/kallsyms tells it"),
+}
+
+
+def explained(error: KernelError, probe: str) -> KernelError:
+    """The kernel's refusal of a kprobe in the user's terms."""
+    if error.errno not in _REFUSALS:
+        return error
+    why, hint = _REFUSALS[error.errno]
+    return KernelError(f"cannot attach {probe}: {why}", call=error.call, errno=error.errno, hint=hint)
 
 
 class KprobePerf(Base):
@@ -43,7 +60,11 @@ class KprobePerf(Base):
         from ...kernel.perf_event import kprobe, open_event
 
         returns, symbol, offset = place.target
-        event = open_event(kernel, kprobe(kernel, symbol, offset, returns), -1, online(kernel)[0])
+        attr = kprobe(kernel, symbol, offset, returns)
+        try:
+            event = open_event(kernel, attr, -1, online(kernel)[0])
+        except KernelError as error:
+            raise explained(error, place.probe) from None
         try:
             try:
                 # the link (Linux 5.15) tells how many hits were missed (6.7)

@@ -6,9 +6,10 @@ Its name carries the owner, so that what a killed process leaves behind is found
 from __future__ import annotations
 
 from ...abi import bpf as abi
+from ...base.errors import KernelError
 from .base import Base, Handles
 from .dynamic import attach_dynamic
-from .kprobe_perf import symbol_of
+from .kprobe_perf import explained, symbol_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ class KprobeTracefs(Base):
 
         returns, symbol, offset = place.target
         where = f"{symbol}+{offset}" if symbol and offset else symbol or f"{offset:#x}"
-        return attach_dynamic(kernel, program, lambda group, name: kprobe_line(group, name, where, "", returns), counted=True)
+        try:
+            return attach_dynamic(kernel, program, lambda group, name: kprobe_line(group, name, where, "", returns), counted=True)
+        except KernelError as error:
+            raise explained(error, place.probe) from None
 
 
 ATTACHERS = (KprobeTracefs(),)
