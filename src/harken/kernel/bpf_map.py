@@ -253,8 +253,10 @@ class Map(BpfObject):
 
     def mmap(self, writable: bool = False) -> Any:
         """The values of an array made with BPF_F_MMAPABLE as memory (values are 8-byte aligned); raises OSError."""
+        from mmap import PAGESIZE
+
         size = ((self.value_size + 7) & ~7) * self.max_entries
-        return self.kernel.mmap(self.fd, (size + 4095) & ~4095, writable)
+        return self.kernel.mmap(self.fd, -(-size // PAGESIZE) * PAGESIZE, writable)
 
     def _read_batches(self, command: int) -> tuple[bytes, bytes, int] | None:
         """All elements by a batch command; None if the kernel has none for this type."""

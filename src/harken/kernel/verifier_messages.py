@@ -88,6 +88,13 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
         "align the variable or field, or read it byte by byte",
     ),
     (
+        "spill_size",
+        r"invalid size of register (spill|fill).*",
+        "a pointer is saved on the stack, or fetched from there, in less than 8 bytes",
+        "pointers are saved and fetched whole",
+        "do not treat a pointer variable as a smaller number",
+    ),
+    (
         "stack_spill",
         r"(attempt to corrupt spilled pointer on stack|corrupted spill memory|leaking pointer from stack.*)",
         "part of a pointer that was saved on the stack is overwritten or read",
@@ -165,9 +172,9 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
     ),
     (
         "exit_value",
-        r"At program exit the register (?P<reg>R0) .*",
-        "the program returns a value that its type does not allow: {known}",
-        "this kind of program may return only certain values (most tracing programs: 0)",
+        r"At (program exit|callback return|async callback return|subprogram exit.*?) the register (?P<reg>R0) .*",
+        "the program, or a callback in it, returns a value that is not allowed there: {known}",
+        "some programs may return only certain values (most tracing programs: 0), callbacks 0 to go on or 1 to stop",
         "return 0",
     ),
     (
@@ -312,6 +319,35 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
         "leave no early return between the reservation and the end of the output",
     ),
     # -- shape of the program
+    (
+        "mixed_pointers",
+        r"same insn cannot be used with different pointers.*",
+        "one instruction accesses memory of different kinds on different paths",
+        "the kernel rewrites accesses to the context and to kernel structs, so an instruction must always access the same kind",
+        "access the memory inside of each branch, not after them",
+    ),
+    (
+        "atomic_target",
+        r"(BPF_ATOMIC|BPF_XADD|atomic) stores? into (?P<reg>R\d+) (?P<kind>\S+) is not allowed",
+        "an atomic operation on memory of the kind '{kind}'",
+        "atomic operations work on map values, the stack and ring records only",
+        "keep the counter in a map",
+    ),
+    (
+        "global_function",
+        r"Global function (?P<function>\S+) doesn't return scalar.*|Caller passes invalid args into func#\d+.*|arg#(?P<arg>\d+) .*"
+        r"|(?P<reg>R\d+) is not a pointer|callback function not allowed.*",
+        "a function of the program is called with arguments, or returns a value, that its type does not allow",
+        "global functions are verified once, by their BTF type alone, and return a number",
+        "make the function static, or change its type",
+    ),
+    (
+        "verifier_bug",
+        r"(verifier bug|kernel subsystem misconfigured verifier|bpf verifier is misconfigured).*",
+        "the verifier is not sure of itself: this is an error in the kernel",
+        "the kernel's own checks failed while it verified the program",
+        "report it with the whole log to the kernel's distributor; another formulation of the program may pass",
+    ),
     (
         "too_complex",
         r"BPF program is too large\. Processed (?P<count>\d+) insn|The sequence of (?P<jumps>\d+) jumps is too complex\."
