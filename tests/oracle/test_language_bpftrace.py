@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import subprocess
@@ -17,6 +18,9 @@ if os.geteuid() != 0 or shutil.which("bpftrace") is None:
     pytest.skip("needs root and bpftrace", allow_module_level=True)
 
 import language  # noqa: E402
+
+from harken.base.diagnostics import Source  # noqa: E402
+from harken.languages.bpftrace.parser import parse  # noqa: E402
 
 PROGRAMS = [
     r'printf("%d %s %x|%5d|%-5d|%05d|%X|%o|%c|%p|%lld|%hhd\n", 10, "abc", 255, 42, 42, 42, 255, 8, 65, 4096, -1, 300);',
@@ -61,3 +65,10 @@ def test_same_histograms(aggregate: str) -> None:
     ours, _ = language.run(program)
     # 0.17 leaves a space behind the colon of a scalar map and prints truth as a number
     assert cleaned(ours) == [line.replace("@: ", "@:").replace("@k[0]: ", "@k[false]:") for line in cleaned(theirs.stdout)]
+
+
+@pytest.mark.parametrize("path", sorted(glob.glob("/usr/sbin/*.bt")), ids=os.path.basename)
+def test_tools_of_bpftrace_parse(path: str) -> None:
+    with open(path, encoding="utf-8") as file:
+        program = parse(Source(path, file.read()))
+    assert program.probes and not program.unsupported

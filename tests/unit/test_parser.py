@@ -122,7 +122,6 @@ def test_program() -> None:
     assert [(one.key, one.value) for one in program.settings] == [("max_strlen", 5), ("a", "b"), ("c", True)]
     assert [(one.name, one.type, one.entries) for one in program.maps] == [("@m", "lruhash", 5)]
     assert [one.what for one in program.unsupported] == [
-        "C preprocessor line #include",
         "definition of C types (struct)",
         "definition of C types (enum)",
         "import",
@@ -180,3 +179,28 @@ def test_place_of_syntax_errors(text: str, column: int) -> None:
     span = error.value.diagnostics[0].span
     assert span is not None
     assert span.start + 1 == column
+
+
+def test_preprocessor() -> None:
+    text = (
+        "#ifndef BPFTRACE_HAVE_BTF\n#include <linux/a.h>\n#ifdef X\n#else\n#endif\n#else\n"
+        "#include <sys/socket.h>\n#define N (3 + \\\n 4)\n#endif\n"
+        "#ifdef N\n#define M N * 2\n#endif\n#undef AF_INET6\nBEGIN { M; AF_INET; AF_INET6; }"
+    )
+    program = parse(Source("stdin", text))
+    assert [one.header for one in program.includes] == ["sys/socket.h"]
+    assert not program.unsupported
+    assert show(program.probes[0].body) == "[(ExprStmt (Binary * (Binary + 3 4) 2)) (ExprStmt 2) (ExprStmt AF_INET6)]"
+    assert [one.header for one in parse(Source("stdin", text), defined=frozenset()).includes] == ["linux/a.h"]
+
+
+@pytest.mark.parametrize(
+    "text", ["#ifdef A\nBEGIN { }", "#ifndef A\nBEGIN { }", "#define A 1 +\nBEGIN { A; }", "#define A 1; 2\nBEGIN { A; }"]
+)
+def test_wrong_preprocessor(text: str) -> None:
+    with pytest.raises(SourceError):
+        parse(Source("stdin", text))
+
+
+def test_definitions_that_name_themselves() -> None:
+    assert show(parse(Source("stdin", "#define A B\n#define B A\nBEGIN { A; }")).probes[0].body) == "[(ExprStmt A)]"

@@ -17,7 +17,7 @@ __all__ = (
     "Node", "Expr", "Stmt", "TypeName", "IntLit", "StrLit", "BoolLit", "Name", "Var", "Map", "Positional", "Unary", "Binary",
     "Ternary", "Cast", "Call", "Member", "Index", "Tuple", "RecordLit", "Sizeof", "Offsetof", "Typeof", "BlockExpr", "IfExpr",
     "Comptime", "ExprStmt", "Assign", "Let", "If", "While", "Unroll", "ForMap", "ForRange", "Jump", "Block", "AttachPoint",
-    "Probe", "Setting", "MapDecl", "Unsupported", "Program", "walk",
+    "Probe", "Setting", "MapDecl", "Include", "Unsupported", "Program", "walk",
 )  # fmt: skip
 
 
@@ -253,6 +253,12 @@ class MapDecl(Node):
     entries: int
 
 
+class Include(Node):
+    """``#include <header>``."""
+
+    header: str
+
+
 class Unsupported(Node):
     """A part of the language that is understood as far as its name and extent, and refused by that name."""
 
@@ -265,6 +271,7 @@ class Program(Record):
     settings: tuple[Setting, ...] = ()
     maps: tuple[MapDecl, ...] = ()
     unsupported: tuple[Unsupported, ...] = ()
+    includes: tuple[Include, ...] = ()
 
 
 def walk(node: object) -> Iterator[Node]:

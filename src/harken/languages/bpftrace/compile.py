@@ -28,6 +28,7 @@ from ...probes.providers import parse as parse_point
 from ...probes.providers import resolve, view
 from . import ast as A
 from .check import Checker
+from .headers import CONSTANTS, PREDEFINED
 from .lower import Lowerer
 from .maps import Maps
 from .model import Group, Options, Problems
@@ -110,8 +111,16 @@ class _Compilation:
         self.depends: list[tuple[Any, ...]] = []
 
     def run(self) -> Unit:
-        program = parse(self.source, self.options.params)
+        # the BTF is looked for only if the program asks: it is loaded on first use
+        defined = frozenset() if "#if" in self.source.text and self.catalogue.btf is None else PREDEFINED
+        program = parse(self.source, self.options.params, defined)
         self.observe("ast", program)
+        for include in program.includes:
+            if include.header not in CONSTANTS:
+                message = (
+                    f"#include {include.header} is not read: types come from the kernel's BTF, constants have to be written as numbers"
+                )
+                self.problems.warn(message, include.span)
         for part in program.unsupported:
             self.problems.error(
                 f"{part.what} is not yet supported", part.span, "leave it out; everything else of the program is understood"

@@ -79,6 +79,8 @@ class Lexer:
             c = text[i]
             if c in " \t\r\n\f\v":
                 i += 1
+            elif c == "\\" and text.startswith("\\\n", i):
+                i += 2
             elif c == "/" and text.startswith("//", i):
                 end = text.find("\n", i)
                 i = n if end < 0 else end + 1

@@ -14,6 +14,7 @@ from __future__ import annotations
 from ...base.diagnostics import Source, Span, nearest
 from ...base.errors import SourceError
 from . import ast as A
+from .headers import CONSTANTS, PREDEFINED
 from .lexer import Lexer, Token, fail
 
 TYPE_CHECKING = False
@@ -56,17 +57,17 @@ _MAX_DEPTH = 200
 _MAX_TYPE_DEPTH = 8
 
 
-def parse(source: Source, params: tuple[str, ...] = ()) -> A.Program:
-    """Parses a program; ``params`` replace $1 ... inside attach points.
+def parse(source: Source, params: tuple[str, ...] = (), defined: frozenset[str] = PREDEFINED) -> A.Program:
+    """Parses a program; ``params`` replace $1 ... inside attach points, ``defined`` are names that ``#ifdef`` finds.
 
     Raises:
         SourceError: at the first place that does not fit the grammar.
     """
-    return _Parser(source, params).program()
+    return _Parser(source, params, defined).program()
 
 
 class _Parser:
-    def __init__(self, source: Source, params: tuple[str, ...]) -> None:
+    def __init__(self, source: Source, params: tuple[str, ...], defined: frozenset[str]) -> None:
         self.source = source
         self.lexer = Lexer(source)
         self.params = params
@@ -75,6 +76,11 @@ class _Parser:
         self.depth = 0
         self.in_filter = False
         self.unsupported: list[A.Unsupported] = []
+        self.includes: list[A.Include] = []
+        self.conditions: list[Span] = []
+        self.defined = set(defined)
+        #: name -> value, or where its definition stands
+        self.defines: dict[str, int | tuple[int, int]] = {}
 
     # -- tokens
     def advance(self) -> Token:
@@ -151,11 +157,13 @@ class _Parser:
                 maps.append(self.map_declaration())
             else:
                 probes.append(self.probe())
+        if self.conditions:
+            fail("syntax: the condition is not closed", self.conditions[-1], "close it with #endif")
         if not probes:
             end_of_text = lexer.span(max(0, len(lexer.text) - 1), len(lexer.text))
             if not self.unsupported:
                 fail("syntax: the program has no probes", end_of_text, "a program looks like: tracepoint:syscalls:sys_enter_openat { ... }")
-        return A.Program(self.source, tuple(probes), tuple(settings), tuple(maps), tuple(self.unsupported))
+        return A.Program(self.source, tuple(probes), tuple(settings), tuple(maps), tuple(self.unsupported), tuple(self.includes))
 
     def peek_word(self) -> str:
         text, i = self.lexer.text, self.lexer.position
@@ -174,17 +182,90 @@ class _Parser:
         return answer
 
     def preprocessor(self) -> None:
-        text, start = self.lexer.text, self.lexer.position
-        end = start
+        """One line of C's preprocessor: conditions on names, includes, and defines of constants."""
+        start, end = self.lexer.position, self.line_end()
+        span = self.lexer.span(start, end)
+        words = self.lexer.text[start:end].replace("\\\n", " ").split(None, 2)
+        directive = words[0] if words[0] != "#" else "".join(words[:2])
+        name = words[1] if len(words) > 1 else ""
+        self.lexer.position = end
+        if directive in ("#ifdef", "#ifndef"):
+            self.conditions.append(span)
+            if (name in self.defined) != (directive == "#ifdef"):
+                self.skip_branch(span)
+        elif directive in ("#else", "#endif") and self.conditions:
+            if directive == "#else":
+                self.skip_branch(span)
+            else:
+                self.conditions.pop()
+        elif directive == "#include" and name:
+            header = name.strip('<>"')
+            self.includes.append(A.Include(span, header))
+            for constant, value in CONSTANTS.get(header, {}).items():
+                self.defines.setdefault(constant, value)
+        elif directive == "#define" and name and "(" not in name:
+            self.defined.add(name)
+            body = self.lexer.text.find(name, start) + len(name)
+            if len(words) > 2:
+                self.defines[name] = (body, end)
+        elif directive == "#undef":
+            self.defined.discard(name)
+            self.defines.pop(name, None)
+        elif directive not in ("#pragma", "#line"):
+            self.unsupported.append(A.Unsupported(span, f"C preprocessor line {directive}"))
+
+    def line_end(self) -> int:
+        """Where the line ends, continuation lines included."""
+        text, end = self.lexer.text, self.lexer.position
         while True:
             newline = text.find("\n", end)
-            end = len(text) if newline < 0 else newline
-            if newline < 0 or not text[start:end].endswith("\\"):
-                break
-            end += 1
-        word = text[start:end].split(None, 1)[0]
-        self.unsupported.append(A.Unsupported(self.lexer.span(start, end), f"C preprocessor line {word}"))
-        self.lexer.position = end
+            if newline < 0:
+                return len(text)
+            if text[newline - 1] != "\\":
+                return newline
+            end = newline + 1
+
+    def skip_branch(self, opened: Span) -> None:
+        """Passes over lines up to the ``#else`` or ``#endif`` of the condition that does not hold."""
+        text, depth = self.lexer.text, 0
+        while self.lexer.position < len(text):
+            self.lexer.position = min(self.line_end() + 1, len(text))
+            line = text[self.lexer.position : self.line_end()].lstrip()
+            if line.startswith("#if"):
+                depth += 1
+            elif line.startswith("#endif"):
+                if not depth:
+                    self.conditions.pop()
+                    self.lexer.position = self.line_end()
+                    return
+                depth -= 1
+            elif line.startswith("#else") and not depth:
+                self.lexer.position = self.line_end()
+                return
+        fail("syntax: the condition is not closed", opened, "close it with #endif")
+
+    def defined_constant(self, name: str) -> A.Expr:
+        """What a ``#define`` stands for, read where it is written."""
+        meaning = self.defines[name]
+        here = self.here()
+        if isinstance(meaning, int):
+            self.advance()
+            return A.IntLit(here, meaning)
+        state = self.save()
+        saved, self.in_filter = self.in_filter, False
+        # a name inside of its own definition is not replaced again
+        del self.defines[name]
+        self.lexer.position = meaning[0]
+        self.prime()
+        value = self.expression()
+        whole = self.last_end <= meaning[1] and (self.token.kind == "end" or self.token.start >= meaning[1])
+        self.defines[name] = meaning
+        self.restore(state)
+        self.in_filter = saved
+        if not whole:
+            fail(f"the definition of {name} is not an expression", self.lexer.span(*meaning))
+        self.advance()
+        return value
 
     def c_definition(self, word: str, start: int) -> None:
         """A C definition up to its ``;`` or, for ``struct x { ... }`` without one, its ``}``."""
@@ -641,6 +722,8 @@ class _Parser:
             return self.type_query(token)
         if text in _KEYWORDS:
             self.unexpected("an expression")
+        if text in self.defines:
+            return self.defined_constant(text)
         self.advance()
         if not self.at("("):
             return A.Name(span, text)
