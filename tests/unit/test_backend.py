@@ -8,7 +8,7 @@ import pytest
 
 from harken.compiler.assemble import assemble
 from harken.compiler.backends.bpf.allocate import references
-from harken.compiler.ir import I8, I16, I32, I64, Builder, Function, Module, Program, Type, Value
+from harken.compiler.ir import I8, I16, I32, I64, PTR, Builder, Function, Module, Program, Type, Value
 from harken.compiler.target import EVERYTHING, Target
 from harken.formats.insn import disassemble
 from harken.formats.spec import MapSpec
@@ -151,3 +151,43 @@ def test_a_switch_finds_its_case() -> None:
     machine = Interpreter(assemble(module, ALL).spec)
     for value, result in (*cases.items(), (8, 99)):
         assert machine.run("probe", struct.pack("<Q", value)) == result
+
+
+@pytest.mark.parametrize("features", [EVERYTHING, EVERYTHING - {"atomic_fetch"}])
+@pytest.mark.parametrize("type", [I8, I32, I64])
+def test_atomics_and_their_substitutes(features: frozenset[str], type: Type) -> None:
+    module = Module()
+    b = Builder(module.add(Function("probe")))
+    place = b.alloca(8, "x")
+    b.store(place, b.const(5, type))
+    old = b.insert("atomic", (place, b.const(9, type), b.const(5, type)), type, ("cmpxchg", 0, True))
+    kept = b.insert("atomic", (place, b.const(1, type), b.const(5, type)), type, ("cmpxchg", 0, True))
+    swapped = b.atomic("xchg", place, b.const(12, type), fetch=True)
+    b.atomic("or", place, b.const(3, type))
+    b.atomic("add", place, b.const(1, type))
+    last = b.load(place, type)
+    total: Value = b.const(0)
+    for value in (old, kept, swapped, last):
+        total = b.add(b.binary("mul", total, b.const(100)), b.resize(value, I64, False))
+    b.ret(total)
+    module.programs.append(Program("probe", "probe", 31, "syscall"))
+    assert Interpreter(assemble(module, Target("x86_64", features)).spec).run("probe", bytes(8)) == 5_09_09_16
+
+
+def test_references_to_the_kernel_are_left_to_the_loader() -> None:
+    module = Module()
+    module.maps["progs"] = MapSpec("progs", 3, 4, 4, 4)
+    b = Builder(module.add(Function("probe")))
+    b.insert("kfunc", (b.ctx(),), I64, "bpf_rcu_read_lock")
+    symbol = b.insert("ksym", (), PTR, "runqueues", space="kernel")
+    b.insert("tail_call", (b.ctx(), b.map("progs"), b.const(1, I32)))
+    b.ret(b.to_int(symbol))
+    module.programs.append(Program("probe", "probe", 5, "tracepoint"))
+    program = assemble(module, ALL).spec.programs[0]
+    assert {(reloc.kind, reloc.symbol) for reloc in program.relocs} == {
+        ("kfunc", "bpf_rcu_read_lock"),
+        ("map", "progs"),
+        ("ksym", "runqueues"),
+    }
+    for reloc in program.relocs:
+        assert program.insns[8 * reloc.insn] == (0x85 if reloc.kind == "kfunc" else 0x18)

@@ -128,6 +128,17 @@ def test_a_checked_pointer_is_not_checked_again() -> None:
     assert ops(f).count("condbr") == 1
 
 
+def test_masks_go_only_where_the_verifier_knows_the_bound() -> None:
+    f = Function("f")
+    b = Builder(f)
+    known = b.binary("and", b.binary("lshr", b.helper("get_current_pid_tgid"), b.const(32)), b.const(0xFFFFFFFF))
+    quotient = b.binary("udiv", b.resize(b.arg(0), I32, False), b.resize(b.arg(1), I32, False))
+    unknown = b.binary("and", b.resize(b.binary("lshr", quotient, b.const(31, I32)), I64, False), b.const(7))
+    b.ret(b.add(known, unknown))
+    simplify(f)
+    assert [inst.args[1].value for inst in f.instructions() if inst.op == "and" and isinstance(inst.args[1], Const)] == [7]
+
+
 def test_branches_on_constants_disappear() -> None:
     f = Function("f")
     b = Builder(f)

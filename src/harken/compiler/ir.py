@@ -72,6 +72,9 @@ ret            (I64)
 unreachable    ()
 =============  ==========================================================================================================
 
+**Bounds.**  The verifier must see that an index, or a size passed to a helper, is bounded.  Bound it by ``and`` with a constant or by
+``select(icmp ule x, C; x; C)`` on 64 bits: passes keep both, and the back end compares in the very register that is used afterwards.
+
 Integers narrower than 64 bits have undefined upper bits nowhere: a back end keeps them zero-extended.
 
 Example:

@@ -63,6 +63,7 @@ class _Writer:
         self.random, self.module, self.b, self.budget = random, module, b, budget
         self.variables: list[tuple[Value, Type]] = []
         self.array: Value | None = None
+        self.heavy: Value | None = None
         self.helpers: list[Function] = []
         self.callbacks: list[Function] = []
         self.depth = 0
@@ -122,7 +123,9 @@ class _Writer:
     def statement(self) -> None:
         random, b = self.random, self.b
         kind = random.below(16)
-        if kind < 6 or self.depth >= 3:
+        if self.heavy is not None and random.below(6) == 0:
+            self.heavy_work()
+        elif kind < 6 or self.depth >= 3:
             place, type = self.variables[random.below(len(self.variables))]
             b.store(place, self.expression(type))
         elif kind < 9:
@@ -139,7 +142,7 @@ class _Writer:
                 b.zero(pointer, 1 + random.below(24))
             else:
                 b.copy(pointer, self.array, 8, 8, 32)
-        elif kind == 13 and self.array is not None:
+        elif kind == 13 and self.array is not None and random.below(2):
             op = ("add", "or", "and", "xor", "xchg")[random.below(5)]
             place, type = self.variables[0]
             old = b.atomic(op, self.array, self.expression(I64, 1), 8 * random.below(8), True)
@@ -148,8 +151,30 @@ class _Writer:
             self.map_work()
         elif kind == 15 and self.callbacks:
             self.callback_loop()
+        elif kind == 13:
+            self.leave()
         else:
             self.branch()
+
+    def heavy_work(self) -> None:
+        """Uses a variable that is too large for the stack, somewhere in the control flow."""
+        b = self.b
+        assert self.heavy is not None
+        at = 8 * self.random.below(70)
+        b.zero(self.heavy, 600)
+        b.store(self.heavy, self.expression(I64, 2), at)
+        place, type = self.variables[self.random.below(len(self.variables))]
+        b.store(place, b.resize(b.load(self.heavy, I64, at), type, False))
+
+    def leave(self) -> None:
+        """Returns early, sometimes."""
+        b = self.b
+        out, after = b.block("leave"), b.block("after")
+        b.condbr(b.icmp("eq", b.binary("and", self.expression(I64, 1), b.const(15)), b.const(9)), out, after)
+        b.goto(out)
+        # what a callback returns must be 0 or 1
+        b.ret(b.binary("and", self.expression(I64, 1), b.const(1)))
+        b.goto(after)
 
     def branch(self) -> None:
         b = self.b
@@ -277,10 +302,8 @@ def generate(seed: int, budget: int = 30, loops: bool = True, large: bool = Fals
     array = b.alloca(64, "array")
     b.zero(array, 64)
     writer.array = array
-    heavy = b.alloca(600, "heavy") if large else None
-    if heavy is not None:
-        b.zero(heavy, 600)
-        b.store(heavy, writer.expression(I64), 304)
+    if large:
+        writer.heavy = b.alloca(600, "heavy")
     writer.statements(budget)
     key = b.alloca(4, "key")
     b.store(key, b.const(0, I32))
@@ -292,9 +315,6 @@ def generate(seed: int, budget: int = 30, loops: bool = True, large: bool = Fals
         b.store(out, b.resize(b.load(place, type), I64, bool(i & 1)), 8 * i)
     for i in range(6):
         b.store(out, b.load(array, I64, 8 * i), 8 * (INPUTS + i))
-    if heavy is not None:
-        b.store(out, b.load(heavy, I64, 304), 8 * 14)
-        b.copy(out, heavy, 8, 8 * 15, 304)
     b.br(after)
     b.goto(after)
     b.ret(b.resize(b.resize(writer.expression(I64), I32, False), I64, False))

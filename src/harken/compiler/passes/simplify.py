@@ -135,26 +135,32 @@ def _simple(inst: Inst) -> Value | None:
 
 
 def width(value: Value, depth: int = 4) -> int:
-    """How many low bits of ``value`` may be set, as far as its operations tell."""
-    bits = value.type.bits
+    """How many low bits of ``value`` may be set, as far as the verifier sees it too.
+
+    A mask may only be dropped if the verifier knows the bound without it.  It does not know that of a quotient, for example.
+    """
     if type(value) is Const:
         return value.value.bit_length()
     if not isinstance(value, Inst) or not depth:
-        return bits
+        return 64
     op, args = value.op, value.args
     if op == "and":
         return min(width(args[0], depth - 1), width(args[1], depth - 1))
-    if op in ("zext", "trunc"):
-        return min(bits, width(args[0], depth - 1))
+    if op == "zext":
+        return width(args[0], depth - 1)
+    if op == "trunc":
+        return min(value.type.bits, width(args[0], depth - 1))
+    if op in ("load", "icmp"):
+        return value.type.bits
     if op == "lshr" and type(args[1]) is Const:
-        return max(0, width(args[0], depth - 1) - (args[1].value & (63 if bits == 64 else 31)))
+        return max(0, width(args[0], depth - 1) - (args[1].value & (63 if value.type.bits == 64 else 31)))
     if op in ("or", "xor"):
         return max(width(args[0], depth - 1), width(args[1], depth - 1))
     if op == "select":
         return max(width(args[1], depth - 1), width(args[2], depth - 1))
     if op == "helper" and value.attr in _NARROW_HELPERS:
-        return min(bits, 32)
-    return bits
+        return 32
+    return 64
 
 
 def _simple_binary(inst: Inst) -> Value | None:
@@ -197,7 +203,8 @@ def _simple_binary(inst: Inst) -> Value | None:
         inst.op = {"mul": "shl", "udiv": "lshr", "umod": "and"}[op]
         inst.args[1] = Const(n - 1 if op == "umod" else n.bit_length() - 1, b.type)
         return inst
-    if op in ("add", "and", "or", "xor", "mul") and isinstance(a, Inst) and a.op == op and type(a.args[1]) is Const:
+    # not for additions: a bound that was proved of the inner sum would be lost for the outer one
+    if op in ("and", "or", "xor", "mul") and isinstance(a, Inst) and a.op == op and type(a.args[1]) is Const:
         inst.args[0] = a.args[0]
         inst.args[1] = Const(fold.binary(op, a.args[1].value, n, bits), b.type)
         return inst

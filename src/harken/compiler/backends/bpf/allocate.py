@@ -200,6 +200,8 @@ def _joined(segments: Segments) -> Segments:
 
 
 def _overlap(a: Segments, b: Segments) -> bool:
+    if a[-1][1] <= b[0][0] or b[-1][1] <= a[0][0]:
+        return False
     i = j = 0
     while i < len(a) and j < len(b):
         if a[i][1] <= b[j][0]:
@@ -212,7 +214,7 @@ def _overlap(a: Segments, b: Segments) -> bool:
 
 
 def _merge_copies(
-    ranges: dict[int, _Range], copies: list[tuple[int, int, int]], precious: set[int], tiny: set[int], calls: Segments
+    ranges: dict[int, _Range], copies: list[tuple[int, int, int]], precious: set[int], tiny: set[int], calls: _File
 ) -> dict[int, int]:
     """Unites registers that are copied into each other and never hold different values at once; returns register -> representative.
 
@@ -232,7 +234,7 @@ def _merge_copies(
             continue
         first, second = ranges[a], ranges[b]
         if a in precious or b in precious:
-            if any(r.segments[-1][1] - r.segments[0][0] > _SHORT or _overlap(r.segments, calls) for r in (first, second)):
+            if any(r.segments[-1][1] - r.segments[0][0] > _SHORT or not calls.free(r.segments) for r in (first, second)):
                 continue
             if _overlap(first.segments, second.segments):
                 continue
@@ -297,9 +299,9 @@ def _try(selected: Selected, gap: int, retry: bool) -> int:
         ranges, fixed, copies = _ranges(blocks)
         kept = set(selected.precious)
         # r5 is written by calls alone
-        merged = _merge_copies(ranges, copies, kept, tiny, fixed[5])
-        kept |= tiny
         files = [_File(segments) for segments in fixed]
+        merged = _merge_copies(ranges, copies, kept, tiny, files[5])
+        kept |= tiny
         order = []
         for register, found in ranges.items():
             length = sum(e - b for b, e in found.segments)
