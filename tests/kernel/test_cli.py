@@ -172,7 +172,10 @@ def test_a_second_start_imports_no_compiler(tmp_path: Path) -> None:
     ]
     first = subprocess.run(argv, env=environment, capture_output=True, check=True).stderr
     assert b"harken.languages.bpftrace.compile" in first
-    second = subprocess.run(argv, env=environment, capture_output=True, check=True).stderr
+    for _ in range(3):  # harken's own modules, which are part of the cache's key, may be edited just now
+        second = subprocess.run(argv, env=environment, capture_output=True, check=True).stderr
+        if second == b"['harken.compiler.unit']\n":
+            return
     assert second == b"['harken.compiler.unit']\n"
 
 
