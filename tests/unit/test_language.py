@@ -277,7 +277,7 @@ WRONG = [
     ("#if 1\nBEGIN { }", "C preprocessor line #if is not yet supported"),
     ("macro m($x) { $x } BEGIN { }", "macro m is not yet supported"),
     ('import "x.bt"; BEGIN { }', "import is not yet supported"),
-    ("struct foo { int a; }; BEGIN { }", "definition of C types (struct) is not yet supported"),
+    ("struct foo { int (*f)(int); }; BEGIN { }", "definition of C types (struct) is not yet supported"),
     ("", "syntax: the program has no probes"),
     ("BEGIN", "syntax: expected '{', found end of file"),
     ("BEGIN { $x = 1", "syntax: expected ';' or '}', found end of file"),
@@ -323,3 +323,22 @@ def test_unsafe_is_allowed_on_request() -> None:
 def test_hostile_nesting() -> None:
     for text in ("(" * 5000, "-" * 5000, "!" * 100000, "{" * 3000, "if (1) {" * 3000, "1+" * 5000, "@x[" * 3000):
         assert problems("BEGIN { $x = " + text + " }")
+
+
+def test_own_c_types() -> None:
+    program = """
+struct inner { char c; int n; };
+struct foo { char name[8]; unsigned int a : 3; unsigned int b : 5; struct inner in; struct inner *next; struct unknown *u; char *s;
+             unsigned short v[2]; };
+union u { int i; char c; }
+struct pk { char c; int n; } __attribute__((packed));
+enum color { RED, GREEN = 5, BLUE };
+BEGIN { $f = (struct foo *)0x5000; print(str($f->name)); print($f->a); print($f->b); print($f->in.n); print($f->v[1]); print($f->name);
+        print(str($f->s)); print($f->next->n); print(BLUE); print((enum color)0); print(sizeof(struct foo)); print(sizeof(struct pk));
+        print(sizeof(union u)); print(offsetof(struct foo, next)); }"""
+    memory = (
+        b"hello\0\0\0" + bytes([0b10101_101, 0, 0, 0, 1, 0, 0, 0]) + (42).to_bytes(8, "little") + (0x6000).to_bytes(8, "little") + bytes(8)
+    )
+    memory += (0x7000).to_bytes(8, "little") + (1).to_bytes(2, "little") + (9).to_bytes(6, "little")
+    ran = run(program, memory={0x5000: memory, 0x6000: bytes(4) + (77).to_bytes(4, "little"), 0x7000: b"str\0"})
+    assert ran.text == "hello\n5\n21\n42\n9\nhello\nstr\n77\nBLUE\nRED\n56\n5\n4\n24\n"

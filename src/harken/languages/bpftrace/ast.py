@@ -17,7 +17,7 @@ __all__ = (
     "Node", "Expr", "Stmt", "TypeName", "IntLit", "StrLit", "BoolLit", "Name", "Var", "Map", "Positional", "Unary", "Binary",
     "Ternary", "Cast", "Call", "Member", "Index", "Tuple", "RecordLit", "Sizeof", "Offsetof", "Typeof", "BlockExpr", "IfExpr",
     "Comptime", "ExprStmt", "Assign", "Let", "If", "While", "Unroll", "ForMap", "ForRange", "Jump", "Block", "AttachPoint",
-    "Probe", "Setting", "MapDecl", "Include", "Unsupported", "Program", "walk",
+    "Probe", "Setting", "MapDecl", "CMember", "CStruct", "CEnum", "Include", "Unsupported", "Program", "walk",
 )  # fmt: skip
 
 
@@ -253,6 +253,29 @@ class MapDecl(Node):
     entries: int
 
 
+class CMember(Node):
+    """A member of a C struct: ``bits`` is 0 unless it is a bit field."""
+
+    type: TypeName
+    name: str
+    dims: tuple[int, ...] = ()
+    bits: int = 0
+
+
+class CStruct(Node):
+    """``struct`` or ``union`` (``kind``) as the program defines it."""
+
+    kind: str
+    name: str
+    members: tuple[CMember, ...]
+    packed: bool = False
+
+
+class CEnum(Node):
+    name: str
+    values: tuple[tuple[str, int], ...]
+
+
 class Include(Node):
     """``#include <header>``."""
 
@@ -272,6 +295,7 @@ class Program(Record):
     maps: tuple[MapDecl, ...] = ()
     unsupported: tuple[Unsupported, ...] = ()
     includes: tuple[Include, ...] = ()
+    types: tuple[CStruct | CEnum, ...] = ()
 
 
 def walk(node: object) -> Iterator[Node]:

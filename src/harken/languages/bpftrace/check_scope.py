@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...base.ctype import CType, Enum
 from ...base.diagnostics import Span, nearest
 from ...compiler.builtins import functions
 from ...compiler.builtins import types as T
@@ -25,6 +26,9 @@ class Scope:
         self.needs: set[str] = set()
         self.changed = False
         self.registers: tuple[str, ...] = ()
+        #: the program's own C types by spelling ("struct x"), and the enumerators among them
+        self.own_types: dict[str, CType] = {}
+        self.own_constants: dict[str, Enum] = {}
         # of the group that is being checked
         self.group: Group
         self.types: dict[int, T.Type] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...base.ctype import CType, Struct
+from ...base.ctype import VOID, Array, CType, Enum, Int, Member, Ptr, Struct
 from ...base.diagnostics import Span, nearest
 from ...compiler.builtins import types as T
 from . import ast as A
@@ -45,6 +45,9 @@ class Types(Scope):
         if text == "tuple":
             parts = [self.resolve(part) for part in name.parts]
             return None if any(part is None for part in parts) else T.tuple_of(*[part for part in parts if part is not None])
+        own = self.own_types.get(text)
+        if own is not None:
+            return T.from_ctype(own, space)
         simple = _SIMPLE.get(text)
         if simple is not None:
             return simple
@@ -89,6 +92,67 @@ class Types(Scope):
             return None
         return found
 
+    def define(self, types: tuple[A.CStruct | A.CEnum, ...]) -> None:
+        """Takes the program's own C types; they win over the kernel's."""
+        for one in types:
+            if isinstance(one, A.CEnum):
+                signed = any(value < 0 for _, value in one.values)
+                wide = any(not -(1 << 31) <= value < 1 << 32 for _, value in one.values)
+                enum = Enum(one.name, 8 if wide else 4, dict(one.values), signed)
+                self.own_types[f"enum {one.name}"] = enum
+                for constant, _ in one.values:
+                    self.own_constants[constant] = enum
+            else:
+                self.own_types[f"{one.kind} {one.name}"] = self.laid_out(one)
+
+    def laid_out(self, node: A.CStruct) -> Struct:
+        """A struct with its members where a C compiler puts them."""
+        members: list[Member] = []
+        bits, widest, largest = 0, 1, 0
+        for one in node.members:
+            ctype = self.member_type(one)
+            if ctype is None or not ctype.size:
+                continue
+            align = 1 if node.packed else ctype.align
+            widest = max(widest, align)
+            unit = ctype.size * 8
+            if node.kind == "union":
+                bits = 0
+            elif one.bits and one.bits <= unit:
+                # a bit field does not cross the border of its type's storage
+                if not node.packed and bits // unit != (bits + one.bits - 1) // unit:
+                    bits = (bits + unit - 1) // unit * unit
+            else:
+                bits = (bits + align * 8 - 1) // (align * 8) * (align * 8)
+            members.append(Member(one.name, ctype, bits, one.bits))
+            bits += one.bits or unit
+            largest = max(largest, bits)
+        size = ((largest + 7) // 8 + widest - 1) // widest * widest
+        return Struct(node.name, size, tuple(members), node.kind, widest)
+
+    def member_type(self, node: A.CMember) -> CType | None:
+        name = node.type
+        ctype: CType | None = Int("char", 1, True, "char") if name.name == "char" else None
+        if ctype is None and name.name == "void":
+            ctype = VOID
+        if ctype is None:
+            base = self.base_type(name, "") if not (name.stars and " " in name.name) else self.pointed_type(name)
+            ctype = base.ctype if base is not None and base.kind in ("struct", "enum") else T.to_ctype(base) if base is not None else None
+        if ctype is None:
+            return None
+        for _ in range(name.stars):
+            ctype = Ptr(ctype)
+        for size in reversed(node.dims):
+            ctype = Array(ctype, size)
+        return ctype
+
+    def pointed_type(self, name: A.TypeName) -> T.Type | None:
+        """The struct that a member points to; one that is not known is as good as void."""
+        own = self.own_types.get(name.name)
+        btf = self.catalogue.btf
+        found = own or (btf.find(name.name) if btf is not None else None)
+        return T.from_ctype(found) if found is not None else T.Type("struct", 0, ctype=VOID)
+
     def x_Sizeof(self, node: A.Sizeof) -> T.Type | None:
         kind = self.resolve(node.of) if isinstance(node.of, A.TypeName) else self.expr(node.of)
         if kind is None:
@@ -127,6 +191,7 @@ class Types(Scope):
 
 _SIMPLE: dict[str, T.Type] = {
     "bool": T.BOOL,
+    "char": T.integer(1),
     "void": T.NONE,
     "int": T.INT32,
     "uint": T.UINT32,

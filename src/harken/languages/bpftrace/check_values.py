@@ -89,7 +89,10 @@ class Values(Members):
         return None
 
     def enumerator(self, name: str) -> tuple[T.Type, int] | None:
-        """An enumerator of the kernel, by name."""
+        """An enumerator of the program or the kernel, by name."""
+        own = self.own_constants.get(name)
+        if own is not None:
+            return T.from_ctype(own), own.values[name]
         btf = self.catalogue.btf
         found = btf.enumerator(name) if btf is not None else None
         if found is None:

@@ -133,6 +133,7 @@ class _Compilation:
         checker = Checker(groups, self.catalogue, self.options, self.problems, program.maps)
         machine, features = self.catalogue.features.target()
         checker.registers = _registers(machine)
+        checker.define(program.types)
         checker.run()
         if self.problems.failed:
             self.stop()

@@ -46,7 +46,7 @@ BINARY_LEVELS: dict[str, int] = {
 }
 _ASSIGN = frozenset(("=", "<<=", ">>=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^="))
 TYPE_NAMES = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 int uint void string buffer inet mac_address timestamp "
+    "bool char int8 int16 int32 int64 uint8 uint16 uint32 uint64 int uint void string buffer inet mac_address timestamp "
     "ksym_t usym_t kstack_t ustack_t username cgroup_path_t macaddr_t strerror_t "
     "count_t sum_t min_t max_t avg_t stats_t hist_t lhist_t tseries_t".split()
 )
@@ -77,6 +77,7 @@ class _Parser:
         self.in_filter = False
         self.unsupported: list[A.Unsupported] = []
         self.includes: list[A.Include] = []
+        self.types: list[A.CStruct | A.CEnum] = []
         self.conditions: list[Span] = []
         self.defined = set(defined)
         #: name -> value, or where its definition stands
@@ -163,7 +164,9 @@ class _Parser:
             end_of_text = lexer.span(max(0, len(lexer.text) - 1), len(lexer.text))
             if not self.unsupported:
                 fail("syntax: the program has no probes", end_of_text, "a program looks like: tracepoint:syscalls:sys_enter_openat { ... }")
-        return A.Program(self.source, tuple(probes), tuple(settings), tuple(maps), tuple(self.unsupported), tuple(self.includes))
+        return A.Program(
+            self.source, tuple(probes), tuple(settings), tuple(maps), tuple(self.unsupported), tuple(self.includes), tuple(self.types)
+        )
 
     def peek_word(self) -> str:
         text, i = self.lexer.text, self.lexer.position
@@ -270,6 +273,14 @@ class _Parser:
     def c_definition(self, word: str, start: int) -> None:
         """A C definition up to its ``;`` or, for ``struct x { ... }`` without one, its ``}``."""
         self.prime()
+        if word != "typedef":
+            state = self.save()
+            found = self.c_enum(start) if word == "enum" else self.c_struct(word, start)
+            if found is not None:
+                self.types.append(found)
+                self.lexer.position = self.last_end
+                return
+            self.restore(state)
         depth = 0
         while self.token.kind != "end":
             token = self.advance()
@@ -283,6 +294,88 @@ class _Parser:
                 break
         self.lexer.position = self.last_end
         self.unsupported.append(A.Unsupported(self.lexer.span(start, self.last_end), f"definition of C types ({word})"))
+
+    def c_struct(self, kind: str, start: int) -> A.CStruct | None:
+        """A struct of plain members; None for what is not understood (nested definitions, function pointers)."""
+        self.advance()
+        if self.token.kind != "word":
+            return None
+        name = self.advance().text
+        members: list[A.CMember] = []
+        if not self.accept("{"):
+            return None
+        while not self.at("}"):
+            begin = self.token.start
+            base = self.try_type()
+            if base is None or base.dims or self.token.kind != "word":
+                return None
+            while True:
+                if self.token.kind != "word":
+                    return None
+                member = self.advance().text
+                dims: list[int] = []
+                bits = 0
+                while self.accept("["):
+                    if self.token.kind != "int":
+                        return None
+                    dims.append(self.advance().value)
+                    self.expect("]")
+                if self.accept(":"):
+                    if self.token.kind != "int":
+                        return None
+                    bits = self.advance().value
+                members.append(A.CMember(self.from_(begin), base, member, tuple(dims), bits))
+                if not self.accept(","):
+                    break
+            if not self.accept(";"):
+                return None
+        # only the brace is consumed for sure: a probe may follow, which has other words
+        self.last_end = self.lexer.position = self.token.end
+        packed = self.after_definition()
+        return A.CStruct(self.lexer.span(start, self.last_end), kind, name, tuple(members), packed)
+
+    def after_definition(self) -> bool:
+        """The attribute and semicolon behind a definition, if they are there; whether it is packed."""
+        lexer, packed = self.lexer, False
+        lexer.skip()
+        if lexer.text.startswith("__attribute__", lexer.position):
+            self.prime()
+            begin = self.token.start
+            while self.token.kind != "end" and not self.at(";"):
+                self.advance()
+            packed = "packed" in lexer.text[begin : self.last_end]
+            lexer.position = self.last_end
+            lexer.skip()
+        if lexer.text.startswith(";", lexer.position):
+            lexer.position += 1
+            self.last_end = lexer.position
+        return packed
+
+    def c_enum(self, start: int) -> A.CEnum | None:
+        self.advance()
+        name = self.advance().text if self.token.kind == "word" else ""
+        if not self.accept("{"):
+            return None
+        values: list[tuple[str, int]] = []
+        number = 0
+        while not self.at("}"):
+            if self.token.kind != "word":
+                return None
+            constant = self.advance().text
+            if self.accept("="):
+                sign = -1 if self.accept("-") else 1
+                if self.token.kind != "int":
+                    return None
+                number = sign * self.advance().value
+            values.append((constant, number))
+            number += 1
+            if not self.accept(","):
+                break
+        if not self.at("}"):
+            return None
+        self.last_end = self.lexer.position = self.token.end
+        self.after_definition()
+        return A.CEnum(self.lexer.span(start, self.last_end), name, tuple(values))
 
     def config(self) -> list[A.Setting]:
         self.prime()
@@ -891,8 +984,8 @@ class _Parser:
 
 def _c_integer(words: list[str]) -> str:
     """``unsigned long long`` as a sized type."""
-    if words == ["int"]:
-        return "int"
+    if words in (["int"], ["char"]):
+        return words[0]
     sign = "u" if "unsigned" in words else ""
     bits = 8 if "char" in words else 16 if "short" in words else 64 if "long" in words else 32
     return f"{sign}int{bits}"
