@@ -323,3 +323,15 @@ def test_random_programs_keep_their_meaning(seed: int) -> None:
             assert machine.run("main", ctx) & 0xFFFFFFFF == result & 0xFFFFFFFF
             assert bytes(machine.regions[machine.maps["out"].values[bytes(4)]].data) == out
             assert {key: bytes(machine.regions[number].data) for key, number in machine.maps["table"].values.items()} == table
+
+
+def test_written_out_loops_do_not_hide_start_values() -> None:
+    f = Function("f")
+    b = Builder(f)
+    place_ = b.alloca(8, "i")
+    b.store(place_, b.const(0))
+    b.atomic("add", place_, b.const(0))
+    b.atomic("add", place_, b.const(2))
+    b.ret(b.load(place_))
+    expand_loops(f)
+    assert ops(f).count("atomic") == 1

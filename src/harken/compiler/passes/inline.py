@@ -91,8 +91,11 @@ def call_order(functions: dict[str, Function], entry: str) -> list[Function]:
 def expand_loops(function: Function, back_edges: bool = True) -> None:
     """Turns each ``loop`` into blocks that call the callback (which ``inline_calls`` then puts in place).
 
-    With ``back_edges`` they form a loop; without, a constant number of rounds is written out.
+    With ``back_edges`` they form a loop; without, a constant number of rounds is written out.  An atomic addition of zero, by which front
+    ends hide a start value from a verifier that should not follow each round of ``bpf_loop``, goes: here it must follow them.
     """
+    for block in function.blocks:
+        block.insts = [inst for inst in block.insts if not _hides(inst)]
     position = 0
     while position < len(function.blocks):
         block = function.blocks[position]
@@ -128,6 +131,13 @@ def _expand(function: Function, position: int, index: int) -> None:
     inst.op, inst.args, inst.attr = "phi", [counter, following], [head, body]
     rest.insts.insert(0, inst)
     function.blocks[position + 1 : position + 1] = [head, body, rest]
+
+
+def _hides(inst: Inst) -> bool:
+    if inst.op != "atomic" or inst.attr[0] != "add" or inst.attr[2]:
+        return False
+    value = inst.args[1]
+    return isinstance(value, Const) and not value.value
 
 
 def _unroll(function: Function, position: int, index: int, count: int) -> None:
