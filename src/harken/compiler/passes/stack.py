@@ -10,7 +10,6 @@ u64 context, u64 scratch memory, u64 the callback's own context pointer.
 from __future__ import annotations
 
 from ..ir import I1, I32, I64, PTR, Block, Const, Function, Inst, Param, Value
-from ..target import Target
 from ..unit import LOSS
 from .cfg import dominators, loop_depths, replace_values, reverse_postorder
 from .legalise import RECORD
@@ -267,7 +266,7 @@ def claim_scratch(function: Function, scratch: Inst, loss: int, atomic: bool) ->
                 if after not in reached:
                     reached.add(after)
                     work.append(after)
-        mixed = [b for b in reached - inside if b.insts[-1].op == "ret"]
+        mixed = [b for b in order if b in reached and b not in inside and b.insts[-1].op == "ret"]
         tangled = [b for b in mixed if not _can_split(b, before[b], inside, reached)]
         if not tangled:
             break
@@ -481,8 +480,3 @@ def pass_environment(function: Function, needs: dict[str, tuple[bool, bool]]) ->
 def scratch_map_size(end: int) -> int:
     """The value size of the scratch map for memory that ends at ``end``."""
     return (max(end, _HEADER) + 7) & ~7
-
-
-def uses_target(target: Target) -> bool:
-    """Whether slots can be claimed atomically."""
-    return target.has("atomic_fetch")
