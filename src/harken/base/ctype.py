@@ -201,7 +201,8 @@ class Struct(CType):
         for member in self.members:
             offset = base + member.bit_offset // 8
             inner = member.type
-            core, counts = inner, ""
+            counts = ""
+            core: CType = inner
             while isinstance(core, Array):
                 core, counts = core.element, f"{counts}[{core.count or ''}]"
             if isinstance(core, Struct) and not core.name and len(indent) <= 4 * NESTING:
