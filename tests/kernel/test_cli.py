@@ -124,6 +124,15 @@ def test_losses_are_told_and_strict_makes_them_the_status(capfd: pytest.CaptureF
     assert err == ""
 
 
+def test_the_probes_of_a_program(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    program = "BEGIN { } tracepoint:syscalls:sys_enter_openat* { }"
+    expected = "BEGIN\ntracepoint:syscalls:sys_enter_openat\ntracepoint:syscalls:sys_enter_openat2\n"
+    assert run("-l", "-e", program, capfd=capfd) == (0, expected, "")
+    path = tmp_path / "x.bt"
+    path.write_text(program)
+    assert run("-l", str(path), capfd=capfd) == (0, expected, "")
+
+
 def test_dry_run_explain_and_stages(capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = run("--dry-run", "--explain", "-e", f"{OPEN} {{ @ = count(); }}", capfd=capfd)
     assert code == 0 and out == ""

@@ -36,6 +36,10 @@ KINDS: dict[str, tuple[str, str]] = {
         "{count} run{s} of {subject} skipped: a program was already running on that CPU",
         "the kernel does not nest such programs: events that happen inside of another probe are not seen",
     ),
+    "waiting": (
+        "{count} event{s} dropped because nobody took them from {subject}",
+        "iterate while the trace runs, or let more of them wait (keep=...)",
+    ),
     "unread": (
         "{count} record{s} could not be understood ({subject})",
         "this is a fault of harken: please report it",

@@ -157,11 +157,24 @@ def _other(options: Options, argv: Sequence[str]) -> int:
     from ..main import main
 
     words = list(options.params)
-    if options.program is not None:
-        words += ["-e", options.program]
+    name = words[0] if words and options.program is None else ""
+    if options.program is not None or os.path.isfile(name):
+        return _probes_of(options.replace(file=name, params=tuple(words[1:])) if name else options)
+    if name.endswith(".bt"):
+        _notice(f"WARNING: It appears that '{name}' is a filename but the file does not exist. Treating '{name}' as a search pattern.")
     if options.pid > 0:
         words += ["-p", str(options.pid)]
     return main(["list", *words, *(["-v"] if options.verbose else [])])
+
+
+def _probes_of(options: Options) -> int:
+    """``-l -e PROGRAM``, ``-l FILE``: the probes that a program would attach."""
+    from ...session.api import build
+
+    unit = build(_source(options), params=options.params, pid=options.pid, settings=_settings(options), cached=options.cached)
+    for probe, *_rest in unit.plan:
+        print(probe)
+    return 0
 
 
 def _source(options: Options) -> Source:
