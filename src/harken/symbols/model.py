@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from ..base.record import Record
 
-__all__ = ("Frame", "Mapping", "Found", "NATIVE", "KERNEL", "PYTHON", "JIT", "UNKNOWN", "KERNEL_MODULE")
+__all__ = ("Frame", "Mapping", "preference", "NATIVE", "KERNEL", "PYTHON", "JIT", "UNKNOWN", "KERNEL_MODULE")
 
 #: Values of ``Frame.kind``.
 NATIVE, KERNEL, PYTHON, JIT, UNKNOWN = "native", "kernel", "python", "jit", "unknown"
@@ -82,11 +82,15 @@ class Mapping(Record):
         return address - self.start + self.offset
 
 
-class Found(Record):
-    """A symbol that contains an address, in the address space of its file or of the kernel; ``size`` 0 means unknown."""
+def preference(name: str | bytes, sized: bool, weak: bool, exported: bool) -> tuple[bool, bool, bool, int, int]:
+    """How well a symbol names its address among aliases: the greatest wins, the first of equals.
 
-    name: str
-    offset: int
-    start: int
-    size: int = 0
-    module: str = ""
+    The order is perf's (tools/perf/util/symbol.c, choose_best_symbol), so that reports agree: symbols with a size, then strong before weak,
+    global before local, fewer leading underscores, longer names.
+
+    Example:
+        >>> max(("__memcpy", "memcpy"), key=lambda name: preference(name, True, False, True))
+        'memcpy'
+    """
+    underscores = len(name) - len(name.lstrip("_") if isinstance(name, str) else name.lstrip(b"_"))
+    return sized, not weak, exported, -underscores, len(name)

@@ -1,0 +1,208 @@
+"""The compact form of /proc/kallsyms: sorted arrays and one block of names, as bytes that can be mapped.
+
+Layout, in the byte order of this machine (the index never leaves it)::
+
+    magic 8s   entries u32   of them with an address u32   bytes of names u32   bytes of modules u32
+    u64 address [entries]    ascending; symbols that are no addresses (absolute ones) follow at the end
+    u32 offset of the name in the block of names [entries + 1]
+    u16 number of the module, 0 for the kernel [entries]
+    names and modules, each followed by a NUL
+
+Among symbols at the same address the best by perf's rules (``model.preference``) stands last, where a search from the right finds it.
+
+A line of kallsyms is "ADDRESS TYPE NAME", for modules and generated code followed by a tab and "[OWNER]" (kernel/kallsyms.c).
+
+Example:
+    >>> static, changing = build(b"ffffffff81000000 T b\\nffffffff81000000 t a\\nffffffffc0000000 t bpf_prog_1\\t[bpf]\\n")
+    >>> KallsymsIndex(static).lookup(0xffffffff81000010), KallsymsIndex(changing).named("bpf_prog_1")
+    (('b', 18446744071578845184, ''), [(18446744072635809792, 'bpf')])
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+
+from .model import preference
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ("KallsymsIndex", "build", "changing_lines")
+
+_HEAD = struct.Struct("=8sIIII")
+_MAGIC = b"kallsym2"
+#: Owners whose symbols come and go.
+_CHANGING = (b"\t[bpf]", b"\t[__builtin__")
+#: Types of nm(1) that are not addresses of memory: absolute (per-CPU offsets), undefined, debugging.
+_NO_ADDRESS = b"AaUNn?-"
+_PAGE = 4096
+
+
+class KallsymsIndex:
+    """Reads an index.
+
+    Args:
+        data: what ``build`` made.
+
+    Raises:
+        ValueError: it is not an index, or not whole.
+    """
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        if len(view) < _HEAD.size:
+            raise ValueError("not an index of kernel symbols")
+        magic, count, addressed, names, modules = _HEAD.unpack_from(view)
+        places = [_HEAD.size]
+        for size in (8 * count, 4 * (count + 1), 2 * count + (2 * count) % 4, names, modules):
+            places.append(places[-1] + size)
+        if magic != _MAGIC or places[-1] != len(view) or addressed > count:
+            raise ValueError("not an index of kernel symbols")
+        self.count: int = count
+        self._starts = view[places[0] : places[1]].cast("Q")
+        self._addressed = self._starts[:addressed]
+        self._offsets = view[places[1] : places[2]].cast("I")
+        self._owners = view[places[2] : places[2] + 2 * count].cast("H")
+        self._names = view[places[3] : places[4]]
+        self._modules = bytes(view[places[4] :]).decode("ascii", "backslashreplace").split("\0")
+        self._block = b""
+
+    @property
+    def hidden(self) -> bool:
+        """Whether no symbol has an address."""
+        addressed = self._addressed
+        return not len(addressed) or not addressed[-1]
+
+    def lookup(self, address: int) -> tuple[str, int, str] | None:
+        """(name, start, module) of the symbol that contains an address."""
+        starts = self._addressed
+        place = bisect_right(starts, address) - 1
+        if place < 0 or not starts[place]:
+            return None
+        start, owner = starts[place], self._owners[place]
+        if place + 1 == len(starts) or self._owners[place + 1] != owner:
+            # the last of the kernel or of a module: to the end of the following page
+            end = (start + 2 * _PAGE - 1) // _PAGE * _PAGE
+            if place + 1 == len(starts):
+                end = (start + _PAGE - 1) // _PAGE * _PAGE + _PAGE
+            elif end > starts[place + 1]:
+                end = starts[place + 1]
+            if address >= end:
+                return None
+        return self._name(place), start, self._modules[owner]
+
+    def named(self, name: str) -> list[tuple[int, str]]:
+        """(address, module) of every symbol of this name, ascending."""
+        word = name.encode("utf-8", "surrogateescape") + b"\0"
+        if len(word) == 1 or b"\0" in word[:-1]:
+            return []
+        if not self._block:
+            self._block = bytes(self._names)
+        block, found = self._block, []
+        place = block.find(word)
+        while place >= 0:
+            if place == 0 or not block[place - 1]:
+                index = bisect_right(self._offsets, place) - 1
+                found.append((self._starts[index], self._modules[self._owners[index]]))
+            place = block.find(word, place + 1)
+        return found
+
+    def symbols(self) -> Iterator[tuple[str, int, str]]:
+        """(name, address, module) of all, by address."""
+        return ((self._name(i), self._starts[i], self._modules[self._owners[i]]) for i in range(self.count))
+
+    def _name(self, place: int) -> str:
+        return str(self._names[self._offsets[place] : self._offsets[place + 1] - 1], "utf-8", "backslashreplace")
+
+
+def changing_lines(text: bytes) -> bytes:
+    """The lines of symbols that come and go (BPF, ftrace, kprobes), without cutting the others."""
+    place = text.find(b"\t[")
+    if place < 0:
+        return b""
+    tail = text[text.rfind(b"\n", 0, place) + 1 :]
+    return b"\n".join([line for line in tail.split(b"\n") if _CHANGING[0] in line or _CHANGING[1] in line])
+
+
+def build(text: bytes) -> tuple[bytes, bytes]:
+    """Indexes of the lasting and of the changing symbols of a kallsyms text; lines that are none are left out."""
+    lines = text.split(b"\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    changing: list[bytes] = []
+    if b"\t[" in text:
+        changing = changing_lines(text).split(b"\n")
+        known = set(changing)
+        lines = [line for line in lines if line not in known]
+    return _index(lines), _index(changing)
+
+
+def _index(lines: list[bytes]) -> bytes:
+    from array import array
+    from itertools import accumulate
+
+    lines = _well_formed(lines)
+    lines.sort()
+    pure = [line for line in lines if line[17] not in _NO_ADDRESS]
+    addressed = len(pure)
+    if addressed != len(lines):
+        pure += [line for line in lines if line[17] in _NO_ADDRESS]
+    lines = pure
+    starts = array("Q", bytes.fromhex(b"".join([line[:16] for line in lines]).decode("ascii")))
+    if starts.itemsize != 8:
+        raise AssertionError("array('Q') is 8 bytes")
+    if struct.pack("=H", 1) == b"\1\0":
+        starts.byteswap()
+    _best_last(lines, starts[:addressed])
+    names = [line[19:] for line in lines]
+    owners = array("H", bytes(2 * len(lines)))
+    modules: dict[bytes, int] = {b"": 0}
+    for place, name in enumerate(names):
+        if b"\t" in name:
+            names[place], _, owner = name.partition(b"\t")
+            number = modules.setdefault(owner.strip(b"[] \t"), len(modules))
+            owners[place] = number if number < 0xFFFF else 0
+    offsets = array("I", accumulate([len(name) + 1 for name in names], initial=0))
+    block = b"\0".join(names) + b"\0" if names else b""
+    owner_names = b"\0".join(list(modules)[:0xFFFF])
+    head = _HEAD.pack(_MAGIC, len(lines), addressed, len(block), len(owner_names))
+    padding = bytes((2 * len(lines)) % 4)
+    return b"".join((head, starts.tobytes(), offsets.tobytes(), owners.tobytes(), padding, block, owner_names))
+
+
+def _well_formed(lines: list[bytes]) -> list[bytes]:
+    """Lines with 16 digits (32-bit kernels print 8); others are made so or dropped."""
+    digits = frozenset(b"0123456789abcdefABCDEF")
+    if all([line[16:17] == b" " and line[18:19] == b" " and len(line) > 19 for line in lines]):
+        heads = b"".join([line[:16] for line in lines])
+        if not heads.translate(None, bytes(digits)) and not any([b"\0" in line for line in lines]):
+            return lines
+    found = []
+    for line in lines:
+        address, _, rest = line.partition(b" ")
+        if 0 < len(address) <= 16 and digits.issuperset(address) and len(rest) > 2 and rest[1:2] == b" " and b"\0" not in rest:
+            found.append(address.rjust(16, b"0").lower() + b" " + rest)
+    return found
+
+
+def _best_last(lines: list[bytes], starts: object) -> None:
+    """Puts the best of the symbols at one address behind the others."""
+    addresses = list(starts)  # type: ignore[call-overload]
+    doubled = [place for place, (one, two) in enumerate(zip(addresses, addresses[1:])) if one == two]
+    end = 0
+    for place in doubled:
+        if place < end:
+            continue
+        end = place + 1
+        while end < len(addresses) and addresses[end] == addresses[place]:
+            end += 1
+        group = lines[place:end]
+        # reversed: of equals the first shall win, and a stable sort keeps it behind the others
+        lines[place:end] = sorted(reversed(group), key=_preference)
+
+
+def _preference(line: bytes) -> tuple[object, ...]:
+    letter = line[17:18]
+    return letter in b"TtWw", preference(line[19:].partition(b"\t")[0], True, letter in b"WwVv", letter.isupper())
