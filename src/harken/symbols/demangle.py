@@ -1,0 +1,106 @@
+"""C++ and Rust names as their authors wrote them, by the library ``demangle`` (``pip install harken[demangle]``).
+
+The library is loaded at the first mangled name.  It reads the Itanium C++ ABI and both Rust schemes, drops Rust's hashes, and bounds
+depth and size of what it makes: names come from files that may be hostile (LLVM's demangler aborts the process for a name of 700 bytes that
+expands to 2**60 bytes).  Without the library, and for names that it refuses, the mangled name stays.
+
+Example:
+    >>> demangle("main"), demangle("_Znope")
+    ('main', '_Znope')
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ("demangle", "available", "mangled", "without_parameters")
+
+_LONGEST = 1 << 14
+_CACHED = 1 << 16
+_cache: dict[str, str] = {}
+_library: Callable[[str], str] | None = None
+_looked = False
+
+
+def mangled(name: str) -> bool:
+    """Whether a name looks like one that ``demangle`` can read (Itanium C++, legacy Rust: _Z; Rust v0: _R)."""
+    return name.startswith(("_Z", "_R", "__Z"))
+
+
+def available() -> bool:
+    """Whether the library is installed."""
+    return _load() is not None
+
+
+def demangle(name: str) -> str:
+    """The readable form of a symbol, or the symbol itself.  Suffixes of the linker ("@plt") and of clones ("(.cold)") stay."""
+    if not name.startswith(("_Z", "_R", "__Z")):
+        return name
+    found = _cache.get(name)
+    if found is not None:
+        return found
+    library = _load()
+    if library is None or len(name) > _LONGEST:
+        return name
+    base, at, suffix = name.partition("@")
+    try:
+        text = library(base) + at + suffix
+    except (ValueError, RecursionError, MemoryError):
+        text = name
+    if len(_cache) >= _CACHED:
+        _cache.clear()
+    _cache[name] = text
+    return text
+
+
+def without_parameters(text: str) -> str:
+    """A demangled C++ function without its parameters and return type, as perf prints it.
+
+    Example:
+        >>> without_parameters("std::vector<int, std::allocator<int>>::push_back(int const&)")
+        'std::vector<int, std::allocator<int>>::push_back'
+        >>> without_parameters("void f<int>(int)::{lambda(int)#1}::operator()(int) const")
+        'f<int>(int)::{lambda(int)#1}::operator()'
+    """
+    depth, end = 0, -1
+    for place in range(len(text) - 1, -1, -1):
+        letter = text[place]
+        if letter in ")]}>" and not (letter == ">" and text[place - 1 : place] in ("-", "=")):
+            depth += 1
+        elif letter in "([{<":
+            depth -= 1
+            if not depth and letter == "(" and text[place : place + 2] != "(." and text[place : place + 11] != "(anonymous ":
+                end = place
+                break
+    if end <= 0 or text[:end].endswith("operator"):
+        return text
+    text = text[:end]
+    # the return type of a template function: up to the last blank outside of brackets
+    depth = 0
+    for place in range(len(text) - 1, -1, -1):
+        letter = text[place]
+        if letter in ")]}>" and not (letter == ">" and text[place - 1 : place] in ("-", "=")):
+            depth += 1
+        elif letter in "([{<":
+            depth -= 1
+        elif letter == " " and not depth and "operator" not in text[:place].rpartition("::")[2]:
+            return text[place + 1 :]
+    return text
+
+
+def _load() -> Callable[[str], str] | None:
+    global _library, _looked
+    if not _looked:
+        _looked = True
+        try:
+            from demangle import demangle as read
+        except ImportError:
+            return None
+
+        def library(name: str) -> str:
+            return str(read(name, language=("itanium", "rust")))
+
+        _library = library
+    return _library
