@@ -99,8 +99,10 @@ def _report(error: Exception) -> int:
 
 
 def _say(text: str) -> None:
+    from ..render.values import clean
+
     try:
-        print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+        print(clean(text), file=sys.stderr)
     except OSError:
         pass
 

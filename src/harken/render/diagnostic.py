@@ -118,5 +118,7 @@ def _marked(text: str, column: int, end: int) -> list[str]:
 
 
 def _visible(text: str) -> str:
-    """Control characters of a hostile source do not reach the terminal."""
-    return "".join([c if c >= " " or c == "\t" else "?" for c in text]).replace("\x7f", "?")
+    """Control characters and undecodable bytes of a hostile source do not reach the terminal, and the marks stay in place."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join([c if c == "\t" or c.isprintable() else "?" for c in text])

@@ -94,9 +94,15 @@ class TextSink(_Output):
 
 
 class JsonSink(_Output):
-    """bpftrace's JSON output: one object per line."""
+    """bpftrace's JSON output: one object per line; ``quiet`` leaves out how many probes were attached."""
+
+    def __init__(self, writer: Writer, quiet: bool = False) -> None:
+        super().__init__(writer)
+        self._quiet = quiet
 
     def attached(self, count: int) -> None:
+        if self._quiet:
+            return
         from ..render.json import attached
 
         self.writer.write([_line(attached(count))])

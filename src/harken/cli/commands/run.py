@@ -248,7 +248,7 @@ def _sink(options: Options, out: int) -> Sink:
 
     writer = Writer(out, options.buffering)
     if options.format == "json":
-        return JsonSink(writer)
+        return JsonSink(writer, quiet=options.quiet)
     quiet, warnings = options.quiet, options.warnings
 
     def notice(text: str) -> None:
@@ -262,7 +262,7 @@ def _sink(options: Options, out: int) -> Sink:
 
 
 def _notice(text: str) -> None:
-    data = (text + "\n").encode("utf-8", "backslashreplace")
+    data = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").encode() + b"\n"
     try:
         os.write(2, data)
     except OSError:
