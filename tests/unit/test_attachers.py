@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import struct
 from typing import Any
 
 import pytest
@@ -135,6 +136,82 @@ def test_uprobe_multi_batches_by_file_and_direction(kernel: FakeKernel) -> None:
     (attribute,) = kernel.bpf_calls("BPF_LINK_CREATE")
     assert bpf_field(abi.LINK_CREATE, "uprobe_multi_cnt", attribute) == 2
     assert bpf_field(abi.LINK_CREATE, "uprobe_multi_pid", attribute) == 7
+
+
+def test_uprobe_multi_finds_the_place_that_is_refused(kernel: FakeKernel) -> None:
+    """An instruction that cannot be probed (ENOTSUPP, 524) must not keep the program from the others."""
+
+    def link(call: Any) -> int:
+        offsets = bytes(call.args[1].at(abi.LINK_CREATE["uprobe_multi_offsets"][0]))
+        bad = 77 in struct.unpack(f"={len(offsets) // 8}Q", offsets)
+        return -524 if bad else kernel.new_fd()
+
+    kernel.on_bpf("BPF_LINK_CREATE", link)
+    made = attach(kernel, "uprobe_multi", (False, "/a", tuple(range(40, 120)), ()))
+    assert made.skipped == ("/a:0x4d",)
+    made.close()
+    assert not kernel.open_fds
+    with pytest.raises(KernelError, match="the instruction there cannot be probed"):
+        attach(kernel, "uprobe_multi", (False, "/a", (77,), ()))
+    assert not kernel.open_fds
+
+
+def _with_events(kernel: FakeKernel, refuse: Any = None) -> None:
+    """A tracefs in which writing a definition makes an event."""
+    root = "/sys/kernel/tracing"
+    kernel.files |= {f"{root}/trace": b"", f"{root}/uprobe_events": b""}
+    original = kernel.write
+
+    def write(path: str, data: bytes, append: bool = False) -> None:
+        number = refuse(data) if refuse is not None else 0
+        if number:
+            raise OSError(number, "refused")
+        original(path, data, append)
+        if data[:1] in b"pr":
+            kernel.files[f"{root}/events/{data.split()[0][2:].decode()}/id"] = b"900\n"
+
+    kernel.write = write  # type: ignore[method-assign]
+
+
+def test_uprobe_tracefs_takes_all_places_with_one_descriptor(kernel: FakeKernel) -> None:
+    _with_events(kernel)
+    places = tuple(("/usr/bin/program", 64 + n, 0) for n in range(300))
+    link = attach(kernel, "uprobe_tracefs", (False, places), pid=7)
+    assert opened(kernel) == [(perf.PERF_TYPE_TRACEPOINT, 900, 1, 7, -1)]
+    lines = b"".join(data for _, data in kernel.writes).decode().splitlines()
+    assert len(lines) == 300 and len({line.split()[0] for line in lines}) == 1 and lines[-1].endswith("/usr/bin/program:0x16b")
+    assert max(len(data) for _, data in kernel.writes) < 4096
+    link.close()
+    assert kernel.writes[-1][1].decode().strip() == "-:" + lines[0].split()[0][2:]
+    assert not kernel.open_fds
+
+
+def test_uprobe_tracefs_where_an_event_has_one_place(kernel: FakeKernel) -> None:
+    """Before Linux 5.4 a second place under the same name is refused with EEXIST."""
+    seen: set[bytes] = set()
+
+    def refuse(data: bytes) -> int:
+        name = data.split()[0]
+        if name in seen and data[:1] == b"p":
+            return errno.EEXIST
+        seen.add(name)
+        return 0
+
+    _with_events(kernel, refuse)
+    link = attach(kernel, "uprobe_tracefs", (False, (("/a", 1, 0), ("/a", 2, 0), ("/b", 3, 16))))
+    assert len(opened(kernel)) == 3
+    link.close()
+    written = [data.decode() for _, data in kernel.writes]
+    assert [line.split()[1] for line in written[:3]] == ["/a:0x1", "/a:0x2", "/b:0x3(0x10)"]
+    assert sorted(line[2:].strip() for line in written[3:]) == sorted(line.split()[0][2:] for line in written[:3])
+    assert not kernel.open_fds
+
+
+def test_a_refused_uprobe_event_leaves_nothing_behind(kernel: FakeKernel) -> None:
+    _with_events(kernel, lambda data: errno.EINVAL if b"/b:" in data else 0)
+    with pytest.raises(KernelError):
+        attach(kernel, "uprobe_tracefs", (False, (("/a", 1, 0), ("/b", 2, 0))))
+    assert [data[:2] for _, data in kernel.writes] == [b"p:", b"-:"] and not kernel.open_fds
 
 
 def test_kprobe_multi_finds_the_one_that_is_refused(kernel: FakeKernel) -> None:

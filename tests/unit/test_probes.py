@@ -461,8 +461,22 @@ def test_uprobes_batch_and_filter() -> None:
     (one,) = plans("usdt:/bin/bash:gc__start", "arg0")
     (place,) = planner.places(one, Catalogue())
     assert place.target == (False, "/bin/bash", (0x900, 0xA00), (0x20, 0x20))
-    assert plans("u:/bin/bash:readline", pid=1)[0].attacher == "uprobe_perf"
+    assert plans("u:/bin/bash:readline", pid=1)[0].attacher == "uprobe_multi"
+    # a filter that lets a single thread through is none
+    assert plans("u:/bin/bash:readline", pid=1, uprobe_multi_pid="x")[0].attacher == "uprobe_perf"
+    assert plans("u:/bin/bash:readline", uprobe_multi_pid="x")[0].attacher == "uprobe_multi"
     assert plans("u:/bin/bash:readline", uprobe_multi="x")[0].attacher == "uprobe_perf"
+
+
+def test_many_uprobes_are_one_event_where_there_is_no_uprobe_multi() -> None:
+    """Every perf event costs a wait for all CPUs when it is closed, an event of tracefs takes any number of places."""
+    (one,) = plans("u:/bin/bash:*", uprobe_multi="x")
+    assert len(one.probes) > 4 and one.attacher == "uprobe_tracefs"
+    (place,) = planner.places(one, Catalogue())
+    returns, where = place.target
+    assert not returns and where[0] == ("/bin/bash", 0xC20, 0) and len(where) == len(one.probes)
+    (one,) = plans("u:/bin/bash:*", uprobe_multi="x", uprobe_tracefs="y")
+    assert one.attacher == "uprobe_perf"
 
 
 def test_a_syscalls_function_falls_back_to_its_tracepoint_if_nothing_differs() -> None:

@@ -32,6 +32,7 @@ TITLES: dict[str, tuple[str, str]] = {
     "fsession": ("fsession", "fentry and fexit in one program"),
     "fmod_ret": ("fmod_ret", "change a function's result"),
     "uprobe_multi": ("uprobe.multi", "many user functions with one link"),
+    "uprobe_multi_pid": ("uprobe.multi by PID", "many user functions of one process"),
     "uprobe_session": ("uprobe.session", "entry and return with one program"),
     "uprobe_perf": ("uprobe (perf)", "uprobe:*, uretprobe:* one by one"),
     "uprobe_tracefs": ("uprobe (tracefs)", "dynamic events on user functions"),
@@ -102,6 +103,7 @@ INSTEAD: dict[str, tuple[tuple[str, str], ...]] = {
     "lsm": (("tracepoint_perf", "tracepoint:syscalls:*, which see but cannot refuse"),),
     "user_events": (("usdt_refcount", "usdt:BINARY:MARKER"), ("uprobe_perf", "uprobe:BINARY:FUNCTION")),
     "usdt_refcount": (("uprobe_perf", "uprobe:BINARY:FUNCTION"),),
+    "uprobe_multi_pid": (("uprobe_perf", "-p PID through perf events"), ("uprobe_tracefs", "-p PID through dynamic events")),
     "snapshot": (("instances", "an instance of its own"),),
     "stack_tracer": (("perf_software", "profile:hz:99 { @[kstack] = count(); }"),),
 }
@@ -119,6 +121,7 @@ SINCE: dict[str, str] = {
     "fmod_ret": "5.7",
     "lsm": "5.7",
     "uprobe_multi": "6.6",
+    "uprobe_multi_pid": "6.10",
     "uprobe_session": "6.13",
     "uprobe_perf": "4.17",
     "usdt_refcount": "4.20",
@@ -174,7 +177,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "Dynamic probes",
         tuple(
             "kprobe_multi kprobe_session kprobe_perf kprobe_tracefs kprobe_args fprobe_events fentry fexit fsession fmod_ret "
-            "uprobe_multi uprobe_session uprobe_perf uprobe_tracefs event_probes".split()
+            "uprobe_multi uprobe_multi_pid uprobe_session uprobe_perf uprobe_tracefs event_probes".split()
         ),
     ),
     (

@@ -11,7 +11,7 @@ probe          one place                                                      se
 kprobe         fentry, kprobe_multi, kprobe_perf, kprobe_tracefs, tracepoint  kprobe_multi, kprobe_perf, kprobe_tracefs, fentry
 kretprobe      fexit, kprobe_multi, kprobe_perf, kprobe_tracefs, tracepoint   kprobe_multi, kprobe_perf, kprobe_tracefs, fexit
 rawtracepoint  tp_btf (typed arguments are used), raw_tracepoint              raw_tracepoint, tp_btf
-uprobe, usdt   uprobe_multi, uprobe_perf, uprobe_tracefs                      the same
+uprobe, usdt   uprobe_multi, uprobe_perf, uprobe_tracefs                      uprobe_multi, uprobe_tracefs, uprobe_perf
 others         the only one there is
 =============  =============================================================  =====================================================
 
@@ -52,7 +52,7 @@ _MERITS = {
     "kprobe_tracefs": "the oldest way; the event is removed at the end",
     "uprobe_multi": "one link for all places of a file",
     "uprobe_perf": "a perf event per place, which filters whole processes and ends with harken",
-    "uprobe_tracefs": "the oldest way; the event is removed at the end",
+    "uprobe_tracefs": "one event for all places; it is removed at the end",
     "perf_timer": "the CPU clock's perf events",
     "perf_software": "the kernel's counters",
     "perf_hardware": "the CPU's counters",
@@ -60,9 +60,7 @@ _MERITS = {
 }
 
 
-#: With a PID filter, up to this many uprobes are perf events: kernels from 6.6 on have uprobe_multi, but until Linux commit 46ba0e49b642
-#: ("bpf: fix multi-uprobe PID filtering logic", v6.10) its filter let only one thread of the process through.  More are too slow to close
-#: (a grace period each).
+#: Where there is no uprobe_multi, up to this many uprobes are perf events; more are too slow to close (a grace period each).
 _FEW = 4
 
 
@@ -100,8 +98,8 @@ def plan(
     chosen: dict[tuple[Any, ...], tuple[str, str, tuple[tuple[str, str], ...]]] = {}
     seen: dict[tuple[Any, ...], int] = {}
     for probe in probes:
-        order = _order(probe, 1 if alone else numbers[probe.kind], uses, pid)
-        name, reason, rejected = _choose(probe, order, catalogue, uses, answers)
+        order = _order(probe, numbers[probe.kind], alone, uses)
+        name, reason, rejected = _choose(probe, order, catalogue, uses, answers, pid)
         # the same place twice needs two programs: the kernel runs a program once per place
         twice = seen[probe.kind, probe.name] = seen.get((probe.kind, probe.name), 0) + 1
         key: tuple[Any, ...] = (name, reason, probe.kind, twice)
@@ -181,30 +179,30 @@ def _short(answer: Any) -> str:
     return text.removesuffix(" in this kernel") if evidence and text else str(answer.reason)
 
 
-def _order(probe: Probe, number: int, uses: frozenset[str], pid: int) -> tuple[str, ...]:
-    """A probe's mechanisms, the best first."""
+def _order(probe: Probe, number: int, alone: bool, uses: frozenset[str]) -> tuple[str, ...]:
+    """A probe's mechanisms, the best first; ``number`` probes of the kind stand in the block, ``alone`` each with a program of its own."""
     names = PROVIDERS[probe.kind].attachers
-    if number > 1:
+    if number > 1 and not alone:
         # a mechanism that needs a program per place comes last: many small programs load slowly
         names = tuple(sorted(names, key=lambda name: not ATTACHERS[name].shares))
     if probe.kind == "rawtracepoint" and "args" not in uses:
         names = tuple(sorted(names, key=lambda name: name == "tp_btf"))
-    if pid >= 0 and number <= _FEW and "uprobe_multi" in names:
-        names = tuple(sorted(names, key=("uprobe_perf", "uprobe_multi", "uprobe_tracefs").index))
+    if number > _FEW and "uprobe_perf" in names:
+        names = tuple(sorted(names, key=lambda name: name == "uprobe_perf"))
     if probe.kind in ("kprobe", "kretprobe") and syscall_of(probe.name[1], entry=True):
         names += ("tracepoint",)
     return names
 
 
 def _choose(
-    probe: Probe, order: tuple[str, ...], catalogue: Any, uses: frozenset[str], answers: _Answers
+    probe: Probe, order: tuple[str, ...], catalogue: Any, uses: frozenset[str], answers: _Answers, pid: int = -1
 ) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """(attacher, reason, rejected) for one probe; what the kernel could not tell is tried only when nothing is certain."""
     rejected: list[tuple[str, str]] = []
     doubtful = ("", "")
     for index, name in enumerate(order):
         attacher = ATTACHERS[name]
-        state, why = _fits(attacher, probe, catalogue, uses, answers)
+        state, why = _fits(attacher, probe, catalogue, uses, answers, pid)
         if state == "yes":
             later = tuple((other, f"not needed: {name} comes first") for other in order[index + 1 :])
             return name, _MERITS[name], (*rejected, *later)
@@ -217,13 +215,16 @@ def _choose(
     return "", "", tuple(rejected)
 
 
-def _fits(attacher: Attacher, probe: Probe, catalogue: Any, uses: frozenset[str], answers: _Answers) -> tuple[str, str]:
+def _fits(attacher: Attacher, probe: Probe, catalogue: Any, uses: frozenset[str], answers: _Answers, pid: int = -1) -> tuple[str, str]:
     """("yes", ""), or "no" or "unknown" with why; what costs least to find out is asked first."""
     lacking = sorted(attacher.lacks & uses)
     if lacking:
         return "no", f"{' and '.join(lacking)} would not mean the same there"
     doubt = ""
-    for need in attacher.needs:
+    needs = attacher.needs
+    if pid >= 0 and "uprobe_multi" in needs:
+        needs += ("uprobe_multi_pid",)
+    for need in needs:
         state, reason = answers(need)
         if state == "no":
             return "no", reason
@@ -277,7 +278,7 @@ def _hint(probe: Probe, catalogue: Any, uses: frozenset[str], answers: _Answers,
         # the function's other kind of probe, if that can be had
         kind = "kprobe" if probe.kind == "fentry" else "kretprobe"
         twin = Probe(kind, probe.name, probe.text.replace(probe.kind, kind, 1))
-        if _choose(twin, _order(twin, 1, uses, -1), catalogue, uses, answers)[0]:
+        if _choose(twin, _order(twin, 1, False, uses), catalogue, uses, answers)[0]:
             return f"{twin} works on this kernel; there the arguments are arg0, arg1, ..."
     others = instead(probe, catalogue)
     if any("functions are called" in why for _, why in rejected):

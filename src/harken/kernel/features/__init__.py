@@ -13,8 +13,8 @@ Names
     iter_num, ktime_boot, percpu_alloc_nmi, cpu_v4, btf_func (``compiler.target`` explains them)
 
     *mechanisms*: kprobe_multi, kprobe_session, kprobe_perf, kprobe_tracefs, fentry, fexit, fmod_ret, fsession, lsm, uprobe_multi,
-    uprobe_session, uprobe_perf, uprobe_tracefs, usdt_refcount, tracepoint_perf, raw_tracepoint, tp_btf, iter, perf_software,
-    perf_hardware, perf_cache, perf_tracepoint, perf_self, breakpoint, prog_run
+    uprobe_multi_pid (it filters whole processes), uprobe_session, uprobe_perf, uprobe_tracefs, usdt_refcount, tracepoint_perf,
+    raw_tracepoint, tp_btf, iter, perf_software, perf_hardware, perf_cache, perf_tracepoint, perf_self, breakpoint, prog_run
 
     *tracefs*: tracefs, instances, function_tracer, function_graph, filter_functions, kprobe_args, fprobe_events, event_probes,
     hist_triggers, synthetic_events, snapshot, stack_tracer, user_events, syscall_tracepoints
@@ -58,8 +58,8 @@ TARGET_NAMES = (
 _MODULES = {
     "bpf": [*TARGET_NAMES, "bpf", "jit", "bpf_stats", "btf_vmlinux", "btf_modules", "prog_run"],
     "attach": (
-        "kprobe_multi kprobe_session kprobe_perf fentry fexit fmod_ret fsession lsm uprobe_multi uprobe_session uprobe_perf "
-        "usdt_refcount tracepoint_perf raw_tracepoint tp_btf iter"
+        "kprobe_multi kprobe_session kprobe_perf fentry fexit fmod_ret fsession lsm uprobe_multi uprobe_multi_pid uprobe_session "
+        "uprobe_perf usdt_refcount tracepoint_perf raw_tracepoint tp_btf iter"
     ).split(),
     "events": "perf_events perf_software perf_hardware perf_cache perf_tracepoint perf_self breakpoint".split(),
     "tracing": (

@@ -311,6 +311,37 @@ def _uprobe_multi(asking: Asking, attach_type: int, what: str) -> Answer:
         return _closed(asking, f"bpf(BPF_LINK_CREATE, {what})", bpf(asking.kernel, abi.BPF_LINK_CREATE, attribute), _UPROBES)
 
 
+def _uprobe_multi_pid(asking: Asking) -> Answer:
+    """Whether the filter by PID means processes.
+
+    Until Linux commit 46ba0e49b642 ("bpf: fix multi-uprobe PID filtering logic", v6.10) it let a single thread through.  With it came a
+    check that shows: a negative PID is refused (EINVAL) before the path is looked at, which here is none (EBADF).
+    """
+    what = "uprobe_multi, pid -1"
+    with _Loaded(asking, abi.BPF_PROG_TYPE_KPROBE, expected_attach_type=abi.BPF_TRACE_UPROBE_MULTI) as program:
+        if program.fd < 0:
+            return asking.no(f"bpf(BPF_PROG_LOAD, {what})", -program.fd, options=_UPROBES)
+        attribute = attr(
+            abi.LINK_CREATE,
+            abi.LINK_CREATE_SIZE,
+            prog_fd=program.fd,
+            attach_type=abi.BPF_TRACE_UPROBE_MULTI,
+            uprobe_multi_path=b"/\0",
+            uprobe_multi_offsets=struct.pack("=Q", 0),
+            uprobe_multi_cnt=1,
+            uprobe_multi_pid=0xFFFFFFFF,
+        )
+        tried, fd = f"bpf(BPF_LINK_CREATE, {what})", bpf(asking.kernel, abi.BPF_LINK_CREATE, attribute)
+        if fd == -errno.EINVAL:
+            return yes(tried)
+        if fd >= 0:
+            asking.close_later(fd)
+        from . import Answer
+
+        number = max(0, -fd)
+        return Answer("no", f"its filter lets only one thread of a process through ({tried})", number, tried, "kernel")
+
+
 PROBES: dict[str, Callable[[Asking, str], Answer]] = {
     "kprobe_perf": _kprobe_perf,
     "kprobe_multi": _bpf_first(lambda asking: _kprobe_multi(asking, abi.BPF_TRACE_KPROBE_MULTI, "kprobe_multi")),
@@ -327,5 +358,6 @@ PROBES: dict[str, Callable[[Asking, str], Answer]] = {
     "uprobe_perf": _uprobe_perf,
     "usdt_refcount": _uprobe_perf,
     "uprobe_multi": _bpf_first(lambda asking: _uprobe_multi(asking, abi.BPF_TRACE_UPROBE_MULTI, "uprobe_multi")),
+    "uprobe_multi_pid": _bpf_first(_uprobe_multi_pid),
     "uprobe_session": _bpf_first(lambda asking: _uprobe_multi(asking, abi.BPF_TRACE_UPROBE_SESSION, "uprobe_session")),
 }

@@ -133,11 +133,14 @@ def event_id(kernel: Kernel, category: str, event: str) -> int:
         return find(kernel).event_id(category, event)
 
 
-def tracepoint_event(kernel: Kernel, program: Any, category: str, event: str) -> Any:
-    """The perf event of a tracepoint with a program on it, enabled; raises KernelError."""
+def tracepoint_event(kernel: Kernel, program: Any, category: str, event: str, pid: int = -1) -> Any:
+    """The perf event of a tracepoint with a program on it, enabled; raises KernelError.
+
+    ``pid`` has an effect on uprobe events only: there the kernel puts breakpoints into that process alone.
+    """
     from ...kernel.perf_event import open_event, tracepoint
 
-    opened = open_event(kernel, tracepoint(event_id(kernel, category, event)), -1, online(kernel)[0])
+    opened = open_event(kernel, tracepoint(event_id(kernel, category, event)), pid, -1 if pid >= 0 else online(kernel)[0])
     try:
         opened.set_bpf(program)
         opened.enable()

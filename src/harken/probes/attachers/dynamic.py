@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from ...kernel.tracefs import Tracefs
     from ...kernel.tracefs_dynamic import DynamicEvent
 
-__all__ = ("attach_dynamic",)
+__all__ = ("Removal", "attach_dynamic", "fresh_name")
 
 _made = 0
 
 
-class _Removal:
+class Removal:
     """Removes the event; it comes after the perf event in the link, because an event in use cannot be removed."""
 
     def __init__(self, tracefs: Tracefs, event: DynamicEvent) -> None:
@@ -29,6 +29,16 @@ class _Removal:
         from ...kernel.tracefs_dynamic import remove
 
         remove(self._tracefs, self._event)
+
+
+def fresh_name(kernel: Kernel) -> tuple[str, str]:
+    """(group, name) for a new event; kprobe_profile shows names without groups, so the name is unique too."""
+    global _made
+    from ...kernel.tracefs_dynamic import owner_name
+
+    _made += 1
+    group = owner_name(kernel)
+    return group, f"{group}_{_made}"
 
 
 def attach_dynamic(kernel: Kernel, program: Any, line: Callable[[str, str], str], counted: bool) -> Handles:
@@ -41,14 +51,11 @@ def attach_dynamic(kernel: Kernel, program: Any, line: Callable[[str, str], str]
     Raises:
         KernelError: the kernel refused; nothing stays behind.
     """
-    global _made
     from ...kernel.tracefs import find
-    from ...kernel.tracefs_dynamic import add, owner_name, profile, remove
+    from ...kernel.tracefs_dynamic import add, profile, remove
 
     tracefs = find(kernel)
-    _made += 1
-    group = owner_name(kernel)
-    name = f"{group}_{_made}"  # kprobe_profile shows names without groups, so the name must be unique too
+    group, name = fresh_name(kernel)
     event = add(tracefs, line(group, name))
     try:
         opened = tracepoint_event(kernel, program, event.group, event.name)
@@ -59,4 +66,4 @@ def attach_dynamic(kernel: Kernel, program: Any, line: Callable[[str, str], str]
     def missed() -> int | None:
         return profile(tracefs).get(name, (0, None))[1]
 
-    return Handles((opened, _Removal(tracefs, event)), missed if counted else None)
+    return Handles((opened, Removal(tracefs, event)), missed if counted else None)

@@ -1,11 +1,16 @@
-"""``uprobe_multi``: one link for any number of places of one file (Linux 6.6), with a PID filter and USDT semaphores."""
+"""``uprobe_multi``: one link for any number of places of one file (Linux 6.6), with a PID filter and USDT semaphores.
+
+Hundreds of places are attached in some 10 ms and detached in some 20 ms.  The kernel takes all places or none.  So when it refuses a
+batch because of some instructions that it cannot probe, the batch is halved until they are found; they are named in ``skipped``.
+"""
 
 from __future__ import annotations
 
 from ...abi import bpf as abi
+from ...base.errors import KernelError
 from ...formats.spec import AttachSpec
 from .base import Base, Handles, batch_name
-from .uprobe_perf import place_of
+from .uprobe_perf import explained, place_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,9 +18,16 @@ if TYPE_CHECKING:
 
     from ...kernel.bpf import Program
     from ...kernel.kernel import Kernel
+    from ...kernel.link import BpfLink
     from ..model import AttachOptions, Probe
 
 __all__ = ("ATTACHERS",)
+
+#: Refusals that are about one place: ENOTSUPP, EOPNOTSUPP, EINVAL, EIO.
+_ONE = frozenset((524, 95, 22, 5))
+
+#: Refused places per batch after which the kernel is believed to refuse all.
+_MOST_SKIPPED = 64
 
 
 class UprobeMulti(Base):
@@ -41,10 +53,50 @@ class UprobeMulti(Base):
         return tuple(made)
 
     def attach(self, kernel: Kernel, program: Program, place: AttachSpec, options: AttachOptions) -> Handles:
-        from ...kernel.link import uprobe_multi_link
+        _, path, offsets, semaphores = place.target
+        links: list[BpfLink] = []
+        skipped: list[str] = []
+        pairs = tuple(zip(offsets, semaphores or (0,) * len(offsets)))
+        try:
+            _attach(kernel, program, place.target[:2], pairs, max(options.pid, 0), links, skipped)
+            if not links:
+                # every one was refused on its own: say why by asking for the first again
+                _attach(kernel, program, place.target[:2], pairs[:1], max(options.pid, 0), links, None)
+        except KernelError as error:
+            for link in links:
+                link.close()
+            raise explained(error, place.probe) from None
+        return Handles(links, skipped=tuple(skipped))
 
-        returns, path, offsets, semaphores = place.target
-        return Handles((uprobe_multi_link(kernel, program, path, offsets, semaphores, pid=max(options.pid, 0), retprobe=returns),))
+
+def _attach(
+    kernel: Kernel,
+    program: Program,
+    where: tuple[bool, str],
+    places: tuple[tuple[int, int], ...],
+    pid: int,
+    links: list[BpfLink],
+    skipped: list[str] | None,
+) -> None:
+    """Links the places, or those of them that the kernel takes; the others are added to ``skipped`` (None: raise at once)."""
+    from ...kernel.link import uprobe_multi_link
+
+    returns, path = where
+    offsets, semaphores = tuple(offset for offset, _ in places), tuple(semaphore for _, semaphore in places)
+    try:
+        links.append(uprobe_multi_link(kernel, program, path, offsets, semaphores if any(semaphores) else (), pid=pid, retprobe=returns))
+        return
+    except KernelError as error:
+        if error.errno not in _ONE or skipped is None:
+            raise
+        if len(places) == 1:
+            skipped.append(f"{path}:{offsets[0]:#x}")
+            if len(skipped) > _MOST_SKIPPED:
+                raise
+            return
+    middle = len(places) // 2
+    _attach(kernel, program, where, places[:middle], pid, links, skipped)
+    _attach(kernel, program, where, places[middle:], pid, links, skipped)
 
 
 ATTACHERS = (UprobeMulti(),)

@@ -1,6 +1,7 @@
 """``uprobe_perf``: one perf event of the uprobe PMU per place (Linux 4.17), with a PID filter and USDT semaphores.
 
-The PID filter is the process's memory, so it covers all its threads (kernel: trace_uprobe.c, uprobe_perf_filter).
+The PID filter is the process's memory, so it covers all its threads (kernel: trace_uprobe.c, uprobe_perf_filter).  Closing takes some
+100 ms per place, one after the other, whoever closes: the kernel waits for all CPUs with a lock held.  So this is for few places.
 """
 
 from __future__ import annotations
@@ -19,7 +20,18 @@ if TYPE_CHECKING:
     from ...kernel.perf_event import Attr
     from ..model import AttachOptions, Probe
 
-__all__ = ("ATTACHERS", "place_of")
+__all__ = ("ATTACHERS", "explained", "place_of")
+
+#: ENOTSUPP, which has no name outside of the kernel: the instruction cannot be stepped over elsewhere (arch_uprobe_analyze_insn).
+_ENOTSUPP = 524
+_REFUSALS = {
+    _ENOTSUPP: ("the instruction there cannot be probed", "probe the instruction before or after it: FUNCTION+OFFSET"),
+    22: (
+        "the place is not the start of an instruction in a file's code, or its marker's semaphore is wrong",
+        "check the offset with `objdump -d`",
+    ),
+    2: ("the file is gone", ""),
+}
 
 
 def place_of(probe: Probe) -> tuple[bool, str, int, int]:
@@ -29,6 +41,14 @@ def place_of(probe: Probe) -> tuple[bool, str, int, int]:
         return False, path, offset, semaphore
     path, _, _, offset = probe.name
     return probe.kind == "uretprobe", path, offset, 0
+
+
+def explained(error: KernelError, probe: str) -> KernelError:
+    """A refusal in the user's terms."""
+    why, hint = _REFUSALS.get(error.errno, ("", ""))
+    if not why:
+        return error
+    return KernelError(f"{probe} cannot be attached: {why} ({error.message})", call=error.call, errno=error.errno, hint=hint or error.hint)
 
 
 class UprobePerf(Base):
@@ -63,13 +83,15 @@ class UprobePerf(Base):
         returns, path, offset, semaphore = place.target
         attr = self._attr(kernel, returns, path, offset, semaphore)
         pid = options.pid
-        event = open_event(kernel, attr, pid, -1 if pid >= 0 else online(kernel)[0])
+        event = None
         try:
+            event = open_event(kernel, attr, pid, -1 if pid >= 0 else online(kernel)[0])
             event.set_bpf(program)
             event.enable()
-        except KernelError:
-            event.close()
-            raise
+        except KernelError as error:
+            if event is not None:
+                event.close()
+            raise explained(error, place.probe) from None
         return Handles((event,))
 
 
