@@ -1,0 +1,77 @@
+"""From rows of call frame information to steps: what an unwinder does at one program counter.
+
+Nearly every frame of compiled code is found the same way: the CFA is the stack or frame pointer plus a constant, the return address and the
+caller's frame pointer lie at constants from the CFA.  ``compile_row`` recognises those rows, and the unwinder then walks with three numbers
+instead of a register file.  What does not fit (realigned stacks, signal frames, expressions) keeps its row and is interpreted.
+
+A step is a tuple: (kind, CFA offset, return address's offset from the CFA, saved frame pointer's offset from the CFA or 0, FDE, row).
+"""
+
+from __future__ import annotations
+
+from .cfi import OFFSET, SAME, UNDEFINED, Fde, Row
+from .expression import evaluate, registers_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .machines import Machine
+
+    Step = tuple[int, int, int, int, Fde | None, Row | None]
+
+__all__ = ("compile_row", "BY_SP", "BY_FP", "LEAF", "END", "GENERAL", "NO_CFI", "UNMAPPED", "NOWHERE", "FP_CHAIN")
+
+#: Kinds of steps.  BY_SP, BY_FP: the common case, the CFA from the stack or frame pointer.  LEAF: the same from the stack pointer, with the
+#: return address still in its register.  END: the outermost frame.  GENERAL: to be interpreted.  NO_CFI: code that nobody
+#: describes.  UNMAPPED: no code at all.
+BY_SP, BY_FP, LEAF, END, GENERAL, NO_CFI, UNMAPPED = range(7)
+NOWHERE: Step = (UNMAPPED, 0, 0, 0, None, None)
+FP_CHAIN: Step = (NO_CFI, 0, 0, 0, None, None)
+
+_TRIALS = (0x10000, 0x7FFF12345678, 0x7FFFFFFFE000)
+
+
+def compile_row(machine: Machine, fde: Fde, row: Row, pc: int) -> Step:
+    """The step for a row.
+
+    Args:
+        pc: the address at run time: some expressions ask for it (those of the procedure linkage table).
+    """
+    rules = row.rules
+    ra_kind, ra_value = rules.get(fde.cie.ra, (SAME, 0))
+    if ra_kind == UNDEFINED:
+        return (END, 0, 0, 0, fde, row)
+    general: Step = (GENERAL, 0, 0, 0, fde, row)
+    register, offset = row.cfa_register, row.cfa_offset
+    if row.cfa_expression:
+        folded = _fold(machine, row.cfa_expression, pc)
+        if folded is None:
+            return general
+        register, offset = machine.sp, folded
+    if fde.signal or offset & 7:
+        return general
+    fp_kind, fp_value = rules.get(machine.fp, (SAME, 0))
+    if fp_kind == OFFSET and isinstance(fp_value, int) and fp_value and not fp_value & 7:
+        saved_fp = fp_value
+    elif fp_kind == SAME:
+        saved_fp = 0
+    else:
+        return general
+    if ra_kind == OFFSET and isinstance(ra_value, int) and not ra_value & 7:
+        if register == machine.sp:
+            return (BY_SP, offset, ra_value, saved_fp, fde, row)
+        if register == machine.fp:
+            return (BY_FP, offset, ra_value, saved_fp, fde, row)
+    elif ra_kind == SAME and machine.link == fde.cie.ra and register == machine.sp:
+        return (LEAF, offset, 0, saved_fp, fde, row)
+    return general
+
+
+def _fold(machine: Machine, code: bytes, pc: int) -> int | None:
+    """N, if an expression is the stack pointer + N at this program counter; else None."""
+    if not registers_of(code) <= {machine.sp, machine.pc}:
+        return None
+    try:
+        found = {evaluate(code, {machine.sp: sp, machine.pc: pc}.__getitem__, None) - sp for sp in _TRIALS}
+    except (LookupError, ValueError):
+        return None
+    return found.pop() if len(found) == 1 else None

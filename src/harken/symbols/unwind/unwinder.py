@@ -1,0 +1,409 @@
+"""User stacks without frame pointers, from a sample's registers and a copy of the top of its stack.
+
+``Unwinder.unwind`` gives the addresses of a stack, the innermost first: the program counter, then return addresses as the stack holds them.
+Call frame information of the files (.eh_frame, .debug_frame) tells how to get from each frame to its caller; code that nobody describes
+(made at run time, or assembly) is crossed by the frame pointer where that leads to code.
+
+What is found out about a program counter is kept per process, so that a sample costs well below a microsecond per frame.
+
+A stack ends where the files say so (``_start``, the start of a thread), at the end of the copy, at ``limit``, or where nothing tells the
+way: ``Walk.end`` names the reason.
+
+Example::
+
+    unwinder = Unwinder("x86_64", processes)
+    for sample in sampler:
+        addresses = unwinder.unwind(sample.pid, sample.registers, sample.stack)
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from ...base.errors import FormatError, HarkenError
+from ...base.record import Record
+from . import cfi
+from .expression import evaluate
+from .frame_table import FrameTable
+from .machines import RA_SIGN_STATE, for_machine
+from .steps import BY_FP, BY_SP, END, FP_CHAIN, LEAF, NOWHERE, UNMAPPED, compile_row
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping as Dict
+    from typing import Protocol
+
+    from ...formats.elf import Elf
+    from ...kernel.kernel import Kernel
+    from ..model import Mapping
+    from .steps import Step
+
+    class Mappings(Protocol):
+        """What is asked of ``symbols.processes.Processes``."""
+
+        kernel: Kernel | None
+
+        def mappings(self, pid: int) -> Sequence[Mapping]: ...
+        def find(self, pid: int, address: int) -> Mapping | None: ...
+        def changes(self, pid: int) -> int: ...
+        def root(self, pid: int) -> str: ...
+
+    OpenFile = Callable[[int, Mapping], Elf | None]
+    Memory = Callable[[int, int], bytes | None]
+
+
+__all__ = ("Unwinder", "Walk", "COMPLETE", "TRUNCATED", "LIMIT", "LOST")
+
+#: Values of ``Walk.end``: the outermost frame was reached; the copy of the stack ended; ``limit`` frames were found; nothing tells the way.
+COMPLETE, TRUNCATED, LIMIT, LOST = "complete", "truncated", "limit", "lost"
+
+_WORD = (1 << 64) - 1
+_MAX_CACHE = 1 << 18
+_MAX_FILES = 4096
+
+
+class Walk(Record):
+    """A stack and how it ended.
+
+    Attributes:
+        addresses: as ``Unwinder.unwind`` gives them.
+        exact: indexes of the addresses that are instructions (the first, and those that a signal interrupted); the others are return
+            addresses, whose call lies before them.
+        end: "complete", "truncated", "limit" or "lost".
+    """
+
+    addresses: list[int]
+    exact: tuple[int, ...] = (0,)
+    end: str = COMPLETE
+
+
+class _Process:
+    """What is known of one process: its code, and the steps at addresses seen so far (``exact``: instructions, ``calls``: return
+    addresses)."""
+
+    __slots__ = ("maps", "starts", "exact", "calls", "bits", "changes")
+
+    def __init__(self, maps: Sequence[Mapping], changes: int) -> None:
+        self.exact: dict[int, Step] = {}
+        self.calls: dict[int, Step] = {}
+        self.look(maps, changes)
+
+    def look(self, maps: Sequence[Mapping], changes: int) -> None:
+        self.changes = changes
+        self.maps = sorted((m for m in maps if m.executable), key=lambda m: m.start)
+        self.starts = [m.start for m in self.maps]
+        self.bits = max((m.end - 1).bit_length() for m in self.maps) if self.maps else 0
+
+    def at(self, address: int) -> Mapping | None:
+        place = bisect_right(self.starts, address) - 1
+        return self.maps[place] if place >= 0 and address < self.maps[place].end else None
+
+
+class Unwinder:
+    """Unwinds stacks of any number of processes.
+
+    Args:
+        machine: "x86_64" or "aarch64": where the stacks were recorded.
+        processes: ``symbols.processes.Processes``, live or with what a recording tells.
+        open_file: (pid, mapping) -> Elf or None; without it files are opened as ``unwind.files`` says.
+        memory: (address, size) -> bytes or None for memory of the process beyond the copied stack, if it can still be read.
+    """
+
+    def __init__(self, machine: str, processes: Mappings, open_file: OpenFile | None = None, memory: Memory | None = None) -> None:
+        self.machine = for_machine(machine)
+        self._processes = processes
+        if open_file is None:
+            from .files import Files
+
+            open_file = Files(processes).open
+        self._open_file = open_file
+        self._memory = memory
+        self._known: dict[int, _Process] = {}
+        self._tables: dict[tuple[str, int, str, str], tuple[Elf, FrameTable] | None] = {}
+
+    def forget(self, pid: int) -> None:
+        """Its mappings have changed (a library was unloaded, another program started)."""
+        self._known.pop(pid, None)
+
+    def unwind(self, pid: int, registers: Dict[str, int], stack: bytes | memoryview, limit: int = 127) -> list[int]:
+        """The addresses of a stack, the innermost first.
+
+        Args:
+            registers: name ("ip", "sp", "bp", "r12", ...; arm64: "pc", "sp", "lr", "x29", ...) -> value.
+            stack: the memory from the stack pointer upwards.
+            limit: most addresses.
+
+        Returns:
+            The program counter and return addresses; empty if there is no program counter.
+        """
+        return self.walk(pid, registers, stack, limit).addresses
+
+    def walk(self, pid: int, registers: Dict[str, int], stack: bytes | memoryview, limit: int = 127) -> Walk:
+        """Like ``unwind``, with how the stack ended."""
+        machine = self.machine
+        pc = _get(registers, machine.names[machine.pc])
+        sp = _get(registers, "sp")
+        if pc is None or sp is None or limit < 1:
+            return Walk([], (), LOST)
+        process = self._known.get(pid)
+        if process is None or process.changes != self._processes.changes(pid):
+            process = self._know(pid)
+        addresses, end, general = self._quick(pid, process, pc, sp, registers, stack, limit)
+        if general:
+            return self._slow(pid, process, registers, stack, limit)
+        return Walk(addresses, (0,), end)
+
+    # -- the common case: three numbers instead of a register file
+
+    def _quick(
+        self, pid: int, process: _Process, pc: int, sp: int, registers: Dict[str, int], stack: bytes | memoryview, limit: int
+    ) -> tuple[list[int], str, bool]:
+        """(addresses, end, whether the stack has to be interpreted instead)."""
+        machine = self.machine
+        addresses = [pc]
+        if sp & 7:
+            return addresses, LOST, True
+        fp = _get(registers, machine.names[machine.fp]) or 0
+        link = (_get(registers, machine.names[machine.link]) or 0) if machine.link >= 0 else 0
+        strip = machine.address_bits < 64
+        words = memoryview(stack)[: len(stack) & -8].cast("B").cast("Q")
+        base, count = sp, len(words)
+        calls, add = process.calls, addresses.append
+        step = process.exact.get(pc) or self._step(pid, process, pc, True)
+        while True:
+            kind, offset, ra, saved_fp, _, _ = step
+            if kind == BY_SP:
+                cfa = sp + offset
+            elif kind == BY_FP:
+                cfa = fp + offset
+                if (cfa - base) & 7:
+                    return addresses, LOST, False
+            elif kind == LEAF and link:
+                cfa = sp + offset
+            elif kind == END:
+                return addresses, COMPLETE, False
+            else:
+                return addresses, LOST, True
+            if cfa < sp or (cfa == sp and kind != LEAF):
+                return addresses, LOST, False  # a stack does not grow downwards
+            place = (cfa - base) >> 3
+            if kind == LEAF:
+                pc, link = link, 0
+            else:
+                index = place + (ra >> 3)
+                if not 0 <= index < count:
+                    return addresses, TRUNCATED, self._memory is not None
+                pc = words[index]
+                link = 0
+            if saved_fp:
+                index = place + (saved_fp >> 3)
+                if not 0 <= index < count:
+                    return addresses, TRUNCATED, self._memory is not None
+                fp = words[index]
+            sp = cfa
+            if strip:
+                pc = machine.strip(pc, process.bits)
+            if not pc:
+                return addresses, COMPLETE, False
+            found = calls.get(pc)
+            if found is None:
+                found = self._step(pid, process, pc, False)
+            step = found
+            if step[0] == UNMAPPED:
+                return addresses, LOST, False
+            if len(addresses) >= limit:
+                return addresses, LIMIT, False
+            add(pc)
+
+    # -- everything else: all registers
+
+    def _slow(self, pid: int, process: _Process, registers: Dict[str, int], stack: bytes | memoryview, limit: int) -> Walk:
+        machine = self.machine
+        values = {machine.numbers[name]: value for name, value in registers.items() if name in machine.numbers}
+        base = values[machine.sp]
+        data = bytes(stack)
+
+        def memory(address: int, size: int) -> int:
+            offset = address - base
+            if 0 <= offset <= len(data) - size:
+                return int.from_bytes(data[offset : offset + size], "little")
+            more = self._memory(address, size) if self._memory is not None else None
+            if more is None or len(more) != size:
+                raise _Outside
+            return int.from_bytes(more, "little")
+
+        pc = values[machine.pc]
+        addresses = [pc]
+        exact, exact_here = [0], True
+        while True:
+            steps = process.exact if exact_here else process.calls
+            step = steps.get(pc) or self._step(pid, process, pc, exact_here)
+            kind, _, _, _, fde, row = step
+            if kind == UNMAPPED and len(addresses) > 1:
+                addresses.pop()
+                if exact[-1] == len(addresses):
+                    exact.pop()
+                return Walk(addresses, tuple(exact), LOST)
+            if kind == END:
+                return Walk(addresses, tuple(exact), COMPLETE)
+            before = values[machine.sp]
+            try:
+                if fde is None or row is None:
+                    following = self._by_frame_pointer(process, values, memory, exact_here and kind == UNMAPPED)
+                else:
+                    following = self._apply(fde, row, values, memory)
+            except _Outside:
+                return Walk(addresses, tuple(exact), TRUNCATED)
+            except (LookupError, ValueError, FormatError):
+                return Walk(addresses, tuple(exact), LOST)
+            exact_here = fde is not None and fde.signal
+            target = following.get(machine.pc, 0)
+            if machine.link >= 0:
+                target = machine.strip(target, process.bits)
+                following[machine.pc] = target
+            if not target:
+                return Walk(addresses, tuple(exact), COMPLETE)
+            if following[machine.sp] < before and not exact_here:
+                return Walk(addresses, tuple(exact), LOST)  # only a signal changes to another stack
+            if following[machine.sp] == before and target == pc:
+                return Walk(addresses, tuple(exact), LOST)
+            if len(addresses) >= limit:
+                return Walk(addresses, tuple(exact), LIMIT)
+            if exact_here:
+                exact.append(len(addresses))
+            values, pc = following, target
+            addresses.append(pc)
+
+    def _apply(self, fde: cfi.Fde, row: cfi.Row, values: dict[int, int], memory: Callable[[int, int], int]) -> dict[int, int]:
+        """The caller's registers."""
+        machine = self.machine
+        if row.cfa_expression:
+            cfa = evaluate(row.cfa_expression, values.__getitem__, memory)
+        else:
+            cfa = (values[row.cfa_register] + row.cfa_offset) & _WORD
+        following = dict(values)
+        following[machine.sp] = cfa
+        ra = fde.cie.ra
+        if machine.link < 0:
+            following.pop(ra, None)
+        for number, (kind, value) in row.rules.items():
+            if number == RA_SIGN_STATE and machine.link >= 0:
+                continue
+            if isinstance(value, bytes):
+                place = evaluate(value, values.__getitem__, memory, cfa)
+                following[number] = memory(place, 8) if kind == cfi.EXPRESSION else place
+            elif kind == cfi.OFFSET:
+                following[number] = memory((cfa + value) & _WORD, 8)
+            elif kind == cfi.VALUE_OFFSET:
+                following[number] = (cfa + value) & _WORD
+            elif kind == cfi.REGISTER:
+                following[number] = values[value]
+            elif kind == cfi.UNDEFINED:
+                following.pop(number, None)
+        following[machine.pc] = following[ra]
+        if ra == machine.link and not fde.signal and row.rules.get(ra, (cfi.SAME, 0))[0] == cfi.SAME:
+            # a second frame that still has its return address in the register would be the same frame again
+            following.pop(ra, None)
+        return following
+
+    def _by_frame_pointer(
+        self, process: _Process, values: dict[int, int], memory: Callable[[int, int], int], jumped: bool
+    ) -> dict[int, int]:
+        """The caller's registers by the convention that the frame pointer points to the saved frame pointer and the return address.
+
+        Args:
+            jumped: the program counter is nowhere in the code, as after a call through a bad pointer: the caller has just called.
+        """
+        machine = self.machine
+        following = dict(values)
+        if jumped:
+            if machine.link >= 0:
+                following[machine.pc] = following.pop(machine.link)
+            else:
+                following[machine.pc] = memory(values[machine.sp], 8)
+                following[machine.sp] = values[machine.sp] + 8
+            return following
+        fp = values[machine.fp]
+        if fp < values[machine.sp] or fp & 7:
+            raise ValueError("not a frame pointer")
+        target = machine.strip(memory(fp + 8, 8), process.bits)
+        if process.at(target) is None:
+            raise ValueError("the frame pointer does not lead to code")
+        return {machine.fp: memory(fp, 8), machine.sp: fp + 16, machine.pc: target}
+
+    # -- what is known about an address
+
+    def _know(self, pid: int) -> _Process:
+        if len(self._known) >= _MAX_FILES:
+            self._known.clear()
+        maps = self._processes.mappings(pid)
+        process = self._known[pid] = _Process(maps, self._processes.changes(pid))
+        return process
+
+    def _step(self, pid: int, process: _Process, pc: int, exact: bool) -> Step:
+        """The step at an address that was not seen before."""
+        steps = process.exact if exact else process.calls
+        if len(steps) >= _MAX_CACHE:
+            steps.clear()
+        # a return address may be the first one behind a function that does not return
+        lookup = pc if exact else pc - 1
+        mapping = process.at(lookup)
+        if mapping is None:
+            # code may have been mapped since
+            mapping = self._processes.find(pid, lookup)
+            if mapping is not None and not mapping.executable:
+                mapping = None
+            if process.changes != self._processes.changes(pid):
+                process.look(self._processes.mappings(pid), self._processes.changes(pid))
+        if mapping is None:
+            return NOWHERE
+        step = steps[pc] = self._compile(pid, mapping, lookup, pc, exact)
+        return step
+
+    def _compile(self, pid: int, mapping: Mapping, lookup: int, pc: int, exact: bool) -> Step:
+        opened = self._table(pid, mapping)
+        if opened is None:
+            return FP_CHAIN
+        elf, table = opened
+        try:
+            address = elf.address_of(mapping.file_offset(lookup))
+            if address is None:
+                return FP_CHAIN
+            fde = table.find(address)
+            if fde is None and not exact:
+                # the return address of a signal handler is the first instruction of code that was never called
+                fde = table.find(address + 1)
+                if fde is None or not fde.signal:
+                    return FP_CHAIN
+                address += 1
+            if fde is None:
+                return FP_CHAIN
+            return compile_row(self.machine, fde, fde.row(address), pc)
+        except HarkenError:
+            return FP_CHAIN
+
+    def _table(self, pid: int, mapping: Mapping) -> tuple[Elf, FrameTable] | None:
+        private = not mapping.path.startswith("/")
+        key = (mapping.path, mapping.inode or (pid if private else 0), mapping.device, mapping.build_id)
+        if key not in self._tables:
+            if len(self._tables) >= _MAX_FILES:
+                self._tables.clear()
+            try:
+                elf = self._open_file(pid, mapping)
+            except HarkenError:
+                elf = None
+            self._tables[key] = None if elf is None or elf.machine_name != self.machine.name else (elf, FrameTable(elf))
+        return self._tables[key]
+
+
+class _Outside(Exception):
+    """A frame lies beyond the copy of the stack."""
+
+
+def _get(registers: Dict[str, int], name: str) -> int | None:
+    value = registers.get(name)
+    return registers.get(_ALIASES.get(name, "")) if value is None else value
+
+
+_ALIASES = {"lr": "x30", "ip": "rip", "sp": "rsp", "bp": "rbp"}
