@@ -177,6 +177,8 @@ class ScriptedGuest:
         self.state, self.up_after = "up", 1.0
         messages: list[dict[str, Any]] = [{"event": "up"}]
         for name in self.job["tests"]:
+            if "hidden" in name:
+                continue
             messages.append({"event": "start", "test": name})
             if "dies" in name:
                 self.state = "dead"
@@ -253,6 +255,11 @@ def test_a_guest_that_cannot_be_had_fails_its_tests(guests: pytest.Pytester, mon
     recorder, calls = run(guests, "test_first", "test_second", options=("--vm-only",))
     recorder.assertoutcome(failed=2)
     assert "get one" in str(calls["test_them.py::test_first[6.1]"].longrepr)
+
+
+def test_a_test_that_the_guest_does_not_collect_is_skipped(guests: pytest.Pytester) -> None:
+    recorder, _calls = run(guests, "test_first", "test_hidden", options=("--vm-only",))
+    recorder.assertoutcome(passed=1, skipped=1)
 
 
 def test_names_say_the_release() -> None:

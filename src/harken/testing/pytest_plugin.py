@@ -200,8 +200,14 @@ class _Run:
         if guest.state == "up" and silent > 2 * self._patience + 60:
             guest.stop()
             self._end(guest, f"the guest hung: nothing was heard from it for {silent:.0f} seconds")
+        elif guest.state == "done" and not self._problem and self._current == "":
+            self._guest = None
+            for name in list(self.remaining):  # such as parameters that depend on the machine
+                self._settle(
+                    name, "setup", "skipped", (name.split("::", 1)[0], 0, f"Skipped: not collected in the guest with {self.version}")
+                )
         elif guest.state == "done":
-            self._end(guest, self._problem or "the guest did not run this test")
+            self._end(guest, self._problem or "the guest ended early")
         elif guest.state == "dead":
             self._end(guest, "the guest died" if guest.up_after else f"the guest did not come up in {guest.tries} tries")
 
@@ -239,8 +245,12 @@ class _Run:
             self.start()
 
     def _fail(self, name: str, text: str) -> None:
+        self._settle(name, "call", "failed", text)
+
+    def _settle(self, name: str, when: Any, outcome: Any, longrepr: Any) -> None:
+        """A result that the guest did not give."""
         item = self.items[name]
-        self.reports[name] = {"call": pytest.TestReport(item.nodeid, item.location, {}, "failed", text, "call")}
+        self.reports[name] = {when: pytest.TestReport(item.nodeid, item.location, {}, outcome, longrepr, when)}
         self.finished.add(name)
         self.remaining.remove(name)
         self._current = ""

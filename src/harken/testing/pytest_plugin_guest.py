@@ -66,6 +66,6 @@ def run(channel: Channel, job: dict[str, Any]) -> int:
     files = list(dict.fromkeys(name.split("::", 1)[0] for name in job["tests"]))
     options = [
         "-c", "/harken/pytest.ini", "--rootdir=/harken", "--import-mode=importlib", "-p", "no:cacheprovider", "-p", "no:pastebin",
-        "-p", "no:junitxml", "-p", "no:doctest", "-p", "no:debugging", "-q", "--color=no", *job["options"],
+        "-p", "no:junitxml", "-p", "no:doctest", "-p", "no:debugging", "-q", "--color=no", "--no-summary", *job["options"],
     ]  # fmt: skip
     return int(pytest.main([*options, *files], plugins=[_Reporter(channel, job["tests"], job["patience"])]))

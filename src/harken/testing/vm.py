@@ -108,6 +108,7 @@ def job_image(
     archive.add("/harken/job.json", json.dumps(job).encode())
     archive.add("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
     archive.add("/etc/group", b"root:x:0:\nnogroup:x:65534:\n")
+    archive.add("/etc/hostname", b"guest\n")
     archive.add("/etc/hosts", b"127.0.0.1 localhost\n")
     script = f"#!{executable}\nfrom harken.cli.main import main\nraise SystemExit(main())\n"
     archive.add("/usr/bin/harken", script.encode(), 0o755)
