@@ -82,11 +82,15 @@ class SymbolTable:
 
     # -- addresses
 
-    def vaddr(self, offset: int) -> int | None:
-        """The virtual address of a file offset, executable segments first; None if nothing loads it."""
-        for wanted in (True, False):
-            for start, address, size, executable in self.segments:
-                if executable is wanted and start <= offset < start + size:
+    def vaddr(self, offset: int, executable: bool = True) -> int | None:
+        """The virtual address of a file offset; None if nothing loads it.
+
+        Args:
+            executable: which segments come first, where two of them load the same page of the file.
+        """
+        for wanted in (executable, not executable):
+            for start, address, size, code in self.segments:
+                if code is wanted and start <= offset < start + size:
                     return offset - start + address
         return None
 

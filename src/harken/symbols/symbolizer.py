@@ -1,0 +1,303 @@
+"""Names for addresses from anywhere: the kernel, running processes, processes that are gone, recordings, plain files.
+
+``Symbolizer`` puts the parts of this package together.  One at a time or 100,000 at once: equal addresses are looked up once and share a
+frame.
+
+Example:
+    >>> from harken.kernel.kernel import live
+    >>> import ctypes, os
+    >>> symbolizer = Symbolizer(live())
+    >>> getpid = ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p).value
+    >>> frame = symbolizer.user(os.getpid(), getpid + 1)[0]
+    >>> frame.label.lstrip("_"), frame.kind
+    ('getpid+0x1', 'native')
+    >>> symbolizer.close()
+
+Addresses of a recording need mappings and symbols of that machine: ``symbolizer.processes.add(pid, Mapping(...))`` and
+``Symbolizer(kernel, kernel_symbols=KernelSymbols(None, text))``.
+"""
+
+from __future__ import annotations
+
+from .demangle import demangle, without_parameters
+from .jit import JitCode, parse_jitdump, parse_perf_map, read_file
+from .kernel_symbols import KernelSymbols
+from .model import JIT, NATIVE, UNKNOWN, Frame
+from .processes import Processes
+from .symbolizer_images import Images
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ..kernel.kernel import Kernel
+    from .model import Mapping
+    from .symbolizer_images import Image
+
+__all__ = ("Symbolizer",)
+
+_MEMO = 1 << 18
+#: Paths in /proc/PID/maps of memory that holds no file's code (tools/perf/util/map.c, is_anon_memory), besides "" and "[...]".
+_ANONYMOUS = ("//anon", "/dev/zero", "/anon_hugepage", "/SYSV", "/memfd:", "anon_inode:", "[")
+
+
+class Symbolizer:
+    """Turns addresses into frames.
+
+    Args:
+        kernel: the running kernel; None if all mappings and kernel symbols come from a recording and no file shall be opened.
+        demangle: show C++ and Rust names as written (needs ``harken[demangle]``).
+        parameters: with the parameters of C++ functions.
+        lines: find source lines (needs ``harken[dwarf]`` and debug information).
+        inlines: show inlined functions as frames of their own; implies ``lines``.
+        debuginfod: ask the servers of ``DEBUGINFOD_URLS`` for missing debug information.
+        processes: address spaces that are known already.
+        kernel_symbols: the kernel's symbols, if not those of the running kernel.
+
+    Attributes:
+        processes: the address spaces (``Processes``); recordings add theirs.
+        kernel_symbols: the kernel's symbols.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel | None = None,
+        *,
+        demangle: bool = True,
+        parameters: bool = True,
+        lines: bool = False,
+        inlines: bool = False,
+        debuginfod: bool = False,
+        processes: Processes | None = None,
+        kernel_symbols: KernelSymbols | None = None,
+    ) -> None:
+        self._kernel = kernel
+        self.processes = processes if processes is not None else Processes(kernel)
+        self.kernel_symbols = kernel_symbols if kernel_symbols is not None else KernelSymbols(kernel)
+        self._images = Images(kernel, debuginfod)
+        self._lines, self._inlines = lines or inlines, inlines
+        self._readable: Callable[[str], str] | None = None
+        if demangle:
+            self._readable = _whole if parameters else _short
+        self._memo: dict[int, tuple[int, dict[int, tuple[Frame, ...]]]] = {}
+        self._memo_size = 0
+        self._jits: dict[int, _Jit] = {}
+
+    def __enter__(self) -> Symbolizer:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes what is held open of containers."""
+        self.processes.close()
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Path -> why addresses in this file have no names or lines."""
+        return self._images.problems
+
+    # -- addresses
+
+    def kernel(self, address: int) -> Frame:
+        """A frame for an address of the kernel."""
+        return self.kernel_symbols.resolve(address)
+
+    def user(self, pid: int, address: int) -> tuple[Frame, ...]:
+        """Frames for an address of a process: one, or with ``inlines`` the inlined functions first and the one that holds them last."""
+        memo = self._memo_of(pid)
+        found = memo.get(address)
+        return found if found is not None else self._remember(memo, address, self._look(pid, address, address))
+
+    def many(self, pid: int, addresses: Iterable[int]) -> list[Frame]:
+        """One frame per address of a process, without inlined ones; addresses of the kernel may be among them."""
+        wanted = list(addresses)
+        unknown = set(wanted)
+        found: dict[int, Frame] = {}
+        high = {address for address in unknown if address >> 63}
+        if high:
+            for address in high:
+                frame = self.kernel_symbols.resolve(address)
+                found[address] = frame if frame.name else self.user(pid, address)[-1]
+            unknown -= high
+        memo = self._memo_of(pid)
+        remember, look = self._remember, self._look
+        for address in sorted(unknown):
+            frames = memo.get(address)
+            if frames is None:
+                frames = remember(memo, address, look(pid, address, address))
+            found[address] = frames[-1]
+        return [found[address] for address in wanted]
+
+    def stack(self, pid: int, addresses: Sequence[int], user: bool = True) -> list[Frame]:
+        """Frames of a stack, innermost first.
+
+        All addresses but the first are return addresses.  They belong to the call before them: lines are those of the call, and a call
+        at the very end of a function that does not return is not taken for the function behind it.
+
+        Args:
+            user: the stack of a process; False: the kernel's.
+        """
+        frames: list[Frame] = []
+        if not user:
+            resolve = self.kernel_symbols.resolve
+            for place, address in enumerate(addresses):
+                frame = resolve(address)
+                if place and not frame.offset and frame.name:
+                    before = resolve(address - 1)
+                    if before.name:
+                        frame = before.replace(address=address, offset=before.offset + 1)
+                frames.append(frame)
+            return frames
+        memo = self._memo_of(pid)
+        for place, address in enumerate(addresses):
+            if not place:
+                frames += self.user(pid, address)
+                continue
+            key = ~address  # as a return address
+            frames += memo.get(key) or self._remember(memo, key, self._look(pid, address, address - 1))
+        return frames
+
+    def file(self, path: str, vaddr: int) -> tuple[Frame, ...]:
+        """Frames for a virtual address of an ELF file, as ``user``."""
+        image = self._images.of_file(path)
+        return self._frames(image, vaddr, vaddr, vaddr)
+
+    # -- private
+
+    def _memo_of(self, pid: int) -> dict[int, tuple[Frame, ...]]:
+        """What is known of a process; forgotten when its mappings change."""
+        changes = self.processes.changes(pid)
+        known = self._memo.get(pid)
+        if known is None or known[0] != changes:
+            if known is not None:
+                self._memo_size -= len(known[1])
+            known = self._memo[pid] = (changes, {})
+        return known[1]
+
+    def _remember(self, memo: dict[int, tuple[Frame, ...]], key: int, frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+        if not frames[-1].name:
+            return frames  # it may be found later
+        if self._memo_size >= _MEMO:
+            for _, other in self._memo.values():
+                other.clear()
+            self._memo_size = 0
+        self._memo_size += 1
+        memo[key] = frames
+        return frames
+
+    def _look(self, pid: int, address: int, lookup: int) -> tuple[Frame, ...]:
+        """Frames of ``address``, looked up as ``lookup`` (the byte before a return address)."""
+        mapping = self.processes.find(pid, lookup)
+        if mapping is None:
+            return (Frame(address, kind=UNKNOWN),)
+        path = mapping.path
+        if path != "[vdso]" and (not path.startswith("/") or path.startswith(_ANONYMOUS)):
+            return (self._jit(pid, mapping, address, lookup),)
+        image = self._images.of_mapping(pid, mapping, self.processes)
+        if image.table is None:
+            return (Frame(address, module=path, build_id=mapping.build_id),)
+        vaddr = image.table.vaddr(mapping.file_offset(lookup), mapping.executable)
+        if vaddr is None:
+            return (Frame(address, module=path, build_id=image.build_id),)
+        return self._frames(image, address, lookup, vaddr)
+
+    def _frames(self, image: Image, address: int, lookup: int, vaddr: int) -> tuple[Frame, ...]:
+        table = image.table
+        symbol = table.lookup(vaddr) if table is not None else None
+        name, offset, start = "", 0, 0
+        if symbol is not None:
+            name, offset, start, _ = symbol
+            offset += address - lookup
+            start += lookup - vaddr
+            if self._readable is not None:
+                name = self._readable(name)
+        if not self._lines:
+            return (Frame(address, name, offset, image.path, build_id=image.build_id, start=start),)
+        lines = self._images.lines(image)
+        chain = lines.lookup(vaddr) if lines is not None else []
+        if not chain:
+            return (Frame(address, name, offset, image.path, build_id=image.build_id, start=start),)
+        frames = []
+        if self._inlines:
+            for function, file, line, inlined in chain[:-1]:
+                if inlined:
+                    text = self._readable(function) if self._readable is not None else function
+                    frames.append(Frame(address, text, 0, image.path, file, line, True, NATIVE, image.build_id))
+            function, file, line, _ = chain[-1]
+        else:
+            function, file, line, _ = chain[0]
+        if not name and not self._inlines:
+            function = chain[-1][0]
+        frames.append(Frame(address, name or function, offset, image.path, file, line, False, NATIVE, image.build_id, start))
+        return tuple(frames)
+
+    def _jit(self, pid: int, mapping: Mapping, address: int, lookup: int) -> Frame:
+        known = self._jits.get(pid)
+        if known is None:
+            known = self._jits[pid] = _Jit()
+        found = known.lookup(lookup)
+        if found is None and self._kernel is not None and known.read(self._kernel, pid, self.processes):
+            found = known.lookup(lookup)
+        if found is None:
+            return Frame(address, module=mapping.path or "//anon", kind=JIT if mapping.executable else UNKNOWN)
+        name, offset, start, module, line = found
+        if self._readable is not None:
+            name = self._readable(name)
+        return Frame(address, name, offset + address - lookup, module, *(line if self._lines and line else ("", 0)), kind=JIT, start=start)
+
+
+class _Jit:
+    """The files in which one process names its generated code; read again when an address is not found."""
+
+    def __init__(self) -> None:
+        self._codes: list[tuple[str, JitCode]] = []
+        self._read_at = -1e9
+
+    def lookup(self, address: int) -> tuple[str, int, int, str, tuple[str, int] | None] | None:
+        for path, code in self._codes:
+            found = code.lookup(address)
+            if found is not None:
+                return *found[:3], path, code.line(address)
+        return None
+
+    def read(self, kernel: Kernel, pid: int, processes: Processes) -> bool:
+        import time
+
+        from ..base.errors import FormatError
+
+        now = time.monotonic()
+        if now - self._read_at < 1.0:
+            return False
+        self._read_at = now
+        owners = processes.users(pid)
+        root, number = processes.root(pid), processes.namespace_pid(pid)
+        codes: list[tuple[str, JitCode]] = []
+        for mapping in processes.mappings(pid):
+            name = mapping.path.rpartition("/")[2]
+            if name.startswith("jit-") and name.endswith(".dump") and all(mapping.path != path for path, _ in codes):
+                data = read_file(kernel, root + mapping.path, owners)
+                try:
+                    codes += [(mapping.path, parse_jitdump(data, mapping.path))] if data else []
+                except FormatError:
+                    continue
+        path = f"/tmp/perf-{number}.map"
+        data = read_file(kernel, root + path, owners)
+        if data is not None:
+            codes.append((path, JitCode(parse_perf_map(data))))
+        if not codes:
+            return False  # a process that is gone may have removed its file: what was read stays
+        self._codes = codes
+        return True
+
+
+def _whole(name: str) -> str:
+    return demangle(name) if name.startswith(("_Z", "_R", "__Z")) else name
+
+
+def _short(name: str) -> str:
+    if not name.startswith(("_Z", "_R", "__Z")):
+        return name
+    text = demangle(name)
+    return without_parameters(text) if text != name else name

@@ -1,0 +1,171 @@
+"""Files that processes map, opened once: symbol tables, debug files and line tables by mapping.
+
+A file is looked for where it certainly is the right one first: /proc/PID/map_files (the mapping itself, even if the file was replaced or
+deleted), then its path below the process's root, then by build-id below /usr/lib/debug.  If the mapping states a build-id, only a file
+that has it counts.  What could not be read is remembered with the reason, and its addresses stay without names.
+
+Example:
+    >>> from harken.kernel.kernel import live
+    >>> images = Images(live())
+    >>> images.of_file("/nonexistent/file").table is None, list(images.problems)
+    (True, ['/nonexistent/file'])
+"""
+
+from __future__ import annotations
+
+from ..base.errors import HarkenError
+from . import debug_files
+from .binaries import open_elf
+from .symbol_table import SymbolTable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ..formats.elf import Elf
+    from ..kernel.kernel import Kernel
+    from .model import Mapping
+    from .processes import Processes
+
+__all__ = ("Image", "Images")
+
+_DELETED = " (deleted)"
+_MOST = 4096
+
+
+class Image:
+    """One mapped file.
+
+    Attributes:
+        path: as its process sees it.
+        table: its symbols; None if it could not be read.
+    """
+
+    def __init__(self, path: str, table: SymbolTable | None = None, place: str = "", root: str = "") -> None:
+        self.path = path
+        self.table = table
+        self.place, self.root = place, root
+        self.lines: Any = None
+        self.lines_known = False
+
+    @property
+    def build_id(self) -> str:
+        return self.table.build_id if self.table is not None else ""
+
+
+class Images:
+    """The files that were opened so far.
+
+    Args:
+        kernel: what opens files; None: no file is ever opened.
+        debuginfod: ask debuginfod servers for debug files (``debug_files``).
+
+    Attributes:
+        problems: path -> why its symbols could not be read.
+    """
+
+    def __init__(self, kernel: Kernel | None, debuginfod: bool = False) -> None:
+        self._kernel = kernel
+        self._debuginfod = debuginfod
+        self._known: dict[object, Image] = {}
+        self.problems: dict[str, str] = {}
+
+    def of_mapping(self, pid: int, mapping: Mapping, processes: Processes) -> Image:
+        """The image of a mapping of a file, or of "[vdso]"."""
+        path = mapping.path
+        if path == "[vdso]":
+            return self._remembered(path) or self._keep(path, self._vdso(pid, processes))
+        root = processes.root(pid)
+        key = (mapping.device, mapping.inode, path, mapping.build_id, "" if mapping.inode else root)
+        return self._remembered(key) or self._keep(
+            key, self._open(path, mapping.build_id, root, self._places(pid, mapping, processes, root))
+        )
+
+    def of_file(self, path: str) -> Image:
+        """The image of a file by path."""
+        return self._remembered(path) or self._keep(path, self._open(path, "", "", iter([path])))
+
+    def lines(self, image: Image) -> Any:
+        """The line table (``symbols.lines``) of an image, None if it has no DWARF or the library for it is missing."""
+        if not image.lines_known:
+            image.lines_known = True
+            try:
+                elf = self._dwarf(image)
+                if elf is not None:
+                    from .lines import LineTable
+
+                    image.lines = LineTable.of(elf)
+            except HarkenError as error:
+                self.problems[image.path] = error.message + (f" ({error.hint})" if error.hint else "")
+        return image.lines
+
+    # -- private
+
+    def _remembered(self, key: object) -> Image | None:
+        return self._known.get(key)
+
+    def _keep(self, key: object, image: Image) -> Image:
+        while len(self._known) >= _MOST:
+            self._known.pop(next(iter(self._known)))
+        self._known[key] = image
+        return image
+
+    def _places(self, pid: int, mapping: Mapping, processes: Processes, root: str) -> Iterator[str]:
+        """Paths that may open the file of a mapping, the surest first."""
+        if mapping.inode and processes.alive(pid):
+            yield f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"
+        yield root + mapping.path.removesuffix(_DELETED)
+        if mapping.build_id:
+            yield debug_files.by_build_id(mapping.build_id, root)
+            yield debug_files.by_build_id(mapping.build_id)
+
+    def _open(self, path: str, build_id: str, root: str, places: Iterator[str]) -> Image:
+        kernel = self._kernel
+        problem = "not on this machine"
+        if kernel is None:
+            return Image(path)
+        for place in places:
+            try:
+                elf = open_elf(kernel, place, debug=False)
+                if build_id and elf.build_id != build_id:
+                    problem = f"another build of this file was mapped (build-id {build_id})"
+                    continue
+                table = SymbolTable(elf, self._debug(elf, path, root))
+            except HarkenError as error:
+                problem = error.message
+                continue
+            if table.problem:
+                self.problems[path] = table.problem
+            return Image(path, table, place, root)
+        self.problems[path] = problem
+        return Image(path)
+
+    def _debug(self, elf: Elf, path: str, root: str) -> Elf | None:
+        if self._kernel is None or any(section.type == 2 for section in elf.sections):
+            return None
+        return debug_files.find(self._kernel, path.removesuffix(_DELETED), elf, root, self._debuginfod)
+
+    def _vdso(self, pid: int, processes: Processes) -> Image:
+        from .vdso import image
+
+        if self._kernel is not None:
+            for source in (pid, "self"):
+                elf = image(self._kernel, source) if source == "self" or processes.alive(pid) else None
+                if elf is not None:
+                    return Image("[vdso]", SymbolTable(elf))
+        return Image("[vdso]")
+
+    def _dwarf(self, image: Image) -> Elf | None:
+        """The file that holds an image's DWARF."""
+        if self._kernel is None or not image.place:
+            return None
+        elf = open_elf(self._kernel, image.place, debug=False)
+        if _has_dwarf(elf):
+            return elf
+        found = debug_files.find(self._kernel, image.path.removesuffix(_DELETED), elf, image.root, self._debuginfod)
+        return found if found is not None and _has_dwarf(found) else None
+
+
+def _has_dwarf(elf: Elf) -> bool:
+    return any(section.name in (".debug_info", ".zdebug_info", ".debug_line", ".zdebug_line") for section in elf.sections)
