@@ -23,6 +23,7 @@ __all__ = ("COMMANDS", "main", "script")
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "run a program (the default: 'harken -e ...' is 'harken run -e ...')"),
     "list": ("list", "list what can be traced"),
+    "symbolize": ("symbolize", "turn addresses of the kernel, of processes and of files into names"),
     "doctor": ("doctor", "tell what this machine allows, and how to allow more"),
 }
 

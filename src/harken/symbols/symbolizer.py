@@ -164,6 +164,28 @@ class Symbolizer:
         image = self._images.of_file(path)
         return self._frames(image, vaddr, vaddr, vaddr)
 
+    def addresses(self, name: str, path: str = "", pid: int = -1) -> list[int]:
+        """Addresses of a symbol by its name as the file has it (mangled).
+
+        Args:
+            path: in this file; addresses are the file's own.
+            pid: in every file that this process has mapped; addresses are the process's.
+        """
+        if path:
+            table = self._images.of_file(path).table
+            found = table.find(name) if table is not None else None
+            return [found[0]] if found else []
+        places: dict[tuple[str, int], int] = {}
+        for mapping in self.processes.mappings(pid):
+            if (mapping.path.startswith("/") and not mapping.path.startswith(_ANONYMOUS)) or mapping.path == "[vdso]":
+                image = self._images.of_mapping(pid, mapping, self.processes)
+                found = image.table.find(name) if image.table is not None else None
+                offset = image.table.file_offset(found[0]) if image.table is not None and found else None
+                inside = offset is not None and mapping.offset <= offset < mapping.offset + mapping.end - mapping.start
+                if offset is not None and inside and (mapping.executable or (image.path, offset) not in places):
+                    places[image.path, offset] = mapping.start + offset - mapping.offset
+        return sorted(set(places.values()))
+
     # -- private
 
     def _memo_of(self, pid: int) -> dict[int, tuple[Frame, ...]]:
