@@ -50,11 +50,16 @@ if ! [ -x .venv/bin/python ] || ! .venv/bin/python -c 'import pip' 2> /dev/null;
     "$python" -m venv --clear .venv
 fi
 
+# An editable installation (with an extra) follows the sources by itself and serves as a plain one too; a plain one is a copy.
+fingerprint() { find pyproject.toml ${1:+"$1"} -type f ! -name '*.pyc' -exec sha256sum {} + | sort | sha256sum; }
+editable=$(ls .venv/harken-*.stamp 2> /dev/null | grep -v plain || true)
 stamp=".venv/harken-${extra:-plain}.stamp"
-wanted=$(sha256sum pyproject.toml)
-if [ "$(cat "$stamp" 2> /dev/null)" != "$wanted" ] || ! .venv/bin/python -c 'import harken' 2> /dev/null || [ -z "$extra" ]; then
+[ -z "$extra" ] && [ -n "$editable" ] && stamp=$(head -1 <<< "$editable")
+case $stamp in *plain*) wanted=$(fingerprint src) ;; *) wanted=$(fingerprint) ;; esac
+if [ "$(cat "$stamp" 2> /dev/null)" != "$wanted" ] || ! [ -x .venv/bin/harken ]; then
     say "pip install ${extra:+-e }.${extra:+[$extra]}"
-    if [ -n "$extra" ]; then
+    if [ "$stamp" != .venv/harken-plain.stamp ]; then
+        extra=${extra:-dev}
         .venv/bin/pip install -q --disable-pip-version-check --no-input -e ".[$extra]"
     else
         .venv/bin/pip install -q --disable-pip-version-check --no-input .

@@ -253,7 +253,10 @@ def base_image(packages: tuple[str, ...]) -> Path:
         key.update(repr((spec.origin, os.stat(spec.origin).st_mtime_ns)).encode())
     place = cache_directory() / f"base-{key.hexdigest()[:16]}.cpio"
     if place.exists():
+        os.utime(place)
         return place
+    for old in sorted(cache_directory().glob("base-*.cpio"), key=lambda path: path.stat().st_mtime)[: -(_KEPT - 1)]:
+        old.unlink(missing_ok=True)
     archive = Archive()
     for folder in ("dev", "proc", "sys", "tmp", "run", "root", "etc", "harken"):
         archive.directory(folder)
@@ -267,6 +270,9 @@ def base_image(packages: tuple[str, ...]) -> Path:
     scratch.rename(place)
     return place
 
+
+_KEPT = 4
+"""How many base images (70 MB each) stay in the cache; those unused for longest go."""
 
 _FORMAT = 1
 """Raised when `base_image` puts other things into the image, so that old ones in the cache are not used."""
