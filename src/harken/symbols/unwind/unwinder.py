@@ -71,11 +71,13 @@ class Walk(Record):
         exact: indexes of the addresses that are instructions (the first, and those that a signal interrupted); the others are return
             addresses, whose call lies before them.
         end: "complete", "truncated", "limit" or "lost".
+        pointers: the stack pointer in each frame, if that was asked for; a frame's memory reaches up to its caller's.
     """
 
     addresses: list[int]
     exact: tuple[int, ...] = (0,)
     end: str = COMPLETE
+    pointers: tuple[int, ...] = ()
 
 
 class _Process:
@@ -139,8 +141,8 @@ class Unwinder:
         """
         return self.walk(pid, registers, stack, limit).addresses
 
-    def walk(self, pid: int, registers: Dict[str, int], stack: bytes | memoryview, limit: int = 127) -> Walk:
-        """Like ``unwind``, with how the stack ended."""
+    def walk(self, pid: int, registers: Dict[str, int], stack: bytes | memoryview, limit: int = 127, pointers: bool = False) -> Walk:
+        """Like ``unwind``, with how the stack ended, and where its frames lie (``pointers``; that takes longer)."""
         machine = self.machine
         pc = _get(registers, machine.names[machine.pc])
         sp = _get(registers, "sp")
@@ -149,10 +151,12 @@ class Unwinder:
         process = self._known.get(pid)
         if process is None or process.changes != self._processes.changes(pid):
             process = self._know(pid)
-        addresses, end, general = self._quick(pid, process, pc, sp, registers, stack, limit)
-        if general:
-            return self._slow(pid, process, registers, stack, limit)
-        return Walk(addresses, (0,), end)
+        if not pointers:
+            addresses, end, general = self._quick(pid, process, pc, sp, registers, stack, limit)
+            if not general:
+                return Walk(addresses, (0,), end)
+        walk, places = self._slow(pid, process, registers, stack, limit)
+        return walk.replace(pointers=tuple(places)) if pointers else walk
 
     # -- the common case: three numbers instead of a register file
 
@@ -218,11 +222,62 @@ class Unwinder:
 
     # -- everything else: all registers
 
-    def _slow(self, pid: int, process: _Process, registers: Dict[str, int], stack: bytes | memoryview, limit: int) -> Walk:
+    def _slow(
+        self, pid: int, process: _Process, registers: Dict[str, int], stack: bytes | memoryview, limit: int
+    ) -> tuple[Walk, list[int]]:
+        """The walk, and the stack pointers of its frames."""
         machine = self.machine
         values = {machine.numbers[name]: value for name, value in registers.items() if name in machine.numbers}
-        base = values[machine.sp]
-        data = bytes(stack)
+        memory = self._reader(values[machine.sp], bytes(stack))
+        pc = values[machine.pc]
+        addresses, pointers = [pc], [values[machine.sp]]
+        exact, exact_here = [0], True
+        end = LIMIT
+        while True:
+            steps = process.exact if exact_here else process.calls
+            kind, _, _, _, fde, row = steps.get(pc) or self._step(pid, process, pc, exact_here)
+            if kind == UNMAPPED and len(addresses) > 1:
+                del addresses[-1], pointers[-1]
+                if exact[-1] == len(addresses):
+                    exact.pop()
+                end = LOST
+                break
+            if kind == END:
+                end = COMPLETE
+                break
+            before = values[machine.sp]
+            try:
+                if fde is None or row is None:
+                    following = self._by_frame_pointer(process, values, memory, exact_here and kind == UNMAPPED)
+                else:
+                    following = self._apply(fde, row, values, memory)
+            except _Outside:
+                end = TRUNCATED
+                break
+            except (LookupError, ValueError, FormatError):
+                end = LOST
+                break
+            exact_here = fde is not None and fde.signal
+            target = machine.strip(following.get(machine.pc, 0), process.bits)
+            following[machine.pc] = target
+            if not target:
+                end = COMPLETE
+                break
+            after = following[machine.sp]
+            if after < before and not exact_here or after == before and target == pc:
+                end = LOST  # only a signal changes to another stack, and a frame is not its own caller
+                break
+            if len(addresses) >= limit:
+                break
+            if exact_here:
+                exact.append(len(addresses))
+            values, pc = following, target
+            addresses.append(pc)
+            pointers.append(after)
+        return Walk(addresses, tuple(exact), end), pointers
+
+    def _reader(self, base: int, data: bytes) -> Callable[[int, int], int]:
+        """Reads the copy of the stack, and what else of the process's memory can be read; raises _Outside."""
 
         def memory(address: int, size: int) -> int:
             offset = address - base
@@ -233,47 +288,7 @@ class Unwinder:
                 raise _Outside
             return int.from_bytes(more, "little")
 
-        pc = values[machine.pc]
-        addresses = [pc]
-        exact, exact_here = [0], True
-        while True:
-            steps = process.exact if exact_here else process.calls
-            step = steps.get(pc) or self._step(pid, process, pc, exact_here)
-            kind, _, _, _, fde, row = step
-            if kind == UNMAPPED and len(addresses) > 1:
-                addresses.pop()
-                if exact[-1] == len(addresses):
-                    exact.pop()
-                return Walk(addresses, tuple(exact), LOST)
-            if kind == END:
-                return Walk(addresses, tuple(exact), COMPLETE)
-            before = values[machine.sp]
-            try:
-                if fde is None or row is None:
-                    following = self._by_frame_pointer(process, values, memory, exact_here and kind == UNMAPPED)
-                else:
-                    following = self._apply(fde, row, values, memory)
-            except _Outside:
-                return Walk(addresses, tuple(exact), TRUNCATED)
-            except (LookupError, ValueError, FormatError):
-                return Walk(addresses, tuple(exact), LOST)
-            exact_here = fde is not None and fde.signal
-            target = following.get(machine.pc, 0)
-            if machine.link >= 0:
-                target = machine.strip(target, process.bits)
-                following[machine.pc] = target
-            if not target:
-                return Walk(addresses, tuple(exact), COMPLETE)
-            if following[machine.sp] < before and not exact_here:
-                return Walk(addresses, tuple(exact), LOST)  # only a signal changes to another stack
-            if following[machine.sp] == before and target == pc:
-                return Walk(addresses, tuple(exact), LOST)
-            if len(addresses) >= limit:
-                return Walk(addresses, tuple(exact), LIMIT)
-            if exact_here:
-                exact.append(len(addresses))
-            values, pc = following, target
-            addresses.append(pc)
+        return memory
 
     def _apply(self, fde: cfi.Fde, row: cfi.Row, values: dict[int, int], memory: Callable[[int, int], int]) -> dict[int, int]:
         """The caller's registers."""
