@@ -31,7 +31,7 @@ USES = {
     "kptr": "kptr(0)",
     "uptr": "uptr(0)",
 }
-ELSEWHERE = {"retval", "func", "kaddr", "reg"}
+ELSEWHERE = {"retval", "func", "kaddr", "uaddr", "reg"}
 
 
 @pytest.mark.parametrize("row", [*values.VALUES.values(), *functions.FUNCTIONS.values()], ids=lambda row: row.name)

@@ -268,7 +268,7 @@ WRONG = [
     ("BEGIN { count(); }", "count() must be assigned directly to a map"),
     ("BEGIN { @ = lhist(1, 0, 100000, 1); }", "lhist() too many buckets, must be <= 1000 (would need 100000)"),
     ("BEGIN { @ = hist(1, 7); }", "hist: bits 7 must be 0..5"),
-    ("BEGIN { kstack; }", "kstack is not yet available"),
+    ("BEGIN { cpid; }", "cpid is not yet available"),
     ("BEGIN { break; }", "break statement must be inside a loop"),
     ("BEGIN { print(5 / 0); }", "Division by zero"),
     ('BEGIN { print("a" < "b"); }', "The < operator can not be used on strings"),

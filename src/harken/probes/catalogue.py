@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
     from ..kernel.tracefs import Tracefs
     from ..symbols.kallsyms import Kallsyms
+    from ..symbols.kernel_symbols import KernelSymbols
 
 __all__ = ("Catalogue",)
 
@@ -55,6 +56,7 @@ class Catalogue:
         self._described: dict[str, frozenset[str]] = {}
         self._raw_tracepoints: list[str] | None = None
         self._kallsyms: Kallsyms | None = None
+        self._kernel_symbols: KernelSymbols | None = None
         self._elfs: dict[str, Elf] = {}
 
     # -- sources
@@ -95,6 +97,15 @@ class Catalogue:
 
             self._kallsyms = read(self.kernel)
         return self._kallsyms
+
+    @property
+    def kernel_symbols(self) -> KernelSymbols:
+        """The kernel's symbols through the index that is kept per boot."""
+        if self._kernel_symbols is None:
+            from ..symbols.kernel_symbols import KernelSymbols
+
+            self._kernel_symbols = KernelSymbols(self.kernel)
+        return self._kernel_symbols
 
     def modules(self) -> list[str]:
         """Names of the loaded modules, sorted."""

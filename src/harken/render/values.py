@@ -15,6 +15,7 @@ array                    ``[1,2,3]``                 ``[1,2,3]``
 string                   bare                        quoted
 buf                      ``ab\\x01``                  the same, quoted
 inet, mac, strerror, ..  their usual notation        the same, quoted
+kstack, ksym, ...        see ``stacks``              the same, quoted
 =======================  ==========================  =====================
 
 Functions that depend on the field only are made once (``text_of(field)``), so that nothing is decided per value.
@@ -104,13 +105,22 @@ def row_json(schema: Schema) -> Callable[[tuple[Any, ...]], str]:
 
 def key_text(schema: Schema) -> Callable[[tuple[Any, ...]], str]:
     """A map's key as it stands between the brackets: components joined by ", "; the parentheses of an only tuple are dropped."""
-    return _joined(schema, text_of, ", ")
+    return _joined(schema, _key_part, ", ")
 
 
 def key_json(schema: Schema) -> Callable[[tuple[Any, ...]], str]:
     """A map's key as an object's name: components joined by "," and quoted."""
-    joined = _joined(schema, text_of, ",")
+    joined = _joined(schema, _key_part, ",")
     return lambda row: quote(joined(row))
+
+
+def _key_part(field: Field) -> Callable[[Any], str]:
+    """Stacks are indented less in keys."""
+    if field.role in ("kstack", "ustack"):
+        from .stacks import text_of_stack
+
+        return text_of_stack(field, 4)
+    return text_of(field)
 
 
 def _joined(schema: Schema, make: Callable[[Field], Callable[[Any], str]], separator: str) -> Callable[[tuple[Any, ...]], str]:
@@ -192,10 +202,14 @@ def _special(field: Field) -> Callable[[Any], str] | None:
         return lambda value: ":".join([f"{byte:02x}" for byte in value])
     if role == "inet":
         return _inet
-    if role == "ksym":
-        return lambda value: f"0x{value:x}"
-    if role == "usym":
-        return lambda value: f"0x{(value[0] if isinstance(value, tuple) else value):x}"
+    if role in ("kstack", "ustack"):
+        from .stacks import text_of_stack
+
+        return text_of_stack(field)
+    if role in ("ksym", "usym"):
+        from .stacks import text_of_symbol
+
+        return text_of_symbol(field)
     if role == "strerror":
         return _strerror
     if role in ("timestamp", "strftime"):

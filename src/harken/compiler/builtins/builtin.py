@@ -34,6 +34,10 @@ if TYPE_CHECKING:
         def context(self) -> str: ...
         @property
         def max_strlen(self) -> int: ...
+        @property
+        def stack_mode(self) -> str: ...
+        @property
+        def probed(self) -> tuple[str, int]: ...
 
         def error(self, message: str, span: Span, hint: str = "") -> None: ...
         def warn(self, message: str, span: Span, hint: str = "") -> None: ...
@@ -57,7 +61,8 @@ class Builtin(Record):
     ``check(scope, arguments, span)`` reports problems to the scope and returns the result's type; ``lower(code, type,
     values, arguments, site)`` builds it: ``site`` is the language's own object that knows the probe at hand.
     ``least``/``most`` bound the number of arguments (``most`` -1: any).  ``uses`` are the planner's words for what depends on the
-    single probe ("args", "func", "probe", "retval").
+    single probe ("args", "func", "probe", "retval").  ``words`` are bare words that may be arguments (``kstack(perf)``): they reach
+    ``check`` as the text that they are and are never evaluated.
     """
 
     name: str
@@ -70,3 +75,4 @@ class Builtin(Record):
     uses: tuple[str, ...] = ()
     unsafe: bool = False
     aliases: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()

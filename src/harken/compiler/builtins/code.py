@@ -34,12 +34,13 @@ _KERNEL_READABLE = ("stack", "map_value", "map_key", "ring")
 class Val:
     """A typed value.
 
-    Exactly one of these says where it is: ``ir`` (scalars: the value; otherwise a pointer to it), ``literal`` (a string's
+    One of these says where it is: ``ir`` (scalars: the value; otherwise a pointer to it), ``literal`` (a string's
     bytes) or ``fill`` (writes the value at (pointer, offset)).  ``limit`` bounds a string that is read through ``ir``.
-    ``padded`` tells that a string's bytes after the NUL are zero.
+    ``padded`` tells that a string's bytes after the NUL are zero.  ``append`` is for values of changing length, besides ``fill``: it writes
+    one at a pointer and returns its length in bytes, bounded by the type's size.
     """
 
-    __slots__ = ("fill", "ir", "limit", "literal", "padded", "type")
+    __slots__ = ("append", "fill", "ir", "limit", "literal", "padded", "type")
 
     def __init__(
         self,
@@ -49,8 +50,10 @@ class Val:
         fill: Fill | None = None,
         limit: Value | None = None,
         padded: bool = False,
+        append: Callable[[Value], Value] | None = None,
     ) -> None:
         self.type, self.ir, self.literal, self.fill, self.limit, self.padded = type, ir, literal, fill, limit, padded
+        self.append = append
 
 
 class Environment(Record):
@@ -431,11 +434,11 @@ class Code:
         for name, value in fields:
             kind = value.type
             dynamic = kind.kind == "string" and kind.size > FIXED_STRING and value.literal is None
-            dynamic = dynamic or (kind.kind == "buf" and value.limit is not None)
+            dynamic = dynamic or (kind.kind == "buf" and value.limit is not None) or value.append is not None
             align = 4 if dynamic else T.align_of(kind)
             offset = (offset + align - 1) // align * align
             if dynamic:
-                one = Field(name, offset, "v") if kind.kind == "string" else Field(name, offset, "w", role="buf")
+                one = Field(name, offset, "v") if kind.kind == "string" else Field(name, offset, "w", role=kind.kind, detail=kind.detail)
                 tail += kind.size
                 offset += 4
             else:
@@ -471,9 +474,14 @@ class Code:
         b.goto(done)
 
     def _append(self, value: Val, record: Value, offset: int, size: int, used: Value) -> Value:
-        """A string behind the fixed part and the ``used`` bytes of the tail; returns what is used then."""
+        """A value of changing length behind the fixed part and the ``used`` bytes of the tail; returns what is used then."""
         b = self.b
         start = b.add(used, Const(size))
+        if value.append is not None:
+            length = value.append(b.gep(record, start))
+            word = b.binary("or", b.binary("shl", length, Const(16)), start)
+            b.store(record, b.resize(word, I32, False), offset)
+            return b.add(used, length)
         if value.type.kind == "buf":
             assert value.ir is not None and value.limit is not None
             self.read_bytes(b.gep(record, start), value.ir, value.limit)

@@ -1,12 +1,14 @@
-"""Built-ins that are called and give a value: strings, symbols, addresses, time."""
+"""Built-ins that are called and give a value: strings, networks, time; those of ``addresses`` and ``stacks``."""
 
 from __future__ import annotations
 
 from ...base.diagnostics import Span
 from ..ir import I8, I32, I64, Const, Value
 from . import types as T
+from .addresses import ADDRESSES, wants_address
 from .builtin import Argument, Builtin
 from .code import Code, Val
+from .stacks import STACKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,18 +21,13 @@ __all__ = ("FUNCTIONS",)
 _AF_INET, _AF_INET6 = 2, 10
 
 
-def _wants_address(scope: Scope, name: str, argument: Argument) -> None:
-    if argument.type.kind not in ("int", "ptr", "string", "array", "ksym"):
-        scope.error(f"{name}() expects an integer or a pointer as first argument ({argument.type} provided)", argument.span)
-
-
 # -- strings
 
 
 def _str_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
     if not args:
         return T.string(scope.max_strlen)
-    _wants_address(scope, "str", args[0])
+    wants_address(scope, "str", args[0])
     if args[0].type.kind == "string":
         return T.string(min(args[0].type.size, scope.max_strlen))
     if len(args) > 1:
@@ -161,7 +158,7 @@ def _strcontains(code: Code, kind: T.Type, values: list[Val], args: tuple[Argume
 
 
 def _buf_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
-    _wants_address(scope, "buf", args[0])
+    wants_address(scope, "buf", args[0])
     if len(args) == 1:
         if args[0].type.kind not in ("array", "string"):
             scope.error("buf() expects a length argument for a pointer or integer", span, "buf(ptr, length)")
@@ -198,78 +195,6 @@ def _buf(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...]
         code.read_bytes(code.at(to, offset), address, size)
 
     return Val(kind, address, fill=part, limit=size)
-
-
-# -- symbols and registers
-
-
-def _ksym_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
-    _wants_address(scope, "ksym", args[0])
-    return T.KSYM
-
-
-def _ksym(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
-    return Val(kind, code.i64(values[0]))
-
-
-def _usym_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
-    _wants_address(scope, "usym", args[0])
-    return T.USYM
-
-
-def _usym(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
-    address = code.i64(values[0])
-
-    def fill(to: Value, offset: int) -> None:
-        b = code.b
-        b.store(to, address, offset)
-        b.store(to, b.resize(code.current_pid(), I32, False), offset + 8)
-        b.store(to, Const(0, I32), offset + 12)
-
-    return Val(kind, fill=fill)
-
-
-def _kaddr_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
-    if not isinstance(args[0].value, str):
-        scope.error("kaddr() expects a string literal", args[0].span)
-    elif not _symbol(scope.catalogue, args[0].value):
-        scope.error(
-            f"Failed to resolve kernel symbol: {args[0].value}", args[0].span, "see /proc/kallsyms; addresses are only shown to root"
-        )
-    else:
-        scope.use("boot")
-    return T.UINT64
-
-
-def _symbol(catalogue: Any, name: str) -> int:
-    """Address of a kernel symbol from /proc/kallsyms, 0 if it is not there or hidden."""
-    from ...kernel.procfs import symbol_addresses
-
-    found = symbol_addresses(catalogue.kernel, (name,)).get(name, (0,))
-    return found[0]
-
-
-def _kaddr(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
-    return code.number(_symbol(site.catalogue, str(args[0].value)), kind)
-
-
-def _reg_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
-    if not isinstance(args[0].value, str):
-        scope.error("reg() expects a string literal", args[0].span)
-    elif scope.context != "pt_regs" and scope.context != "perf_event":
-        scope.error(
-            f"The reg function can not be used with '{scope.kind}' probes", span, "registers are there in kprobe, uprobe and profile probes"
-        )
-    else:
-        if args[0].value not in scope.registers:
-            scope.error(
-                f"'{args[0].value}' is not a valid register on this architecture", args[0].span, "there are " + ", ".join(scope.registers)
-            )
-    return T.UINT64
-
-
-def _reg(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
-    return Val(kind, site.register(("reg", str(args[0].value))))
 
 
 # -- network
@@ -413,7 +338,7 @@ def _nsecs(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ..
 
 def _space_check(space: str) -> Any:
     def check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
-        _wants_address(scope, "kptr" if space == "kernel" else "uptr", args[0])
+        wants_address(scope, "kptr" if space == "kernel" else "uptr", args[0])
         return args[0].type.replace(space=space) if args[0].type.kind == "ptr" else T.VOIDPTR.replace(space=space)
 
     return check
@@ -429,10 +354,6 @@ _ROWS = (
     Builtin("strlen", "strlen(s)", "Length of a string in bytes.", _strlen_check, _strlen, 1, 1),
     Builtin("strcontains", "strcontains(s, literal)", "Whether a string contains another.", _strcontains_check, _strcontains, 2, 2),
     Builtin("buf", "buf(pointer[, length])", "Raw bytes at an address.", _buf_check, _buf, 1, 2),
-    Builtin("ksym", "ksym(address)", "Kernel symbol of an address, looked up when it is printed.", _ksym_check, _ksym, 1, 1),
-    Builtin("usym", "usym(address)", "The current process's symbol of an address, looked up when it is printed.", _usym_check, _usym, 1, 1),
-    Builtin("kaddr", "kaddr(name)", "Address of a kernel symbol.", _kaddr_check, _kaddr, 1, 1),
-    Builtin("reg", "reg(name)", "A register at the probe.", _reg_check, _reg, 1, 1),
     Builtin("ntop", "ntop([family,] address)", "An IPv4 or IPv6 address as text.", _ntop_check, _ntop, 1, 2),
     Builtin("macaddr", "macaddr(bytes)", "A MAC address as text.", _macaddr_check, _macaddr, 1, 1),
     Builtin("bswap", "bswap(n)", "The integer's bytes in reverse order.", _bswap_check, _bswap, 1, 1),
@@ -453,9 +374,8 @@ _ROWS = (
         unsafe=True,
     ),
     Builtin("override", "override(value)", "Makes the probed function return a value.", _unsafe_check, _override, 1, 1, unsafe=True),
-    _absent("kstack", "stack traces come with symbols, in a later version"),
-    _absent("ustack", "stack traces come with symbols, in a later version"),
-    _absent("uaddr", "use the address that nm or readelf prints"),
+    *ADDRESSES,
+    *STACKS,
     _absent("path", "read the dentry's name through args or curtask instead"),
     _absent("cgroupid", "compare with the number that 'stat -c %i' prints for the cgroup's folder"),
     _absent("cgroup_path", "print cgroup instead"),

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = (
-    "Type", "NONE", "BOOL", "INT64", "UINT64", "INT32", "UINT32", "VOIDPTR", "MAC", "USYM", "KSYM", "INET", "integer", "string", "pointer",
-    "structure", "array", "tuple_of", "buffer", "from_ctype", "to_ctype", "literal_type", "size_of", "align_of", "layout", "field",
-    "fields", "join", "same", "is_integer", "is_scalar", "is_printable",
+    "Type", "NONE", "BOOL", "INT64", "UINT64", "INT32", "UINT32", "VOIDPTR", "MAC", "USYM", "KSYM", "INET", "integer", "string",
+    "pointer", "structure", "array", "tuple_of", "buffer", "stack", "frame_size", "from_ctype", "to_ctype", "literal_type", "size_of",
+    "align_of", "layout", "field", "fields", "join", "same", "is_integer", "is_scalar", "is_printable",
 )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ class Type(Record):
     tuple record  fields with natural alignment              ``parts``, ``names``
     ksym          u64 address
     usym          u64 address, u32 pid
-    kstack ustack u64 id of the stack                        ``size``: frames
+    kstack ustack return addresses, zero after the last      ``detail``: (mode, most frames), see ``stacks``
     inet          u32 address family, 16 bytes
     mac           6 bytes
     timestamp     u64 nanoseconds since boot                 ``detail``: strftime format
@@ -79,6 +79,8 @@ class Type(Record):
             return f"({','.join(str(part) for part in self.parts)})"
         if kind == "record":
             return f"({','.join(f'{name}={part}' for name, part in zip(self.names, self.parts))})"
+        if kind in ("kstack", "ustack"):
+            return f"{kind}({self.detail[0]}, {self.detail[1]})"
         return {"ksym": "ksym_t", "usym": "usym_t", "mac": "mac_address"}.get(kind, f"{kind}_t" if kind in AGGREGATES else kind)
 
 
@@ -103,6 +105,17 @@ def string(size: int) -> Type:
 
 def buffer(size: int) -> Type:
     return Type("buf", size)
+
+
+def stack(kind: str, mode: str, limit: int) -> Type:
+    """A "kstack" or "ustack" of at most ``limit`` frames."""
+    width = 32 if mode == "build_id" else 8
+    return Type(kind, (8 if kind == "ustack" else 0) + width * limit, detail=(mode, limit))
+
+
+def frame_size(kind: Type) -> int:
+    """Bytes of one frame of a stack."""
+    return 32 if kind.detail[0] == "build_id" else 8
 
 
 def pointer(target: CType | None, space: str = "") -> Type:
@@ -174,7 +187,7 @@ def is_integer(kind: Type) -> bool:
 
 def is_scalar(kind: Type) -> bool:
     """Held in a register."""
-    return kind.kind in ("int", "bool", "enum", "ptr", "ksym", "timestamp", "kstack", "ustack")
+    return kind.kind in ("int", "bool", "enum", "ptr", "ksym", "timestamp")
 
 
 def is_printable(kind: Type) -> bool:
@@ -196,7 +209,7 @@ def align_of(kind: Type) -> int:
         return align_of(kind.parts[0])
     if name in ("tuple", "record"):
         return max((align_of(part) for part in kind.parts), default=1)
-    if name in ("struct", "usym") or name in AGGREGATES:
+    if name in ("struct", "usym", "kstack", "ustack") or name in AGGREGATES:
         return 8
     return max(1, kind.size)
 
@@ -235,8 +248,10 @@ def field(name: str, kind: Type, offset: int) -> Field:
         return Field(name, offset, "s", kind.size)
     if what in ("buf", "mac", "inet"):
         return Field(name, offset, "p", kind.size, role=what)
-    if what in ("ksym", "timestamp", "kstack", "ustack"):
+    if what in ("ksym", "timestamp"):
         return Field(name, offset, "Q", role=what, detail=kind.detail)
+    if what in ("kstack", "ustack"):
+        return Field(name, offset, "p", kind.size, role=what, detail=kind.detail)
     if what == "usym":
         schema = Schema("usym", 16, (Field("addr", 0, "Q"), Field("pid", 8, "I")))
         return Field(name, offset, "r", 1, "usym", schema)

@@ -8,6 +8,7 @@ from ..ir import Const
 from . import types as T
 from .builtin import Argument, Builtin
 from .code import Code, Val
+from .stacks import STACKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -171,8 +172,7 @@ _ROWS = (
     Builtin("probe", "probe", "Full name of the probe.", _text_check("probe_text"), _text("probe_text"), uses=("probe",)),
     Builtin("probetype", "probetype", "Kind of the probe.", _text_check("kind"), _text("kind")),
     Builtin("retval", "retval", "Return value of the traced function.", _retval_check, _retval, uses=("retval",)),
-    _absent("kstack", "stack traces come with symbols, in a later version"),
-    _absent("ustack", "stack traces come with symbols, in a later version"),
+    *STACKS,
     _absent("username", "print uid instead"),
     _absent("cpid", "the -c option is not yet available"),
     _absent("has_cpid", "the -c option is not yet available"),

@@ -52,14 +52,22 @@ class Calls(Values):
             return None
         if not self.arity(node, builtin.least, builtin.most):
             return None
-        arguments = self.arguments(node, name)
+        arguments = self.arguments(node, name, builtin.words)
         if arguments is None:
             return None
         return builtin.check(self, arguments, node.span)
 
-    def arguments(self, node: A.Call, name: str) -> tuple[Argument, ...] | None:
+    def arguments(self, node: A.Call, name: str, words: tuple[str, ...] = ()) -> tuple[Argument, ...] | None:
         out = []
         for index, arg in enumerate(node.args):
+            if words and isinstance(arg, A.Name):
+                if arg.name not in words:
+                    near = nearest(arg.name, words)
+                    hint = f"did you mean {near[0]}?" if near else f"it knows {', '.join(words)}"
+                    self.error(f"{name}() does not know '{arg.name}'", arg.span, hint)
+                    return None
+                out.append(Argument(T.NONE, arg.span, arg.name))
+                continue
             if name in ("str", "buf") and index == 0 and isinstance(arg, A.Positional) and arg.number:
                 params = self.options.params
                 text = params[arg.number - 1] if arg.number <= len(params) else ""
@@ -198,9 +206,14 @@ class Calls(Values):
         return T.BOOL
 
     def form_len(self, node: A.Call) -> T.Type | None:
-        if isinstance(node.args[0], A.Name) and node.args[0].name in ("kstack", "ustack"):
-            self.expr(node.args[0])
-            return None
+        target = node.args[0]
+        known = self.maps.get(target.name) if isinstance(target, A.Map) and target.keys is None else None
+        scalar_stack = known is not None and known.key == () and known.value is not None and known.value.kind in ("kstack", "ustack")
+        if not isinstance(target, A.Map) or target.keys is not None or scalar_stack:
+            kind = self.expr(target)
+            if kind is not None and kind.kind not in ("kstack", "ustack"):
+                self.error(f"len() expects a map or a stack ({kind} provided)", target.span)
+            return T.INT64
         info = self.whole_map(node, "len")
         if info is not None and info.key == ():
             self.error("call to len() expects a map with explicit keys (non-scalar map)", node.span)

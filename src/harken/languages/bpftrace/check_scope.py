@@ -57,6 +57,14 @@ class Scope:
         return self.options.max_strlen
 
     @property
+    def stack_mode(self) -> str:
+        return self.options.stack_mode
+
+    @property
+    def probed(self) -> tuple[str, int]:
+        return self.group.probed
+
+    @property
     def unsafe(self) -> bool:
         return self.options.unsafe
 

@@ -16,6 +16,7 @@ from ...base.diagnostics import Diagnostic, Source, error
 from ...base.errors import LimitError, ProbeError, SourceError
 from ...compiler.assemble import assemble
 from ...compiler.builtins.code import Environment, Events
+from ...compiler.builtins.stacks import MODES
 from ...compiler.builtins.values import START
 from ...compiler.ir import Builder, Const, Function, Module, Program
 from ...compiler.target import Target
@@ -65,7 +66,7 @@ _SETTINGS: dict[str, tuple[str, str]] = {
     "log_size": ("int", ""),
     "max_cat_bytes": ("int", ""),
     "on_stack_limit": ("int", ""),
-    "stack_mode": ("str", ""),
+    "stack_mode": ("str", "stack_mode"),
     "str_trunc_trailer": ("str", ""),
     "show_debug_info": ("bool", ""),
     "use_blazesym": ("bool", ""),
@@ -169,6 +170,9 @@ class _Compilation:
             if key == "missing_probes" and value not in ("error", "warn", "ignore"):
                 self.problems.error(f"{one.key}: expecting error, warn or ignore, got {value}", one.span)
                 continue
+            if key == "stack_mode" and value not in MODES:
+                self.problems.error(f"{one.key}: expecting {', '.join(MODES[:-1])} or {MODES[-1]}, got {value}", one.span)
+                continue
             if key == "max_strlen" and not 2 <= int(value) <= 16384:
                 self.problems.error(f"{one.key}: expecting a number from 2 to 16384, got {value}", one.span)
                 continue
@@ -269,6 +273,8 @@ class _Compilation:
                     words.add(name)
             elif isinstance(node, A.Call) and node.name in ("reg", "kstack", "ustack"):
                 words.add(node.name)
+            elif isinstance(node, A.Call) and node.name == "uaddr":
+                words.update(("reg", "probe"))  # what it gives depends on the probed instruction
         return frozenset(words)
 
     def depend(self, pattern: Pattern, probes: tuple[Probe, ...]) -> None:

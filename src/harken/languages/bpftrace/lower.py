@@ -85,6 +85,10 @@ class Lowerer(CallCode):
                 what = ("retval",)
             elif isinstance(node, A.Call) and node.name == "reg":
                 what = ("reg", str(self.constants.get(id(node.args[0]))))
+            elif isinstance(node, (A.Name, A.Call)) and node.name.removeprefix("__builtin_") in ("kstack", "ustack"):
+                what = ("ctx",)
+            elif isinstance(node, A.Call) and node.name == "uaddr":
+                what = ("reg", self.program_counter)
             elif isinstance(node, A.Member) and isinstance(node.operand, A.Name) and node.operand.name == "args":
                 if self.group.context == "tracepoint":
                     what = ("ctx",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...abi.arch import for_machine
 from ...base.diagnostics import error
 from ...compiler.builtins import types as T
 from ...compiler.builtins.code import Code, Environment, Events, Val
@@ -108,6 +109,16 @@ class Base:
     @property
     def probe_text(self) -> str:
         return self.group.probe_text
+
+    @property
+    def probed(self) -> tuple[str, int]:
+        return self.group.probed
+
+    @property
+    def program_counter(self) -> str:
+        """The machine's name for it."""
+        machine, _ = self.catalogue.features.target()
+        return for_machine(machine).ip
 
     @property
     def code(self) -> Code:

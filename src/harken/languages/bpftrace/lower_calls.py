@@ -6,6 +6,7 @@ from ...compiler.builtins import functions, values
 from ...compiler.builtins import types as T
 from ...compiler.builtins.builtin import Argument
 from ...compiler.builtins.code import Code, Val
+from ...compiler.builtins.stacks import frames
 from ...compiler.ir import I1, I64, PTR, Const, Function, Param, Value
 from . import ast as A
 from .lower_base import ignore, position_of
@@ -31,8 +32,9 @@ class CallCode(ValueCode):
             return self.nsecs(node)
         builtin = functions.FUNCTIONS.get(name) or values.find(name)
         assert builtin is not None
-        arguments = tuple(Argument(self.types[id(arg)], arg.span, self.constants.get(id(arg))) for arg in node.args)
-        return builtin.lower(self.code, self.types[id(node)], [self.expr(arg) for arg in node.args], arguments, self)
+        args = node.args if not builtin.words else tuple(arg for arg in node.args if not isinstance(arg, A.Name))
+        arguments = tuple(Argument(self.types[id(arg)], arg.span, self.constants.get(id(arg))) for arg in args)
+        return builtin.lower(self.code, self.types[id(node)], [self.expr(arg) for arg in args], arguments, self)
 
     def nsecs(self, node: A.Call) -> Val:
         clock = node.args[0].name if node.args and isinstance(node.args[0], A.Name) else "boot"
@@ -169,8 +171,10 @@ class CallCode(ValueCode):
         return Val(T.BOOL, b.icmp("ne", where, Const(0)))
 
     def form_len(self, node: A.Call) -> Val:
-        """Walks through the map: what the walk returns is the number of keys."""
+        """The number of frames of a stack, or of keys of a map: walking through the map returns it."""
         target = node.args[0]
+        if self.types.get(id(target), T.NONE).kind in ("kstack", "ustack"):
+            return Val(T.INT64, frames(self.code, self.expr(target)))
         assert isinstance(target, A.Map)
         info, b = self.info(target), self.code.b
         if info.value is None:

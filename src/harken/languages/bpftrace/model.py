@@ -15,7 +15,8 @@ class Options(Record):
     """How to compile.
 
     ``params`` are the positional parameters; ``pid`` limits tracing to one process (-1: all); ``max_strlen`` bounds strings,
-    ``max_map_keys`` maps; ``unsafe`` allows what changes the traced system; ``missing_probes`` is "error", "warn" or "ignore".
+    ``max_map_keys`` maps; ``unsafe`` allows what changes the traced system; ``missing_probes`` is "error", "warn" or "ignore";
+    ``stack_mode`` is how stacks are shown that do not say it themselves.
     """
 
     params: tuple[str, ...] = ()
@@ -26,6 +27,7 @@ class Options(Record):
     max_bpf_progs: int = 1024
     unsafe: bool = False
     missing_probes: str = "error"
+    stack_mode: str = "bpftrace"
 
 
 class Variable:
@@ -74,6 +76,12 @@ class Group:
     @property
     def probe_text(self) -> str:
         return self.plan.probes[0].text
+
+    @property
+    def probed(self) -> tuple[str, int]:
+        """File and offset in it of an instruction that is probed (uprobes and USDT); ("", 0) of other probes."""
+        probe = self.plan.probes[0]
+        return (str(probe.name[0]), int(probe.name[3])) if probe.kind in ("uprobe", "uretprobe", "usdt") else ("", 0)
 
 
 class Problems:

@@ -1,0 +1,174 @@
+"""Stacks and symbols as text, in bpftrace's layouts.
+
+A record holds addresses; names come from whoever is handed to ``bound`` as ``names`` (the session's symbols).  Without names, addresses are
+shown.  ``Field.detail`` of a stack is (mode, most frames), after ``bound`` a ``Bound``.
+
+===========  =============================================================================================
+mode         a frame
+===========  =============================================================================================
+bpftrace     eight spaces (four in a map's key), ``name+offset``, ``[module]`` of kernel modules, ``@file:line``;
+             ``[inlined] name@file:line``
+perf         tab, address in hex, ``name+offset``, ``(file)`` in a process; ``name (inlined)``
+raw          address in hex
+build_id     build id, offset in the file in hex; the address if the kernel did not find the build id
+===========  =============================================================================================
+
+Offsets are decimal.  A stack begins with a line end, and each frame ends with one.
+
+Example:
+    >>> from harken.base.schema import Field
+    >>> field = Field("s", 0, "p", 24, "kstack", detail=("raw", 3))
+    >>> text_of_stack(field)(bytes([1, 0, 0, 0, 0, 0, 0, 0, 0xff]) + bytes(15))
+    '\\n1\\nff\\n'
+"""
+
+from __future__ import annotations
+
+import struct
+
+from ..base.record import Record
+from ..base.schema import Field, Schema
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Protocol
+
+    from ..base.schema import Buffer
+    from .frames import FrameLike
+
+    class Names(Protocol):
+        """Who knows names."""
+
+        def kernel(self, address: int) -> FrameLike: ...
+        def user(self, pid: int, address: int) -> FrameLike: ...
+        def kernel_stack(self, addresses: Sequence[int]) -> Sequence[FrameLike]: ...
+        def user_stack(self, pid: int, addresses: Sequence[int]) -> Sequence[FrameLike]: ...
+
+
+__all__ = ("ROLES", "Bound", "bound", "needs_names", "split", "build_ids", "text_of_stack", "text_of_symbol")
+
+#: Roles of fields that hold addresses with names.
+ROLES = frozenset(("kstack", "ustack", "ksym", "usym"))
+_PID_BYTES = 8
+_INDENT = 8
+_BUILD_ID = struct.Struct("=i20sQ")  # struct bpf_stack_build_id, include/uapi/linux/bpf.h
+_VALID = 1  # BPF_STACK_BUILD_ID_VALID
+#: What /proc/kallsyms calls modules but nobody would: code that the kernel makes at run time.
+_NO_MODULES = ("[kernel.kallsyms]", "[bpf]", "[__builtin__ftrace]", "[__builtin__kprobes]")
+
+
+class Bound(Record):
+    """``Field.detail`` of a stack or symbol whose names are known: ``detail`` is what stood there before."""
+
+    detail: Any
+    names: Names
+
+
+def needs_names(schema: Schema) -> bool:
+    """Whether a record holds stacks or symbols."""
+    return any([field.role in ROLES or (field.schema is not None and needs_names(field.schema)) for field in schema.fields])
+
+
+def bound(schema: Schema, names: Names) -> Schema:
+    """The same layout, whose stacks and symbols are shown with names."""
+    if not needs_names(schema):
+        return schema
+    fields = []
+    for field in schema.fields:
+        if field.role in ROLES:
+            field = field.replace(detail=Bound(field.detail, names))
+        elif field.schema is not None:
+            field = field.replace(schema=bound(field.schema, names))
+        fields.append(field)
+    return schema.replace(fields=tuple(fields))
+
+
+def _parts(field: Field) -> tuple[Any, Names | None]:
+    detail = field.detail
+    return (detail.detail, detail.names) if isinstance(detail, Bound) else (detail, None)
+
+
+def split(field: Field, raw: Buffer) -> tuple[int, tuple[int, ...]]:
+    """Process id (-1: a kernel stack) and addresses of a stack that is not of build ids."""
+    data = bytes(raw)
+    pid, start = -1, 0
+    if field.role == "ustack":
+        if len(data) < _PID_BYTES:
+            return -1, ()
+        pid, start = int.from_bytes(data[:4], "little"), _PID_BYTES
+    # the kernel fills the rest with zeros; a frame may be zero too, where a process has broken its stack
+    count = (len(data[start:].rstrip(b"\0")) + 7) // 8
+    return pid, struct.unpack_from(f"={count}Q", data, start)
+
+
+def build_ids(raw: Buffer) -> list[tuple[str, int]]:
+    """(build id in hex, offset in the file) of each frame; ("", address) where the kernel did not find the build id."""
+    data = bytes(raw)
+    data = data[_PID_BYTES : len(data) - (len(data) - _PID_BYTES) % _BUILD_ID.size]
+    found = []
+    for status, build_id, offset in _BUILD_ID.iter_unpack(data):
+        if not status:
+            break
+        found.append((build_id.hex() if status == _VALID else "", offset))
+    return found
+
+
+def text_of_stack(field: Field, indent: int = _INDENT) -> Callable[[Buffer], str]:
+    """A function from the bytes of a stack to its text."""
+    detail, names = _parts(field)
+    mode = detail[0] if detail else "bpftrace"
+    if mode == "build_id":
+        return _build_id_text
+    user = field.role == "ustack"
+    if mode == "raw" or (names is None and mode != "perf"):
+        pad, show = ("", "{:x}\n") if mode == "raw" else (" " * indent, "0x{:x}\n")
+        return lambda raw: "\n" + "".join([pad + show.format(address) for address in split(field, raw)[1]])
+    line = _perf_line if mode == "perf" else _plain_line
+    pad = " " * indent
+
+    def text(raw: Buffer) -> str:
+        pid, addresses = split(field, raw)
+        if names is None:
+            return "\n" + "".join([f"\t{address:x} [unknown]\n" for address in addresses])
+        frames = names.user_stack(pid, addresses) if user else names.kernel_stack(addresses)
+        return "\n" + "".join([line(frame, pad, user) for frame in frames])
+
+    return text
+
+
+def _plain_line(frame: FrameLike, pad: str, user: bool) -> str:
+    if not frame.name:
+        return f"{pad}0x{frame.address:x}\n"
+    text = f"{pad}[inlined] {frame.name}" if frame.inlined else f"{pad}{frame.name}+{frame.offset}"
+    if not user and frame.module and frame.module not in _NO_MODULES:
+        text += f" {frame.module}"
+    return f"{text}@{frame.file}:{frame.line}\n" if frame.file else text + "\n"
+
+
+def _perf_line(frame: FrameLike, pad: str, user: bool) -> str:
+    if frame.inlined:
+        return f"\t{frame.address:x} {frame.name} (inlined)\n"
+    name = f"{frame.name}+{frame.offset}" if frame.name else f"0x{frame.address:x}"
+    module = frame.module
+    if user:
+        return f"\t{frame.address:x} {name} ({module or '[unknown]'})\n"
+    return f"\t{frame.address:x} {name} {module}\n" if module and module not in _NO_MODULES else f"\t{frame.address:x} {name}\n"
+
+
+def _build_id_text(raw: Buffer) -> str:
+    return "\n" + "".join([f"{build_id} 0x{offset:02x}\n" if build_id else f"{offset:x}\n" for build_id, offset in build_ids(raw)])
+
+
+def text_of_symbol(field: Field) -> Callable[[Any], str]:
+    """A function from a ``ksym`` (address) or ``usym`` ((address, process id)) to its name, or its address if it has none."""
+    _, names = _parts(field)
+    if field.role == "ksym":
+        if names is None:
+            return lambda value: f"0x{value:x}"
+        kernel = names.kernel
+        return lambda value: kernel(value).name or f"0x{value:x}"
+    if names is None:
+        return lambda value: f"0x{(value[0] if isinstance(value, tuple) else value):x}"
+    user = names.user
+    return lambda value: user(value[1], value[0]).name or f"0x{value[0]:x}"
