@@ -1,0 +1,466 @@
+"""``trace.dat``: recordings of ftrace as trace-cmd, KernelShark and harken write them.
+
+``TraceFile`` reads both versions of the format, compressed ones, truncated ones, and ones from other machines (big-endian, 32 bit).  What
+is not asked for is not expanded or parsed: opening a recording takes the same time whatever its size.
+
+    >>> TraceFile(b"PK\\3\\4")
+    Traceback (most recent call last):
+    ...
+    harken.base.errors.FormatError: trace.dat: not a trace.dat file at byte 0x0
+
+``formats.trace_dat_layout`` knows where the parts are, ``formats.ring_page`` reads the pages, ``formats.trace_dat_writer`` writes.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+
+from ..base.errors import FormatError
+from . import trace_dat_layout as layout
+from .event_format import EventFormat, parse
+from .trace_dat_layout import BufferPlace, CpuData, Cursor, Option, read_layout
+from .trace_dat_symbols import Symbols, parse_printk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+__all__ = ("TraceFile", "Events", "open_trace")
+
+_MAX_SECTION = 256 << 20  # kallsyms is 20 MB, the formats of 2,300 events are 3 MB
+_MAX_CHUNK = 64 << 20  # trace-cmd's chunks are 10 pages
+_RUN = 4 << 20  # bytes of pages that are handed out at once
+
+
+class Events(dict[int, EventFormat]):
+    """Event formats by id, each parsed when it is first asked for (2,300 of them take 0.3 s)."""
+
+    def __init__(self, texts: Iterable[tuple[str, memoryview | bytes]]) -> None:
+        super().__init__()
+        self._texts: dict[int, tuple[str, memoryview | bytes]] = {}
+        self._names: dict[str, int] = {}
+        for category, text in texts:
+            head = bytes(text[:300])
+            place = head.find(b"\nID:")
+            name = head[5 : head.find(b"\n")].strip().decode("utf-8", "backslashreplace") if head.startswith(b"name:") else ""
+            digits = head[place + 4 : head.find(b"\n", place + 1)].strip()
+            if place < 0 or not name or not digits.isdigit() or len(digits) > 9:
+                continue
+            number = int(digits)
+            # The kernel never has two events of one id; a file that does has the first one meant.
+            self._texts.setdefault(number, (category, text))
+            self._names.setdefault(f"{category}:{name}", number)
+
+    def __missing__(self, number: int) -> EventFormat:
+        category, text = self._texts[number]
+        event = self[number] = parse(bytes(text), category)
+        return event
+
+    def get(self, number: int, default: Any = None) -> Any:
+        """The format of an event; ``default`` if the file has none, or one that cannot be parsed."""
+        try:
+            return self[number]
+        except (KeyError, FormatError):
+            return default
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """All ids, ascending."""
+        return tuple(sorted(self._texts))
+
+    @property
+    def names(self) -> dict[str, int]:
+        """ "category:name" -> id, in the file's order."""
+        return dict(self._names)
+
+    def text(self, number: int) -> str:
+        """The format file of an event."""
+        return bytes(self._texts[number][1]).decode("utf-8", "backslashreplace")
+
+    def find(self, name: str) -> EventFormat | None:
+        """An event by "category:name", or by its name alone."""
+        number = self._names.get(name)
+        if number is None and ":" not in name:
+            number = next((value for key, value in self._names.items() if key.partition(":")[2] == name), None)
+        return None if number is None else self.get(number)
+
+
+class TraceFile:
+    """A recording.
+
+    ``version`` 6 or 7; ``order`` "<" or ">"; ``long_size`` and ``page_size`` of the traced machine; ``compression`` (name, version);
+    ``problems`` what is wrong with the file without making it useless; ``buffers`` the ring buffers, the top one ("") first.
+    """
+
+    def __init__(self, data: Any, name: str = "trace.dat") -> None:
+        """
+        Args:
+            data: the file's bytes, or anything with the buffer protocol (an mmap).
+            name: how to call it in messages.
+
+        Raises:
+            FormatError: it is no trace.dat.
+        """
+        self.name = name
+        self.data = memoryview(data).cast("B")
+        found = read_layout(self.data, name)
+        self.layout = found
+        self.version, self.order = found.version, found.order
+        self.long_size, self.page_size = found.long_size, found.page_size
+        self.compression = found.compression
+        self.options = found.options
+        self.buffers = found.buffers
+        self.cpus = found.cpus
+        self.problems: list[str] = list(found.problems)
+        self._bodies: dict[int, memoryview] = {}
+        self._events: Events | None = None
+        self._comms: dict[int, str] | None = None
+        self._symbols: Symbols | None = None
+        self._printk: dict[int, str] | None = None
+        self._chunks: dict[tuple[str, int], tuple[array[int], array[int], array[int]]] = {}
+        self._owner: Any = None
+
+    def close(self) -> None:
+        """Lets go of the file; views into it become invalid."""
+        self._bodies.clear()
+        self._events = None
+        self.data.release()
+        if self._owner is not None:
+            try:
+                self._owner.close()
+            except BufferError:  # somebody still holds a view
+                pass
+            self._owner = None
+
+    def __enter__(self) -> TraceFile:
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        self.close()
+
+    def _codec(self) -> Any:
+        if self.compression[0] in ("none", ""):
+            return None
+        from .trace_dat_compress import codec
+
+        return codec(self.compression[0])
+
+    def section(self, number: int) -> memoryview:
+        """The body of a section (expanded); empty if the file has none.
+
+        Raises:
+            FormatError: it is damaged.
+        """
+        body = self._bodies.get(number)
+        if body is None:
+            place = self.layout.section(number)
+            if place is None:
+                return memoryview(b"")
+            body = layout.expand(Cursor(self.data, self.order, what=self.name), place, self._codec(), _MAX_SECTION)
+            self._bodies[number] = body
+        return body
+
+    def _cursor(self, number: int) -> Cursor:
+        return Cursor(self.section(number), self.order, what=f"{self.name}: {layout.OPTION_NAMES[number].lower()}")
+
+    @property
+    def header_page(self) -> str:
+        """``events/header_page``: the layout of pages."""
+        cursor = self._cursor(layout.HEADER_INFO)
+        cursor.expect(b"header_page\0")
+        return bytes(cursor.take(cursor.u64())).decode("utf-8", "backslashreplace")
+
+    @property
+    def header_event(self) -> str:
+        """``events/header_event``: the layout of record headers."""
+        cursor = self._cursor(layout.HEADER_INFO)
+        cursor.expect(b"header_page\0")
+        cursor.take(cursor.u64())
+        cursor.expect(b"header_event\0")
+        return bytes(cursor.take(cursor.u64())).decode("utf-8", "backslashreplace")
+
+    @property
+    def ftrace_formats(self) -> list[memoryview]:
+        """Format files of ftrace's own events (function, funcgraph_entry, ...)."""
+        cursor = self._cursor(layout.FTRACE_EVENTS)
+        return [cursor.take(cursor.u64()) for _ in range(layout.entries(cursor))] if cursor.left else []
+
+    @property
+    def event_formats(self) -> list[tuple[str, list[memoryview]]]:
+        """(category, format files of its events)."""
+        cursor = self._cursor(layout.EVENT_FORMATS)
+        found = []
+        if cursor.left:
+            for _ in range(layout.entries(cursor)):
+                category = cursor.string()
+                found.append((category, [cursor.take(cursor.u64()) for _ in range(layout.entries(cursor))]))
+        return found
+
+    @property
+    def events(self) -> Events:
+        """Event formats by id."""
+        if self._events is None:
+            texts: list[tuple[str, memoryview | bytes]] = [("ftrace", text) for text in self.ftrace_formats]
+            texts += [(category, text) for category, group in self.event_formats for text in group]
+            self._events = Events(texts)
+        return self._events
+
+    def _counted(self, number: int, wide: bool = False) -> bytes:
+        """A section that is a size and that many bytes."""
+        cursor = self._cursor(number)
+        if not cursor.left:
+            return b""
+        size = cursor.u64() if wide else cursor.u32()
+        return bytes(cursor.take(min(size, cursor.left)))
+
+    @property
+    def kallsyms(self) -> bytes:
+        return self._counted(layout.KALLSYMS)
+
+    @property
+    def printk_formats(self) -> str:
+        return self._counted(layout.PRINTK).decode("utf-8", "backslashreplace")
+
+    @property
+    def cmdlines(self) -> str:
+        """``saved_cmdlines``: lines of "PID NAME"."""
+        return self._counted(layout.CMDLINES, True).decode("utf-8", "backslashreplace")
+
+    @property
+    def symbols(self) -> Symbols:
+        if self._symbols is None:
+            self._symbols = Symbols(self.kallsyms)
+        return self._symbols
+
+    def symbol(self, address: int) -> str:
+        """The name of the kernel symbol that an address lies in, "" if unknown."""
+        return self.symbols.name(address)
+
+    def printk(self, address: int) -> str | None:
+        """The format string of trace_printk at an address."""
+        if self._printk is None:
+            self._printk = parse_printk(self.printk_formats)
+        return self._printk.get(address)
+
+    @property
+    def comms(self) -> dict[int, str]:
+        """Names of tasks by PID."""
+        if self._comms is None:
+            found = {0: "<idle>"}
+            for line in self.cmdlines.split("\n"):
+                pid, space, comm = line.strip(" ").partition(" ")
+                if space and pid.isdigit() and len(pid) < 12:
+                    found[int(pid)] = comm
+            self._comms = found
+        return self._comms
+
+    def comm(self, pid: int) -> str:
+        """The name of a task; "<...>" if the recording does not know it."""
+        return self.comms.get(pid, "<...>")
+
+    def option(self, number: int) -> bytes | None:
+        """The data of the first option with an id."""
+        return next((option.data for option in self.options if option.id == number), None)
+
+    def option_text(self, number: int) -> str:
+        """The same as text, "" if there is none."""
+        return (self.option(number) or b"").split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+
+    def option_list(self, number: int) -> list[Option]:
+        return [option for option in self.options if option.id == number]
+
+    @property
+    def uname(self) -> str:
+        return self.option_text(layout.UNAME)
+
+    @property
+    def written_by(self) -> str:
+        """The version of the program that recorded."""
+        return self.option_text(layout.VERSION)
+
+    @property
+    def clock(self) -> str:
+        """The clock of the top buffer's time stamps; "" if the file does not say."""
+        text = layout.chosen_clock(self.option_text(layout.TRACECLOCK))
+        return next((buffer.clock for buffer in self.buffers if buffer.clock), "") or text
+
+    @property
+    def instances(self) -> tuple[str, ...]:
+        """Names of the buffers beside the top one."""
+        return tuple(buffer.name for buffer in self.buffers if buffer.name)
+
+    @property
+    def date_offset(self) -> int:
+        """What to add to time stamps to get nanoseconds since 1970 (``record --date``); 0 if not recorded.
+
+        Older files state it in microseconds, as trace-cmd then had them; both are hexadecimal.
+        """
+        text = self.option_text(layout.DATE)
+        try:
+            return int(text, 0)
+        except ValueError:
+            return 0
+
+    @property
+    def time_offset(self) -> int:
+        """A fixed offset that was added at recording (``--ts-offset``)."""
+        try:
+            return int(self.option_text(layout.OFFSET) or "0", 0)
+        except ValueError:
+            return 0
+
+    @property
+    def trace_id(self) -> int:
+        data = self.option(layout.TRACEID) or b""
+        return int(struct.unpack_from(self.order + "Q", data)[0]) if len(data) >= 8 else 0
+
+    @property
+    def tsc2nsec(self) -> tuple[int, int, int] | None:
+        """(multiplier, shift, offset) that turn TSC ticks into nanoseconds: (ticks * multiplier >> shift) + offset."""
+        data = self.option(layout.TSC2NSEC) or b""
+        return struct.unpack_from(self.order + "IIQ", data) if len(data) >= 16 else None
+
+    @property
+    def kernel_long(self) -> int:
+        """Bytes of a long in the traced kernel (that of user space may differ)."""
+        text = self.header_page
+        place = text.find("commit;")
+        size = text[text.find("size:", place) + 5 : text.find("size:", place) + 6] if place >= 0 else ""
+        return int(size) if size in ("4", "8") else self.long_size
+
+    def buffer(self, name: str = "") -> BufferPlace | None:
+        """A buffer by name; the top one is ""."""
+        return next((buffer for buffer in self.buffers if buffer.name == name), None)
+
+    def place(self, cpu: int, buffer: str = "") -> CpuData | None:
+        found = self.buffer(buffer)
+        return next((place for place in found.cpus if place.cpu == cpu), None) if found else None
+
+    def text(self, buffer: str = "") -> bytes | None:
+        """The text of a latency tracer's recording; None if the buffer has pages."""
+        found = self.buffer(buffer)
+        if found is None or found.text is None:
+            return None
+        offset, size = found.text
+        section = layout.Section(layout.BUFFER_TEXT, offset, size, found.compressed)
+        if not found.compressed:
+            return bytes(self.data[offset : offset + size])
+        return b"".join(bytes(chunk) for chunk in self._expanded(CpuData(-1, section.offset, section.size), found))
+
+    def size(self, cpu: int, buffer: str = "") -> int:
+        """Bytes of a CPU's pages, expanded."""
+        found, place = self.buffer(buffer), self.place(cpu, buffer)
+        if found is None or place is None or not place.size:
+            return 0
+        return sum(self._index(place, found)[2]) if found.compressed else place.size
+
+    def chunks(self, cpu: int, buffer: str = "", first: int = 0) -> Iterator[memoryview]:
+        """A CPU's pages in runs of several megabytes, in the order of recording.
+
+        Args:
+            first: number of the page to start with.
+
+        Raises:
+            FormatError: a compressed run is damaged (those before it have been delivered).
+        """
+        found, place = self.buffer(buffer), self.place(cpu, buffer)
+        if found is None or place is None:
+            return
+        page = found.page_size
+        if not found.compressed:
+            step = max(_RUN // page, 1) * page
+            for at in range(place.offset + first * page, place.offset + place.size, step):
+                yield self.data[at : min(at + step, place.offset + place.size)]
+            return
+        skip = first * page
+        pending: list[memoryview] = []
+        size = 0
+        for chunk in self._expanded(place, found, skip):
+            pending.append(chunk)
+            size += len(chunk)
+            if size >= _RUN and size % page == 0:
+                yield pending[0] if len(pending) == 1 else memoryview(b"".join(pending))
+                pending, size = [], 0
+        if pending:
+            yield memoryview(b"".join(pending))
+
+    def pages(self, cpu: int, buffer: str = "", first: int = 0) -> Iterator[memoryview]:
+        """A CPU's pages one by one; the last may be short in a truncated file."""
+        found = self.buffer(buffer)
+        page = found.page_size if found else self.page_size
+        for run in self.chunks(cpu, buffer, first):
+            for at in range(0, len(run), page):
+                yield run[at : at + page]
+
+    def _index(self, place: CpuData, found: BufferPlace) -> tuple[array[int], array[int], array[int]]:
+        """(places, stored sizes, expanded sizes) of the chunks of a CPU's data."""
+        key = (found.name, place.cpu)
+        if key not in self._chunks:
+            # trace-cmd does not count the number of chunks itself in the size
+            cursor = Cursor(self.data, self.order, place.offset, place.offset + place.size + 4, self.name)
+            places, stored, expanded = array("Q"), array("Q"), array("Q")
+            try:
+                for _ in range(cursor.u32()):
+                    packed, size = cursor.u32(), cursor.u32()
+                    if size > _MAX_CHUNK:
+                        raise FormatError(self.name, f"a chunk of {size} bytes", cursor.at - 4)
+                    places.append(cursor.at)
+                    cursor.take(packed)
+                    stored.append(packed)
+                    expanded.append(size)
+            except FormatError as error:
+                self.problems.append(str(error))
+            del places[len(expanded) :]
+            self._chunks[key] = places, stored, expanded
+        return self._chunks[key]
+
+    def _expanded(self, place: CpuData, found: BufferPlace, skip: int = 0) -> Iterator[memoryview]:
+        codec = self._codec()
+        if codec is None:
+            raise FormatError(self.name, "compressed records in a file without compression", place.offset)
+        places, stored, expanded = self._index(place, found)
+        for at, packed, size in zip(places, stored, expanded):
+            if skip >= size:
+                skip -= size
+                continue
+            chunk = memoryview(codec.expand(self.data[at : at + packed], size))
+            yield chunk[skip:] if skip else chunk
+            skip = 0
+
+
+def open_trace(path: str) -> TraceFile:
+    """Opens a recording; its contents are mapped, not read.
+
+    Raises:
+        FormatError: it is empty or no trace.dat.
+        OSError: it cannot be opened.
+    """
+    import mmap
+    import os
+
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(fd).st_size
+        if not size:
+            raise FormatError(path, "the file is empty")
+        try:
+            owner: Any = mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ)
+        except (OSError, ValueError):  # a pipe, or a file system without mappings
+            with os.fdopen(os.dup(fd), "rb") as stream:
+                owner = memoryview(stream.read())
+    finally:
+        os.close(fd)
+    try:
+        trace = TraceFile(owner, path)
+    except BaseException:
+        if isinstance(owner, mmap.mmap):
+            try:
+                owner.close()
+            except BufferError:
+                pass
+        raise
+    if isinstance(owner, mmap.mmap):
+        trace._owner = owner
+    return trace
