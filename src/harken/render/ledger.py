@@ -28,6 +28,14 @@ KINDS: dict[str, tuple[str, str]] = {
         "{count} event{s} skipped because no scratch memory was free (nested probes)",
         "probe fewer places that interrupt one another, or use shorter strings (config max_strlen)",
     ),
+    "stack": (
+        "{count} {subject}{s} could not be taken: all of the kernel's memory for walking stacks was in use",
+        "probe fewer places that interrupt one another, or take stacks in fewer of them",
+    ),
+    "mappings": (
+        "{count} mapping record{s} lost ({subject}): stacks of processes that have ended may show addresses instead of names",
+        "too many processes started at once: trace one process (-p, -c), or print stacks as they come instead of keeping them in maps",
+    ),
     "missed": (
         "{count} hit{s} of {subject} missed by the kernel",
         "the kernel had no free instance for the probe or met it inside another one: probe fewer or less busy functions",

@@ -145,6 +145,7 @@ class Trace:
 
     Attributes:
         maps: the program's maps by name; each access reads the kernel.  A scalar map is its value, others are dicts in printing order.
+            Stacks are tuples of ``symbols.model.Frame`` (with ``pid``), here and in events.
         exit_code: what ``exit(code)`` in the program asked for.
         warnings: (position, message, hint) of the compiler.
     """
@@ -268,13 +269,13 @@ class Maps(Mapping[str, "Any"]):
             return self._kept[name]
         reader = self._session.tables[name]
         from ..render.tables import Layout
-        from .tables import plain_key, plain_value
+        from .tables import plain_rows
 
         table = reader.table
-        rows = Layout(table.name, table.kind, table.key, table.value).rows(reader.rows())
+        rows = plain_rows(table, Layout(table.name, table.kind, table.key, table.value).rows(reader.rows()))
         if not table.key.fields:
-            return plain_value(table, rows[0][1]) if rows else None
-        return {plain_key(key): plain_value(table, value) for key, value in rows}
+            return rows[0][1] if rows else None
+        return dict(rows)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._session.tables if self._kept is None else self._kept)

@@ -7,6 +7,7 @@ import struct
 from ..render.printf import formatter
 from .ledger import Loss
 from .sink import Sink
+from .tables import has_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,7 +104,15 @@ class EventSink(Sink):
         return self._lazy(event, formatter("%s\n", event.schema, "backslashreplace"))
 
     def _lazy(self, event: Event, show: Callable[[Buffer, int], str]) -> Handler:
-        action, position, names, decode = event.action, event.position, event.schema.names(), event.schema.decoder()
+        action, position, names = event.action, event.position, event.schema.names()
+        plain = event.schema.decoder()
+        decode, note = plain, None
+        if has_names(event.schema):
+            from .stacks import noting, value_of
+
+            values, note = value_of(event.schema), noting(event.schema)
+            if values is not None:
+                decode = _composed(plain, values)
 
         size = event.schema.size
         tails = tuple([field.offset for field in event.schema.fields if field.kind in "vw"])
@@ -113,16 +122,18 @@ class EventSink(Sink):
             for offset in tails:
                 (where,) = word(buffer, start + offset)
                 end = max(end, (where & 0xFFFF) + (where >> 16))
+            if note is not None:
+                note(plain(buffer, start))
             return TraceEvent(action, position, raw=bytes(buffer[start : start + end]), names=names, decode=decode, format=show)
 
         return make
 
     def table(self, table: Table, rows: list[Any], top: int, divisor: int) -> object:
         from ..render.tables import Layout
-        from .tables import plain_key, plain_value
+        from .tables import plain_rows
 
         layout = Layout(table.name, table.kind, table.key, table.value)
-        shown = [(plain_key(key), plain_value(table, value)) for key, value in layout.rows(rows, top, divisor)]
+        shown = plain_rows(table, layout.rows(rows, top, divisor))
         return TraceEvent(
             "print_map", values=(table.name, dict(shown)), names=("name", "rows"), text=clean_text(layout.text(rows, top, divisor))
         )
@@ -132,6 +143,10 @@ class EventSink(Sink):
 
     def warning(self, kind: str, message: str, position: str) -> object:
         return TraceEvent("warning", position, values=(kind, message), names=("kind", "message"), text=message)
+
+
+def _composed(decode: Callable[[Buffer, int], tuple[Any, ...]], values: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> Any:
+    return lambda buffer, start: values(decode(buffer, start))
 
 
 def clean_text(text: str) -> str:

@@ -6,6 +6,8 @@ kind       what                                                     counted by
 ring       an event found the buffer full                           the program
 map        a map was full                                           the program
 scratch    no scratch memory was free                               the program
+stack      the kernel had no memory to walk a stack                 the program
+mappings   what processes have mapped was not noted                 the session
 perfbuf    a per-CPU buffer was full (kernels without ring buffer)  the kernel, per CPU
 missed     a probe's hits that the kernel could not deliver         the kernel, per link
 recursion  a program was already running on that CPU                the kernel, per program

@@ -20,7 +20,7 @@ import struct
 import time
 
 from ..compiler.unit import LOSS, RING
-from .tables import TableReader
+from .tables import TableReader, has_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .command import Command
     from .ledger import Loss
     from .sink import Bulk, Handler, Sink
+    from .stacks import SessionSymbols
 
 __all__ = ("TraceSession",)
 
@@ -43,6 +44,8 @@ _RINGBUF = 27  # BPF_MAP_TYPE_RINGBUF
 _PERF_PAGES = 64
 #: Records taken from the ring before what they gave is handed on.
 _BATCH = 16384
+#: Milliseconds between two looks at processes that were there before tracing began.
+_PAUSE = 20
 #: Seconds that ``finish`` spends on detaching before it shows the results.
 _PATIENCE = 1.0
 _event_id = struct.Struct("=Q").unpack_from
@@ -91,6 +94,14 @@ class TraceSession:
         self.losses: tuple[Loss, ...] = ()
         self.attached = 0
         self._settings = dict(unit.config)
+        self.events = unit.events
+        self.symbols: SessionSymbols | None = None
+        if any([has_names(event.schema) for event in unit.events]) or any([has_names(t.key) or has_names(t.value) for t in unit.tables]):
+            from .stacks import symbols_for
+
+            self.symbols = symbols_for(unit, kernel, self._settings)
+            if self.symbols is not None:
+                self.events = self.symbols.events(unit.events)
         self._closers: list[Callable[[], object]] = []
         self._ring: Any = None
         self._silent = False
@@ -120,7 +131,8 @@ class TraceSession:
 
         loaded = self.loaded = load(self.kernel, self.unit.spec, log_level=self._log_level)
         self._closers.append(loaded.close)
-        self.tables = {table.name: TableReader(table, loaded.maps[table.map]) for table in self.unit.tables}
+        named = self.unit.tables if self.symbols is None else tuple([self.symbols.table(table) for table in self.unit.tables])
+        self.tables = {table.name: TableReader(table, loaded.maps[table.map]) for table in named}
         self._open_ring()
         if not attach:
             self.ended = "complete"
@@ -152,6 +164,10 @@ class TraceSession:
         if self.ended:
             return False
         wait = 0 if busy else -1 if timeout is None else max(0, int(timeout * 1000 + 0.999))
+        if self.symbols is not None:
+            self.symbols.drain(not busy)
+            if self.symbols.unfinished:
+                wait = min(wait, _PAUSE) if wait >= 0 else _PAUSE
         if self._deadline is not None:
             left = max(0, int((self._deadline - time.monotonic()) * 1000 + 0.999))
             wait = left if wait < 0 else min(wait, left)
@@ -198,6 +214,9 @@ class TraceSession:
             self.command.poll()
         from .ledger import merged, program_losses
 
+        if self.symbols is not None:
+            self.symbols.drain()
+            losses += self.symbols.losses()
         self.losses = merged([*program_losses(self.unit, self.loaded.maps.get(LOSS)), *losses, *self._read_losses()])
         if self._settings.get("print_maps_on_exit", True):
             self.sink.maps([(self.tables[name].table, self.tables[name].rows()) for name in sorted(self.tables)])
@@ -274,7 +293,7 @@ class TraceSession:
             return None
         bulk = self._bulk[index]
         if bulk is False:
-            event = self.unit.events[index]
+            event = self.events[index]
             bulk = self._bulk[index] = self.sink.bulk(event) if event.action in ("printf", "print_value") else None
         return None if bulk is None else bulk(data, starts)  # type: ignore[operator]
 
@@ -303,7 +322,7 @@ class TraceSession:
         def make(buffer: Buffer, start: int) -> object:
             from .actions import handler
 
-            made = self._handlers[index] = handler(self.unit.events[index], self)
+            made = self._handlers[index] = handler(self.events[index], self)
             return made(buffer, start)
 
         return make
@@ -317,6 +336,16 @@ class TraceSession:
         self.kernel.poll(self._fds, 0)
         if self.unit.events:
             from . import actions  # noqa: F401
+        if self.symbols is not None:
+            pid = self.command.pid if self.command is not None else self.pid
+            self._closers.append(self.symbols.close)
+            self.symbols.follow(pid if pid > 0 else -1, list(self.tables.values()))
+            follower = self.symbols.follower
+            if follower is not None:
+                self._fds += follower.fds
+                if follower.problem:
+                    text = f"what processes have mapped is not noted; those that end have no names: {follower.problem}"
+                    self.sink.emit([item for item in (self.sink.warning("mappings", text, ""),) if item is not None])
 
     def _open_ring(self) -> None:
         assert self.loaded is not None

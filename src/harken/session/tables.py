@@ -7,10 +7,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from ..base.schema import Schema
     from ..compiler.unit import Table
     from ..kernel.bpf import Map
 
-__all__ = ("TableReader", "plain_key", "plain_value")
+__all__ = ("TableReader", "plain_rows", "has_names")
 
 #: BPF_MAP_TYPE_ARRAY and _PERCPU_ARRAY: their entries cannot be deleted.
 _ARRAYS = (2, 6)
@@ -75,12 +76,27 @@ class TableReader:
         return first
 
 
-def plain_key(key: tuple[Any, ...]) -> Any:
+def plain_rows(table: Table, rows: list[tuple[tuple[Any, ...], Any]]) -> list[tuple[Any, Any]]:
+    """Keys and values as users of the library see them: single components bare, stacks and symbols as frames."""
+    if has_names(table.key) or has_names(table.value):
+        from .stacks import value_of
+
+        key_of, row_of = value_of(table.key), value_of(table.value) if table.kind == "value" else None
+        rows = [(key if key_of is None else key_of(key), value if row_of is None else row_of(value)) for key, value in rows]
+    return [(_plain_key(key), _plain_value(table, value)) for key, value in rows]
+
+
+def has_names(schema: Schema) -> bool:
+    """Whether a record holds stacks or symbols (``render.stacks.ROLES``, without importing what shows them)."""
+    return any([field.role[1:] in ("stack", "sym") or (field.schema is not None and has_names(field.schema)) for field in schema.fields])
+
+
+def _plain_key(key: tuple[Any, ...]) -> Any:
     """A key as users of the library see it: its only component, or a tuple."""
     return key[0] if len(key) == 1 else key
 
 
-def plain_value(table: Table, value: Any) -> Any:
+def _plain_value(table: Table, value: Any) -> Any:
     """A value as users of the library see it."""
     if table.kind == "value" and isinstance(value, tuple) and len(value) == 1:
         return value[0]
