@@ -1,0 +1,415 @@
+"""ftrace: one buffer with all its settings, every change of which is undone.
+
+``Ftrace`` is a private instance (``private``), an instance with a name that others see (``named``), or the top buffer (``top``).  Its
+methods are the files of tracefs with their quirks taken care of: lists that must not be truncated, function filters that take one word
+per write, tracers that exist in the top buffer only, features that a kernel lacks.
+
+Example::
+
+    with Ftrace.private(find(kernel)) as trace:
+        trace.enable("sched:sched_switch", filter="prev_pid > 0")
+        trace.start()
+        ...
+
+Closing it undoes what was set and removes a private instance.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ..base.errors import KernelError, ProbeError, UsageError
+from .ftrace_events import is_regex, match_events, match_functions, near_names, whole_systems
+from .ftrace_journal import DurableSettings, ListSettings
+from .kernel import Call
+from .tracefs import Tracefs
+from .tracefs_instances import Instance
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .kernel import Kernel
+
+__all__ = ("Ftrace",)
+
+_AT_FDCWD = -100
+_AT_REMOVEDIR = 0x200
+#: Files that exist once for all instances.
+_ONCE = frozenset(
+    ("set_graph_function", "set_graph_notrace", "max_graph_depth", "tracing_thresh", "saved_cmdlines_size", "tracing_max_latency")
+)
+_EVENT_FLAGS = {"event-fork": "set_event_pid", "function-fork": "set_ftrace_pid"}
+
+
+class Ftrace:
+    """One buffer.  ``name`` is "" for the top buffer; ``tracefs`` is its directory, ``root`` the top directory."""
+
+    def __init__(self, root: Tracefs, tracefs: Tracefs, settings: ListSettings, name: str = "", created: bool = False) -> None:
+        self.root = root
+        self.tracefs = tracefs
+        self.kernel: Kernel = root.kernel
+        self.name = name
+        self.created = created
+        self.settings = settings
+        self._shared: DurableSettings | None = None
+        self._events: list[tuple[str, str]] | None = None
+
+    @classmethod
+    def private(cls, root: Tracefs, label: str = "") -> Ftrace:
+        """A new instance that nobody else uses; it vanishes when closed, or at the next start of harken if this process is killed.
+
+        Raises:
+            KernelError: not permitted.
+        """
+        instance = Instance(root, label)
+        return cls(root, instance, ListSettings(instance), instance.name, True)
+
+    @classmethod
+    def named(cls, root: Tracefs, name: str, create: bool = True) -> Ftrace:
+        """The instance of a name; ``created`` tells whether it had to be made.
+
+        Raises:
+            KernelError: it is not there and may not be made.
+        """
+        if not name or "/" in name or name.startswith("."):
+            raise UsageError(f"{name!r} cannot be the name of a buffer")
+        path = f"instances/{name}"
+        made = False
+        if not root.exists(f"{path}/trace"):
+            if not create:
+                raise KernelError(
+                    f"there is no buffer called {name!r}", errno=errno.ENOENT, hint="'harken trace-cmd list -B' shows those that exist"
+                )
+            result = root.kernel.call(Call("mkdirat", (_AT_FDCWD, os.fsencode(root.path(path)) + b"\0", 0o750)))
+            if result < 0 and result != -errno.EEXIST:
+                raise root.refused(path, OSError(-result, os.strerror(-result)), "make")
+            made = True
+        tracefs = Tracefs(root.kernel, root.path(path), root.note)
+        return cls(root, tracefs, ListSettings(tracefs), name, made)
+
+    @classmethod
+    def top(cls, root: Tracefs, durable: bool = True) -> Ftrace:
+        """The top buffer, which everybody shares; its changes are journalled on disk."""
+        return cls(root, root, DurableSettings(root) if durable else ListSettings(root))
+
+    def remove(self) -> bool:
+        """Removes the instance; False if somebody still uses it."""
+        if not self.name:
+            return False
+        path = os.fsencode(self.root.path(f"instances/{self.name}")) + b"\0"
+        return self.kernel.call(Call("unlinkat", (_AT_FDCWD, path, _AT_REMOVEDIR))) >= 0
+
+    def close(self) -> list[KernelError]:
+        """Undoes everything and removes an instance that was made here; returns what could not be undone."""
+        failed = self.settings.undo()
+        if self._shared is not None:
+            failed += self._shared.undo()
+        if self.created:
+            self.remove()
+        return failed
+
+    def keep(self) -> None:
+        """Lets everything stand as it is."""
+        for settings in (self.settings, self._shared):
+            if isinstance(settings, DurableSettings):
+                settings.keep()
+        self.created = False
+
+    def __enter__(self) -> Ftrace:
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        self.close()
+
+    # -- files
+
+    def has(self, file: str) -> bool:
+        """Whether this buffer has a file of its own."""
+        return self.tracefs.exists(file)
+
+    def read(self, file: str) -> str:
+        """A file of this buffer, or the one that exists for all."""
+        return self._of(file).read(file)
+
+    def _of(self, file: str) -> Tracefs:
+        return self.root if self.name and file in _ONCE and not self.tracefs.exists(file) else self.tracefs
+
+    def set(self, file: str, value: str, append: bool = False) -> None:
+        """Writes a setting; ``close`` takes it back.
+
+        Raises:
+            KernelError: with the kernel's own reason where it gives one.
+        """
+        if self._of(file) is self.tracefs:
+            self.settings.set(file, value, append)
+            return
+        if self._shared is None:
+            self._shared = DurableSettings(self.root)
+        self._shared.set(file, value, append)
+
+    # -- running
+
+    def start(self) -> None:
+        self.set("tracing_on", "1")
+
+    def stop(self) -> None:
+        self.tracefs.write("tracing_on", "0")
+
+    @property
+    def running(self) -> bool:
+        return self.tracefs.read("tracing_on").strip() == "1"
+
+    def clear(self) -> None:
+        """Empties the buffer."""
+        self.tracefs.write("trace", "\n")
+
+    # -- what is traced
+
+    @property
+    def tracers(self) -> tuple[str, ...]:
+        """Tracers that this buffer offers."""
+        return self.tracefs.tracers()
+
+    @property
+    def tracer(self) -> str:
+        return self.tracefs.read("current_tracer").strip()
+
+    def set_tracer(self, name: str) -> None:
+        """Chooses a tracer.
+
+        Raises:
+            ProbeError: the kernel does not have it, or not for this buffer.
+        """
+        have = self.tracers
+        if name not in have:
+            elsewhere = self.name and name in self.root.tracers()
+            if elsewhere:
+                raise ProbeError(f"the tracer {name!r} works in the top buffer only", "this kernel does not offer it to instances")
+            from_others = "it is not built into this kernel"
+            raise ProbeError(f"the tracer {name!r} is not available: {from_others}", f"available tracers: {' '.join(have)}")
+        self.set("current_tracer", name)
+
+    @property
+    def events(self) -> list[tuple[str, str]]:
+        """(system, event) of all events."""
+        if self._events is None:
+            self._events = self.root.events()
+        return self._events
+
+    def enable(self, pattern: str, filter: str = "", trigger: str = "", ignore: bool = False, on: bool = True) -> list[tuple[str, str]]:
+        """Enables the events that a pattern means (``kernel.ftrace_events``); returns them.
+
+        Args:
+            filter: a condition in the kernel's syntax.
+            trigger: what happens when the event does ("stacktrace", "traceoff:1 if ...").
+            ignore: a pattern without an event is not an error.
+            on: False sets filters and triggers only.
+
+        Raises:
+            ProbeError: no event matches.
+            KernelError: the filter or trigger is refused, with the kernel's reason.
+        """
+        chosen = match_events(self.events, pattern)
+        if not chosen:
+            if ignore:
+                return []
+            names = [event for _, event in self.events] + [f"{system}:{event}" for system, event in self.events]
+            near = near_names(names, pattern)
+            raise ProbeError(
+                f"no event matches {pattern!r}",
+                f"did you mean {' or '.join(near)}?" if near else "'harken trace-cmd list -e' shows all events",
+            )
+        whole, single = whole_systems(self.events, chosen)
+        for base in [*(f"events/{system}" for system in whole), *(f"events/{system}/{event}" for system, event in single)]:
+            if filter:
+                self.set(f"{base}/filter", filter)
+        if trigger:
+            for system, event in chosen:
+                self.add_trigger(system, event, trigger)
+        if on:
+            self._switch(whole, single, chosen, "1")
+        return chosen
+
+    def disable(self, pattern: str) -> list[tuple[str, str]]:
+        """Disables the events that a pattern means; returns them."""
+        chosen = match_events(self.events, pattern)
+        whole, single = whole_systems(self.events, chosen)
+        self._switch(whole, single, chosen, "0")
+        return chosen
+
+    def _switch(self, whole: list[str], single: list[tuple[str, str]], chosen: list[tuple[str, str]], value: str) -> None:
+        for system in whole:
+            file = f"events/{system}/enable"
+            # A system in a mixed state cannot be put back by one write: then each event is journalled.
+            if self.created or self.tracefs.read(file).strip() in ("0", "1"):
+                try:
+                    self.set(file, value)
+                    continue
+                except KernelError:  # one event that refuses must not keep the others off
+                    pass
+            for event in [name for owner, name in chosen if owner == system]:
+                try:
+                    self.set(f"events/{system}/{event}/enable", value)
+                except KernelError:
+                    continue
+        for system, event in single:
+            self.set(f"events/{system}/{event}/enable", value)
+
+    def add_trigger(self, system: str, event: str, trigger: str) -> None:
+        """Adds a trigger; ``close`` removes it."""
+        file = f"events/{system}/{event}/trigger"
+        self.tracefs.write(file, trigger, True)
+        # a trigger is taken away by its own text with '!'
+        self.settings.note(file, "!" + trigger)
+
+    # -- filters
+
+    def functions(self, file: str, patterns: Sequence[str], module: str = "") -> None:
+        """Fills a list of functions: ``set_ftrace_filter``, ``set_ftrace_notrace``, ``set_graph_function`` or ``set_graph_notrace``.
+
+        Args:
+            patterns: globs or regular expressions.
+            module: functions of this module only.
+
+        Raises:
+            ProbeError: no function matches.
+            KernelError: the kernel refuses.
+        """
+        words: list[str] = []
+        for pattern in patterns:
+            if is_regex(pattern):
+                found = match_functions(self.root.filter_functions(), pattern, module)
+                if not found:
+                    raise ProbeError(f"no function matches {pattern!r}", "'harken trace-cmd list -f' shows all functions")
+                words += found
+            else:
+                words.append(f"{pattern}:mod:{module}" if module else pattern)
+        if not patterns and module:
+            words.append(f":mod:{module}")
+        try:
+            self.set(file, " ".join(words))
+        except KernelError as error:
+            if error.errno == errno.EINVAL and not error.hint:
+                hint = self.near_functions(words)
+                if hint:
+                    raise ProbeError(f"{error.message}: this kernel has no such function that it can trace", hint) from None
+            raise
+
+    def near_functions(self, words: Iterable[str]) -> str:
+        """A hint with the names of functions that look like those given, "" if there are none."""
+        try:
+            have = [name for name, _ in self.root.filter_functions()]
+        except KernelError:
+            return ""
+        known = set(have)
+        missing = [word for word in words if word not in known and not set(word) & set("*?[:")]
+        near = near_names(have, missing[0]) if missing else []
+        return f"this kernel has {', '.join(near)}" if near else ""
+
+    def pids(self, numbers: Sequence[int], children: bool = False) -> None:
+        """Traces only these tasks: events and functions.  With ``children`` also those that they start from now on."""
+        text = " ".join(str(number) for number in numbers)
+        if self.has("set_ftrace_pid"):
+            try:
+                self.set("set_ftrace_pid", text)
+            except KernelError:
+                if self.tracer not in ("nop", ""):
+                    raise
+        if self.has("set_event_pid"):
+            self.set("set_event_pid", text)
+        if children:
+            for option in ("event-fork", "function-fork"):
+                if self.has(f"options/{option}"):
+                    self.set(f"options/{option}", "1")
+
+    def not_pids(self, numbers: Sequence[int]) -> None:
+        """Leaves these tasks out (Linux 5.8; before, nothing is done)."""
+        text = " ".join(str(number) for number in numbers)
+        for file in ("set_event_notrace_pid", "set_ftrace_notrace_pid"):
+            if self.has(file):
+                try:
+                    self.set(file, text)
+                except KernelError:  # a policy may forbid the function tracer's file
+                    continue
+
+    # -- how
+
+    def option(self, name: str) -> None:
+        """Sets a trace option; a leading "no" clears it.
+
+        Raises:
+            ProbeError: there is no such option here (options of a tracer exist while it is chosen).
+        """
+        for word, value in ((name, "1"), (name[2:] if name.startswith("no") else "", "0")):
+            if word and self.has(f"options/{word}"):
+                self.set(f"options/{word}", value)
+                return
+        try:
+            self.tracefs.write("trace_options", name)
+        except KernelError as error:
+            if error.errno == errno.EINVAL:
+                near = near_names(self.tracefs.options(), name.removeprefix("no"))
+                raise ProbeError(
+                    f"there is no trace option {name!r} here",
+                    f"did you mean {' or '.join(near)}?" if near else "'harken trace-cmd list -o' shows the options",
+                ) from None
+            raise
+
+    def set_clock(self, name: str) -> None:
+        """Chooses the clock of time stamps.
+
+        Raises:
+            ProbeError: the kernel has no such clock.
+        """
+        have, chosen = self.tracefs.clocks()
+        if name not in have:
+            raise ProbeError(f"there is no clock {name!r}", f"this kernel has {' '.join(have)}")
+        if name != chosen:
+            self.set("trace_clock", name)
+
+    @property
+    def clock(self) -> str:
+        return self.tracefs.clocks()[1]
+
+    def set_buffer_kb(self, size: int) -> None:
+        """The size of each CPU's buffer."""
+        self.set("buffer_size_kb", str(size))
+
+    def set_cpumask(self, mask: str) -> None:
+        """Traces only these CPUs: a hexadecimal mask, or -1 for all."""
+        if mask == "-1":
+            from .procfs import cpus_possible
+
+            mask = f"{sum(1 << cpu for cpu in cpus_possible(self.kernel)):x}"
+        digits = mask.removeprefix("0x").replace(",", "")
+        if not digits or not all(digit in "0123456789abcdefABCDEF" for digit in digits):
+            raise UsageError(f"{mask!r} is not a mask of CPUs", "it is a hexadecimal number: 5 means CPUs 0 and 2")
+        groups: list[str] = []
+        while digits:
+            groups.insert(0, digits[-8:])
+            digits = digits[:-8]
+        self.set("tracing_cpumask", ",".join(groups))
+
+    # -- what there is to read
+
+    @property
+    def page_size(self) -> int:
+        """Bytes of a page (a sub-buffer) of this ring buffer."""
+        if self.has("buffer_subbuf_size_kb"):
+            try:
+                return int(self.tracefs.read("buffer_subbuf_size_kb")) * 1024
+            except (KernelError, ValueError):
+                pass
+        return os.sysconf("SC_PAGE_SIZE")
+
+    def stats(self, cpu: int) -> str:
+        """``per_cpu/cpuN/stats``: lines of entries, overrun, dropped events, ..."""
+        return self.tracefs.read(f"per_cpu/cpu{cpu}/stats")
+
+    @property
+    def cpus(self) -> tuple[int, ...]:
+        """CPUs that have a buffer."""
+        names = self.kernel.listdir(self.tracefs.path("per_cpu"))
+        return tuple(sorted(int(name[3:]) for name in names if name.startswith("cpu") and name[3:].isdigit()))

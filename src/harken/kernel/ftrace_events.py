@@ -1,0 +1,104 @@
+"""Which events a pattern means, as trace-cmd's ``-e`` has it, and which functions a filter means.
+
+An event pattern is ``SYSTEM:EVENT`` (or with a slash), ``NAME`` (a system or an event), each with shell wildcards, or ``all``.
+A function pattern is a glob as the kernel knows it; with other special characters, or with ``^`` before or ``$`` behind it, it is a
+regular expression, which is expanded to names.
+
+Example:
+    >>> events = [("sched", "sched_switch"), ("sched", "sched_waking"), ("irq", "irq_handler_entry")]
+    >>> match_events(events, "sched:*switch"), match_events(events, "irq"), match_events(events, "sched_*")
+    ([('sched', 'sched_switch')], [('irq', 'irq_handler_entry')], [('sched', 'sched_switch'), ('sched', 'sched_waking')])
+    >>> is_regex("vfs_*"), is_regex("vfs_read$"), is_regex("vfs_(read|write)")
+    (False, True, True)
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ("match_events", "whole_systems", "is_regex", "match_functions", "near_names")
+
+_GLOB = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_*?.[]!:-")
+
+
+def match_events(events: Sequence[tuple[str, str]], pattern: str) -> list[tuple[str, str]]:
+    """The (system, event) pairs that a pattern selects, in their order.  "ftrace" events cannot be enabled and never match wildcards."""
+    from fnmatch import fnmatchcase
+
+    if pattern in ("all", "*", "*:*"):
+        return [event for event in events if event[0] != "ftrace"]
+    system, separator, name = pattern.replace("/", ":", 1).partition(":")
+    if separator:
+        return [
+            event
+            for event in events
+            if fnmatchcase(event[0], system or "*") and fnmatchcase(event[1], name or "*") and event[0] != "ftrace"
+        ]
+    return [event for event in events if event[0] != "ftrace" and (fnmatchcase(event[0], pattern) or fnmatchcase(event[1], pattern))]
+
+
+def whole_systems(events: Sequence[tuple[str, str]], chosen: Sequence[tuple[str, str]]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Systems all of whose events are chosen, and the chosen events of the other systems: fewer writes enable the same.
+
+    Example:
+        >>> whole_systems([("a", "x"), ("a", "y"), ("b", "z"), ("b", "w")], [("a", "x"), ("a", "y"), ("b", "w")])
+        (['a'], [('b', 'w')])
+    """
+    total: dict[str, int] = {}
+    taken: dict[str, int] = {}
+    for system, _ in events:
+        total[system] = total.get(system, 0) + 1
+    for system, _ in chosen:
+        taken[system] = taken.get(system, 0) + 1
+    whole = [system for system in taken if taken[system] == total[system] and total[system] > 1]
+    return whole, [event for event in chosen if event[0] not in whole]
+
+
+def is_regex(pattern: str) -> bool:
+    """Whether a function pattern is a regular expression rather than a glob."""
+    return pattern.startswith("^") or pattern.endswith("$") or not set(pattern) <= _GLOB
+
+
+def match_functions(functions: Iterable[tuple[str, str]], pattern: str, module: str = "") -> list[str]:
+    """The names of functions that a regular expression finds, as regexec(3) would: anywhere in the name.
+
+    Raises:
+        UsageError: it is not one.
+    """
+    import re
+
+    from ..base.errors import UsageError
+
+    try:
+        found = re.compile(pattern).search
+    except re.error as error:
+        raise UsageError(f"{pattern!r} is not a regular expression: {error}") from None
+    return list(dict.fromkeys(name for name, owner in functions if (not module or owner == module) and found(name)))
+
+
+def near_names(names: Iterable[str], wanted: str, limit: int = 3) -> list[str]:
+    """Names that look like ``wanted``: those that contain it, or that it contains, or that differ in little; the nearest first.
+
+    Example:
+        >>> near_names(["do_sys_openat2", "do_sys_poll", "vfs_read"], "do_sys_open")
+        ['do_sys_openat2', 'do_sys_poll']
+    """
+    from difflib import SequenceMatcher
+
+    scored = []
+    matcher = SequenceMatcher(b=wanted)
+    for name in names:
+        if name == wanted:
+            continue
+        if wanted in name:
+            scored.append((2.0 - (len(name) - len(wanted)) / 100, name))
+            continue
+        matcher.set_seq1(name)
+        if matcher.real_quick_ratio() > 0.7 and matcher.quick_ratio() > 0.7:
+            ratio = matcher.ratio()
+            if ratio > 0.7:
+                scored.append((ratio, name))
+    scored.sort(key=lambda pair: (-pair[0], pair[1]))
+    return [name for _, name in scored[:limit]]

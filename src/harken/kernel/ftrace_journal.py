@@ -1,0 +1,191 @@
+"""The journal of changes to settings that everybody shares: the top buffer of ftrace and what exists only once.
+
+Private instances vanish with their owner.  Where a tracer works in the top buffer only (function_graph before Linux 6.11), harken has
+to change what others see.  Each such change is written down, with the value before, in a file of its owner under ``/run/harken``
+before it is made.  ``DurableSettings.undo`` takes the changes back and removes the file; after a ``kill -9`` the next start of harken
+finds the file, sees that its owner is dead, and takes them back then (``sweep_journals``).
+
+A setting that somebody has changed since is left alone: it is theirs now.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..base.errors import KernelError
+from .kernel import Call
+from .tracefs import Tracefs
+from .tracefs_dynamic import owner_name, owner_of, owner_state
+from .tracefs_instances import Settings, undo_entry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .kernel import Kernel
+
+__all__ = ("DIRECTORY", "FUNCTION_LISTS", "ListSettings", "DurableSettings", "put", "sweep_journals")
+
+#: Lists of functions: the kernel takes one word per write(2) and applies them when the file is closed (kernel/trace/ftrace.c).
+FUNCTION_LISTS = frozenset(("set_ftrace_filter", "set_ftrace_notrace", "set_graph_function", "set_graph_notrace"))
+
+DIRECTORY = "/run/harken"
+_SUFFIX = ".journal"
+_LIMIT = 4 << 20
+
+
+def put(tracefs: Tracefs, name: str, text: str, append: bool = False) -> None:
+    """Writes a setting as its file wants it.
+
+    Raises:
+        KernelError: the kernel refuses; words of a list before the refused one are set.
+    """
+    if name not in FUNCTION_LISTS or not text.strip():
+        tracefs.write(name, text, append)
+        return
+    kernel = tracefs.kernel
+    try:
+        fd = kernel.open(tracefs.path(name), os.O_WRONLY | (os.O_APPEND if append else os.O_TRUNC))
+    except OSError as error:
+        raise tracefs.refused(name, error, "write", text) from None
+    try:
+        for word in text.split():
+            data = (word + " ").encode("utf-8", "surrogateescape")
+            result = kernel.call(Call("write", (fd, data, len(data))))
+            if result < 0:
+                raise tracefs.refused(name, OSError(-result, os.strerror(-result)), "write", word)
+    finally:
+        kernel.close(fd)
+
+
+class ListSettings(Settings):
+    """Settings that know the lists of functions."""
+
+    def set(self, name: str, value: str, append: bool = False) -> None:
+        old = self._current(name)
+        put(self.tracefs, name, value, append)
+        if old is not None:
+            self._journal.append(old)
+
+    def undo(self) -> list[KernelError]:
+        failed = []
+        while self._journal:
+            name, text, append = self._journal.pop()
+            try:
+                put(self.tracefs, name, text, append)
+            except KernelError as error:
+                failed.append(error)
+        return failed
+
+    def note(self, name: str, undo: str, append: bool = True) -> None:
+        """Adds what undoes a change that was made elsewhere."""
+        self._journal.append((name, undo, append))
+
+
+class DurableSettings(ListSettings):
+    """Settings of the top directory whose journal outlives the process."""
+
+    def __init__(self, tracefs: Tracefs, directory: str = "") -> None:
+        super().__init__(tracefs)
+        self._file = f"{directory or DIRECTORY}/{owner_name(tracefs.kernel)}{_SUFFIX}"
+        self._fd = -1
+
+    def set(self, name: str, value: str, append: bool = False) -> None:
+        old = self._current(name)
+        if old is not None:
+            self._note(name, old[1], old[2], value, append)
+        super().set(name, value, append)
+
+    def _note(self, name: str, old: str, old_append: bool, new: str, append: bool) -> None:
+        if self._fd < 0:
+            os.makedirs(os.path.dirname(self._file), 0o700, exist_ok=True)
+            self._fd = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            os.write(self._fd, f"{_hex(self.tracefs.root)}\n".encode())
+        os.write(self._fd, f"{_hex(name)} {_hex(old)} {int(old_append)} {_hex(new)} {int(append)}\n".encode())
+
+    def undo(self) -> list[KernelError]:
+        failed = super().undo()
+        self.forget()
+        return failed
+
+    def keep(self) -> None:
+        """Lets all changes stand (``trace-cmd start``)."""
+        self._journal.clear()
+        self.forget()
+
+    def forget(self) -> None:
+        """Removes the file of the journal."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            try:
+                os.unlink(self._file)
+            except OSError:
+                pass
+
+
+def _hex(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").hex() or "-"
+
+
+def _text(word: str) -> str:
+    return "" if word == "-" else bytes.fromhex(word).decode("utf-8", "surrogateescape")
+
+
+def sweep_journals(kernel: Kernel, directory: str = "") -> list[str]:
+    """Takes back what dead owners changed; returns the names of the settings.  Never raises."""
+    folder = directory or DIRECTORY
+    undone: list[str] = []
+    try:
+        names = [name for name in os.listdir(folder) if name.endswith(_SUFFIX)]
+    except OSError:
+        return undone
+    for name in names:
+        owner = owner_of(name[: -len(_SUFFIX)])
+        path = f"{folder}/{name}"
+        if owner is None or owner_state(kernel, owner) != "dead":
+            continue
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                status = os.fstat(fd)
+                text = os.read(fd, _LIMIT).decode("ascii", "replace") if status.st_uid == os.geteuid() else ""
+            finally:
+                os.close(fd)
+            undone += _take_back(kernel, text)
+            os.unlink(path)
+        except (OSError, ValueError):
+            continue
+    return undone
+
+
+def _take_back(kernel: Kernel, text: str) -> list[str]:
+    root, _, rest = text.partition("\n")
+    tracefs = Tracefs(kernel, _text(root))
+    entries = [line.split(" ") for line in rest.split("\n") if line.count(" ") == 4]
+    last = {entry[0]: entry for entry in entries}  # what the dead owner wrote last
+    undone = []
+    first: dict[str, tuple[str, bool]] = {}
+    for entry in entries:
+        first.setdefault(entry[0], (_text(entry[1]), entry[2] == "1"))
+    for key in reversed(list(first)):
+        name, (old, old_append) = _text(key), first[key]
+        try:
+            if not _still(tracefs, name, _text(last[key][3]), last[key][4] == "1"):
+                continue
+            put(tracefs, name, old, old_append)
+            undone.append(name)
+        except KernelError:
+            continue
+    return undone
+
+
+def _still(tracefs: Tracefs, name: str, written: str, append: bool) -> bool:
+    """Whether a setting still has the value that the dead owner gave it."""
+    now = undo_entry(name, tracefs.read(name))
+    if now is None:
+        return False
+    words = written.split()
+    if append:  # something was added to a list: it is ours as long as it is in there
+        return not words or all(word in now[1] for word in words)
+    if name in FUNCTION_LISTS or name.endswith(("cpumask", "filter")):
+        return True  # the kernel shows these in another form than it takes them
+    return now[1].split() == words or (written.strip() in ("", "0") and now[1].strip() in ("", "0"))
