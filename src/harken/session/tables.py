@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..compiler.unit import Table
     from ..kernel.bpf import Map
 
-__all__ = ("TableReader", "plain_rows", "has_names")
+__all__ = ("TableReader", "plain_rows", "plain_key", "plain_value", "has_names")
 
 #: BPF_MAP_TYPE_ARRAY and _PERCPU_ARRAY: their entries cannot be deleted.
 _ARRAYS = (2, 6)
@@ -83,7 +83,7 @@ def plain_rows(table: Table, rows: list[tuple[tuple[Any, ...], Any]]) -> list[tu
 
         key_of, row_of = value_of(table.key), value_of(table.value) if table.kind == "value" else None
         rows = [(key if key_of is None else key_of(key), value if row_of is None else row_of(value)) for key, value in rows]
-    return [(_plain_key(key), _plain_value(table, value)) for key, value in rows]
+    return [(plain_key(key), plain_value(table, value)) for key, value in rows]
 
 
 def has_names(schema: Schema) -> bool:
@@ -91,12 +91,12 @@ def has_names(schema: Schema) -> bool:
     return any([field.role[1:] in ("stack", "sym") or (field.schema is not None and has_names(field.schema)) for field in schema.fields])
 
 
-def _plain_key(key: tuple[Any, ...]) -> Any:
+def plain_key(key: tuple[Any, ...]) -> Any:
     """A key as users of the library see it: its only component, or a tuple."""
     return key[0] if len(key) == 1 else key
 
 
-def _plain_value(table: Table, value: Any) -> Any:
+def plain_value(table: Table, value: Any) -> Any:
     """A value as users of the library see it."""
     if table.kind == "value" and isinstance(value, tuple) and len(value) == 1:
         return value[0]
