@@ -1,0 +1,193 @@
+"""The dialect of ``trace-cmd report``: libtraceevent's idea of C.
+
+libtraceevent (1.7.1, of trace-cmd 3.1.6) evaluates print formats in unsigned 64 bits: fields are read without their sign, casts only cut, enumerators that the kernel left unresolved
+are -1 in tables and an address of that symbol (mostly none, 0) elsewhere.  ``%p`` is glibc's.  What it cannot parse it prints as "[FAILED TO PARSE]" with raw fields; where harken
+can compile such a format it prints the text instead.
+
+Events that libtraceevent's plugins print by themselves are in ``print_fmt_plugins``.
+"""
+
+from __future__ import annotations
+
+from ..base.ctype import Array, Struct
+from . import print_fmt_helpers as helpers
+from .print_fmt_code import Coder, Unsupported, Value, constant
+from .print_fmt_printf import Printf
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from .event_format import FormatField
+    from .print_fmt_parse import Tree
+
+__all__ = ("TepCoder", "TepPrintf")
+
+_M64 = 0xFFFFFFFFFFFFFFFF
+
+#: The enumerators that libtraceevent knows.
+_FLAGS = {
+    name: value
+    for value, name in enumerate(
+        "HI_SOFTIRQ TIMER_SOFTIRQ NET_TX_SOFTIRQ NET_RX_SOFTIRQ BLOCK_SOFTIRQ IRQ_POLL_SOFTIRQ TASKLET_SOFTIRQ SCHED_SOFTIRQ "
+        "HRTIMER_SOFTIRQ RCU_SOFTIRQ".split()
+    )
+} | {"HRTIMER_NORESTART": 0, "HRTIMER_RESTART": 1}
+
+_CASTS = {"u8": 1, "u16": 2, "u32": 4, "s8": 1, "s16": 2, "s32": 4, "char": 1, "short": 2, "int": 4}
+
+
+def tep_flags(delimiter: str, table: Sequence[tuple[int, str]]) -> helpers.Memo:
+    """``__print_flags`` of libtraceevent: a value 0 prints the first name whose value is negative or unknown; other such names never match."""
+
+    def make(value: int) -> str:
+        parts = []
+        for mask, name in table:
+            if not value and mask < 0:
+                parts.append(name)
+                return delimiter.join(parts[:-1]) + parts[-1]
+            if mask > 0 and value & mask == mask:
+                parts.append(name)
+                value &= ~mask
+        if value:
+            parts.append(f"0x{value & _M64:x}")
+        return delimiter.join(parts)
+
+    return helpers.Memo(make)
+
+
+class TepCoder(Coder):
+    """Trees to code with every integer an unsigned 64-bit one."""
+
+    def number(self, value: Value) -> Value:
+        if value.kind == "str":  # texts count as 0
+            return constant(0, 8, False)
+        return super().number(value)
+
+    def on_num(self, tree: Tree) -> Value:
+        return constant(tree[1], 8, False)
+
+    def unresolved(self, name: str) -> Value:
+        return constant(0, 8, False)
+
+    def on_field(self, tree: Tree) -> Value:
+        field = self.field(tree[1])
+        whole = field.data_loc or field.rel_loc or field.array or isinstance(field.ctype, (Array, Struct))
+        if whole or field.size not in (1, 2, 4, 8):
+            return super().on_field(tree)
+        return Value(self.slot(field.offset, {1: "B", 2: "H", 4: "I", 8: "Q"}[field.size]), 8, False, layout=field)
+
+    def element(self, ctype: Any, size: int, signed: bool) -> tuple[int, bool]:
+        return super().element(ctype, size, signed)[0], False
+
+    def on_cast(self, tree: Tree) -> Value:
+        words, inner = tree[1], self.value(tree[2])
+        if "*" in words:
+            return super().on_cast(tree) if inner.kind == "mem" else inner
+        if inner.kind != "int":
+            return inner
+        names = words[1:] if words[0] == "unsigned" and len(words) > 1 else words
+        size = _CASTS.get(" ".join(names), 8)
+        if size == 8:
+            return inner
+        if inner.const is not None:
+            return constant(inner.const & ((1 << 8 * size) - 1), 8, False)
+        return Value(f"({inner.code} & {(1 << 8 * size) - 1:#x})", 8, False)
+
+    def promoted(self, value: Value) -> Value:
+        return self.convert(value, 8, False)
+
+    def convert(self, value: Value, size: int, signed: bool) -> Value:
+        if value.kind == "str":
+            return constant(0, size, signed)
+        return super().convert(value, size, signed)
+
+    def truth(self, value: Value) -> Value:
+        return self.number(value)
+
+    def call_print_flags(self, arguments: list[Tree]) -> Value:
+        delimiter = self.value(arguments[1])
+        separator = delimiter.layout if delimiter.kind == "str" and isinstance(delimiter.layout, str) else ""
+        memo = self.keep(tep_flags(separator, self.pairs(arguments[2:])))
+        return Value(f"{memo}[{self.convert(self.integer(arguments[0]), 8, False).code}]", kind="str")
+
+    call_print_flags_u64 = call_print_flags
+
+    def call_print_symbolic(self, arguments: list[Tree]) -> Value:
+        table = [(value & _M64, name) for value, name in self.pairs(arguments[1:])]
+        memo = self.keep(helpers.symbols(table))
+        return Value(f"{memo}[{self.convert(self.integer(arguments[0]), 8, False).code}]", kind="str")
+
+    call_print_symbolic_u64 = call_print_symbolic
+
+    def entry(self, tree: Tree) -> int:
+        while tree[0] == "cast":
+            tree = tree[2]
+        if tree[0] == "name":
+            return _FLAGS.get(tree[1], -1)
+        value = self.integer(tree)
+        if value.const is None:
+            raise Unsupported("a table entry whose value is not constant")
+        number = value.const & _M64
+        return number - (1 << 64) if number >> 63 else number
+
+    def text(self, value: Value, limit: str = "") -> Value:
+        field: FormatField | None = value.layout if value.kind == "int" else None
+        if value.kind == "int" and field is not None and hasattr(field, "size") and field.size != self.env.long_size:
+            return Value(f"T[b[s+{field.offset}:s+{field.offset + field.size}]]", kind="str")
+        if value.kind != "int":
+            return super().text(value)
+        env = self.env
+
+        def string_at(address: int) -> str:
+            found = env.string(address) if env.string else None
+            return f"{address:x}" if found is None else found
+
+        return Value(f"{self.keep(helpers.Memo(string_at))}[{value.code}]", kind="str")
+
+    def call_get_cpumask(self, arguments: list[Tree]) -> Value:
+        memory = self.dynamic(self.named_field(arguments[0]))
+        return Value(f"_h.bit_list(b[{memory.code}:{memory.end}], {self.order!r}, {self.env.long_size})", kind="str")
+
+    def call_jiffies_to_msecs(self, arguments: list[Tree]) -> Value:
+        return self.integer(arguments[0])  # the plugin's function returns its argument
+
+
+class TepPrintf(Printf):
+    """glibc's conversions in place of the kernel's."""
+
+    def length(self, text: str) -> int:
+        return {"hh": 1, "h": 2, "": 4}.get(text, 8)
+
+    def hexadecimal(self, kind: str, head: str, flags: str, value: Value, values: list[str]) -> str:
+        """In C, ``%#x`` of 0 has no prefix."""
+        if "#" not in flags or value.const:
+            values.append(value.code)
+            return head + kind
+        bare = head.replace("#", "")
+        values.append(f'("{head}{kind}" % _v if (_v := {value.code}) else "{bare}{kind}" % 0)')
+        return "%s"
+
+    def argument(self, tree: Tree, size: int, signed: bool) -> Value:
+        value = self.coder.number(self.coder.value(tree))
+        return self.coder.convert(value, size, signed)
+
+    def symbol(self, letter: str, tree: Tree) -> str:
+        coder = self.coder
+        env = coder.env
+        with_offset = letter in ("S", "F")
+
+        def text(address: int) -> str:
+            found = env.symbol(address) if env.symbol else None
+            if found is None:
+                return f"0x{address:x}"
+            name = found[0].partition(" [")[0]
+            return f"{name}+0x{address - found[1]:x}" if with_offset else name
+
+        return f"{coder.keep(helpers.Memo(text))}[{coder.number(coder.value(tree)).code}]"
+
+    def plain(self, flags: str, width: str, tree: Tree, values: list[str]) -> str:
+        value = self.coder.number(self.coder.value(tree))
+        values.append(f'("0x%x" % _v if (_v := {value.code}) else "(nil)")')
+        return "%s"
