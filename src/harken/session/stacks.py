@@ -197,8 +197,10 @@ class SessionSymbols:
         """Whether the process has mapped more than was known."""
         if self.follower is None:
             return False
-        self.follower.drain()
-        return self.follower.tell(pid, self.symbolizer.processes)
+        processes = self.symbolizer.processes
+        before = processes.changes(pid)
+        self.follower.drain()  # hands on what belongs to processes that were asked for
+        return processes.changes(pid) != before
 
 
 # -- values
