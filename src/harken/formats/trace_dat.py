@@ -295,11 +295,11 @@ class TraceFile:
     def date_offset(self) -> int:
         """What to add to time stamps to get nanoseconds since 1970 (``record --date``); 0 if not recorded.
 
-        Older files state it in microseconds, as trace-cmd then had them; both are hexadecimal.
+        The file has it in microseconds, hexadecimal.
         """
         text = self.option_text(layout.DATE)
         try:
-            return int(text, 0)
+            return int(text, 0) * 1000
         except ValueError:
             return 0
 

@@ -188,6 +188,8 @@ def write_trace(
     """
     if version == 6:
         return _write_v6(fd, parts, buffers)
+    if not any(not buffer.name for buffer in buffers):  # readers expect a top buffer
+        buffers = [BufferSource("", buffers[0].clock if buffers else "local", parts.page_size), *buffers]
     return _write_v7(fd, parts, buffers, compression)
 
 
@@ -411,6 +413,8 @@ class Growing:
         """
         self.fd = fd
         self.order = parts.order
+        if not any(not buffer[0] for buffer in buffers):  # readers expect a top buffer
+            buffers = [("", buffers[0][1] if buffers else "local", parts.page_size, ()), *buffers]
         out, sections = _start_v7(fd, parts, "none")
         places = [(number, sections.add(number, parts.body(number))) for number in _HEAD]
         comms = parts.body(layout.CMDLINES)
@@ -453,12 +457,18 @@ class Growing:
                 self.places[name, cpu] = first + index * self.room
                 out.patch(tables_by_key[name, cpu], struct.pack(parts.order + "Q", first + index * self.room))
             at = first + self.room * len(cpus)
-        self._sizes_at = {key: place + 8 for key, place in tables}
+        self._sizes_at = tables_by_key
         out.close()
 
-    def update(self, buffer: str, cpu: int, size: int) -> None:
-        """Says how many bytes of a CPU's region are there now."""
-        os.pwrite(self.fd, struct.pack(self.order + "Q", size), self._sizes_at[buffer, cpu])
+    def update(self, buffer: str, cpu: int, size: int, start: int = -1) -> None:
+        """Says how many bytes of a CPU's region are there now.
+
+        Args:
+            start: where they begin, if not at the region's beginning (``places``).
+        """
+        if start < 0:
+            start = self.places[buffer, cpu]
+        os.pwrite(self.fd, struct.pack(self.order + "QQ", start, size), self._sizes_at[buffer, cpu])
 
     def update_cmdlines(self, text: bytes) -> None:
         """Replaces the names of tasks (cut at a line's end if there is no room)."""

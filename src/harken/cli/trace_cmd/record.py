@@ -1,0 +1,243 @@
+"""``trace-cmd record``: trace into a file while a command runs, or until Ctrl-C.
+
+    record [-e EVENT [-f FILTER] [-R TRIGGER]] [-p TRACER] [-g FUNCTION] [-l FUNCTION] ... [COMMAND ...]
+
+``docs/trace_cmd.md`` has all options.  The file is readable at every moment, whatever happens to the recorder.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from ...base.errors import HarkenError, UsageError
+from ...formats import trace_dat_layout as layout
+from .record_options import Setup, parse_setup
+from .setup import Buffers, open_tracefs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ...kernel.tracefs import Tracefs
+    from ...session.recorder_ftrace import Outcome
+    from ...session.recorder_ftrace_command import RecordedCommand
+
+__all__ = ("run", "record", "USAGE")
+
+USAGE = """\
+usage:
+  harken trace-cmd record [OPTIONS] [COMMAND ...]
+
+   -e EVENT      events: SYSTEM:EVENT, a system, a name, with * and ?, or all
+   -f FILTER     condition for the events before it
+   -R TRIGGER    trigger for the events before it
+   -v            leave the events behind it out
+   -p TRACER     function, function_graph, ...
+   -g FUNCTION   graph this function   -l FUNCTION  only this one   -n FUNCTION  not this one   --module MODULE
+   -O OPTION     a trace option; noOPTION clears it
+   -P PID,...    only these tasks      -F  only the command         -c  their children too
+   -C CLOCK  -b KB  -B BUFFER  -M CPUMASK  -m MAX_KB  -T  --func-stack  --max-graph-depth N  --subbuf-size KB
+   -o FILE  --file-version 6|7  --compression any|none|zlib|zstd  --date  --ts-offset N  --proc-map  -a  --temp DIR
+   -N HOST:PORT [-t]   send the recording to 'trace-cmd listen'
+   -i  -q  -k  -s US  -r PRIO  --user NAME  --cmdlines-size N  --no-filter  --profile
+   --top         record in the top buffer (trace_printk, trace_marker) instead of a private one
+"""
+
+
+def run(argv: list[str]) -> int:
+    """Runs the command; returns the exit status."""
+    setup = parse_setup(argv)
+    if setup.help:
+        print(USAGE, end="")
+        return 0
+    if setup.host:
+        from .network import send
+
+        return send(setup)
+    if setup.profile:
+        from .profile import prepare
+
+        prepare(setup)
+    return record(setup)
+
+
+def check(setup: Setup) -> None:
+    """Refuses command lines that would record nothing.
+
+    Raises:
+        UsageError: what is missing.
+    """
+    if all(buffer.empty for buffer in setup.buffers):
+        raise UsageError(
+            "nothing to record: no event (-e) and no tracer (-p)", "'harken trace-cmd list -e' and 'list -t' show what there is"
+        )
+    if setup.filter_command and not setup.command:
+        raise UsageError("-F is about the command, and there is none", "-P PID traces a process that runs already")
+    if setup.version == 6:
+        if setup.compression not in ("any", "none"):
+            raise UsageError("version 6 of the file format knows no compression")
+        setup.compression = "none"
+    if setup.compression == "any":
+        from ...formats.trace_dat_compress import codec
+
+        setup.compression = "zstd" if codec("zstd").writes else "none"
+
+
+def record(setup: Setup) -> int:
+    """Records as a ``Setup`` says; returns the exit status."""
+    check(setup)
+    root = open_tracefs()
+    if root.note and not setup.quiet:
+        print(root.note, file=sys.stderr)
+    buffers = Buffers(root, setup, private=True)
+    command = None
+    stop = Stop()
+    try:
+        if setup.command:
+            from ...session.recorder_ftrace_command import RecordedCommand
+
+            command = RecordedCommand(setup.command, setup.user)
+        buffers.open()
+        buffers.configure((os.getpid(),), command.pid if command else 0)
+        _announce(setup)
+        outcome = _record(root, setup, buffers, command, stop)
+        _tell(setup, buffers, outcome)
+        if setup.keep:
+            buffers.keep()
+    finally:
+        if command is not None:
+            command.close()
+        for error in buffers.close():
+            print(f"WARNING: could not be put back: {error}", file=sys.stderr)
+        stop.restore()
+    return 0
+
+
+def _announce(setup: Setup) -> None:
+    if setup.quiet:
+        return
+    for buffer in setup.buffers:
+        if buffer.tracer:
+            print(f"  plugin '{buffer.tracer}'", file=sys.stderr)
+
+
+class Stop:
+    """Ctrl-C and SIGTERM end the recording, not the program."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _handle(self, _number: int, _frame: object) -> None:
+        self.wanted = True
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def extra_options(setup: Setup) -> list[tuple[int, bytes]]:
+    """Options of the file that the command line asks for."""
+    found = []
+    if setup.time_offset:
+        found.append((layout.OFFSET, setup.time_offset.encode() + b"\0"))
+    for hook in setup.hooks:
+        found.append((layout.HOOK, hook.encode() + b"\0"))
+    return found
+
+
+def _record(root: Tracefs, setup: Setup, buffers: Buffers, command: RecordedCommand | None, stop: Stop) -> Outcome:
+    from ...session.recorder_ftrace import Recorder
+    from ...session.recorder_ftrace_parts import collect
+
+    formats = None if setup.all_formats or not buffers.formats else list(dict.fromkeys(buffers.formats))
+    parts = collect(root, formats, extra_options(setup))
+    if setup.priority:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(setup.priority))
+    named = [(wanted.name, trace) for wanted, trace in buffers.traced]
+    with Recorder(setup.output, parts, named, setup.temp, setup.max_kb * 1024) as recorder:
+        buffers.start()
+        try:
+            if command is not None:
+                command.release()
+            elif not setup.quiet:
+                print("Hit Ctrl^C to stop recording", file=sys.stderr, flush=True)
+            watched = (command.pidfd,) if command is not None and command.pidfd >= 0 else ()
+            maps = {}
+
+            def done() -> bool:
+                if command is not None and setup.proc_map and not command.status:
+                    from ...session.recorder_ftrace_parts import process_map
+
+                    maps.update(process_map(recorder.kernel, (command.pid,)))
+                return stop.wanted or (command is not None and command.poll()) or (command is None and _gone(setup.pids))
+
+            recorder.run(done, max(setup.interval_us // 1000, 1) if setup.interval_us else 100, watched)
+        finally:
+            buffers.stop()
+        options = []
+        if setup.date:
+            options.append((layout.DATE, date_offset(buffers)))
+        if setup.proc_map:
+            from ...session.recorder_ftrace_parts import process_map, process_map_option
+
+            maps.update(process_map(recorder.kernel, setup.pids))
+            options.append((layout.PROCMAPS, process_map_option(maps)))
+        if setup.tsc2nsec or any(buffer.clock == "tsc2nsec" for buffer in setup.buffers):
+            from ...session.recorder_ftrace_parts import tsc_option
+
+            options.append((layout.TSC2NSEC, tsc_option(recorder.kernel)))
+        return recorder.finish(setup.version, setup.compression, options)
+
+
+def _gone(pids: list[int]) -> bool:
+    """Whether tasks were named and all of them have ended."""
+    return bool(pids) and not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+def date_offset(buffers: Buffers) -> bytes:
+    """The DATE option: microseconds between the trace clock and 1970.
+
+    ``per_cpu/cpu0/stats`` tells the trace clock's present time to the microsecond.
+    """
+    import time
+
+    trace = buffers.traced[0][1]
+    best = None
+    for _ in range(5):
+        before = time.time_ns()
+        text = trace.stats(trace.cpus[0])
+        after = time.time_ns()
+        if best is None or after - before < best[0]:
+            best = after - before, (before + after) // 2, text
+    assert best is not None
+    now = next((line.split(":")[1].strip() for line in best[2].split("\n") if line.startswith("now ts:")), "")
+    seconds, _, fraction = now.partition(".")
+    if not seconds.isdigit() or not fraction.isdigit():
+        raise HarkenError("--date: the kernel does not tell the time of this clock", "choose another clock: -C mono")
+    return f"0x{best[1] // 1000 - (int(seconds) * 1000000 + int(fraction[:6].ljust(6, '0'))):x}\0".encode()
+
+
+def _tell(setup: Setup, buffers: Buffers, outcome: Outcome) -> None:
+    """What trace-cmd tells at the end, and what was lost."""
+    current = ""
+    for cpu in outcome.cpus:
+        if cpu.buffer != current:
+            current = cpu.buffer
+            if not setup.quiet:
+                print(f"\nBuffer: {current}\n", file=sys.stderr)
+        if not setup.quiet:
+            print(f"CPU{cpu.cpu} data recorded at offset=0x{cpu.offset:x}", file=sys.stderr)
+            more = f" ({cpu.size} uncompressed)" if outcome.compressed else ""
+            print(f"    {cpu.stored} bytes in size{more}", file=sys.stderr)
+    for cpu in outcome.cpus:
+        if cpu.overrun or cpu.dropped:
+            of = f" of buffer {cpu.buffer}" if cpu.buffer else ""
+            print(f"WARNING: CPU {cpu.cpu}{of}: {cpu.overrun + cpu.dropped} events were lost", file=sys.stderr)
+    if outcome.lost:
+        print("HINT: a larger buffer (-b KB per CPU) or fewer events (-f) lose less", file=sys.stderr)
+    if not any(cpu.size for cpu in outcome.cpus) and not setup.quiet:
+        graphs = [word for buffer in setup.buffers for word in buffer.graph]
+        if graphs:
+            near = buffers.near()
+            print(f"HINT: nothing was recorded: {', '.join(graphs)} was not called" + (f"; {near}" if near else ""), file=sys.stderr)

@@ -1,0 +1,200 @@
+"""From ``Setup`` to buffers that trace: where each buffer lives, and everything that is set before tracing begins.
+
+Without ``-B`` trace-cmd uses the top buffer.  ``record`` of harken uses a private instance instead, so that nobody else's tracing is
+disturbed; the file looks the same.  Only where the kernel offers a tracer in the top buffer alone, or ``--top`` asks for it, the top buffer
+is used, and put back afterwards.
+"""
+
+from __future__ import annotations
+
+from ...base.errors import HarkenError, KernelError, ProbeError
+from ...kernel.ftrace import Ftrace
+from .record_options import BufferSetup, Setup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...kernel.tracefs import Tracefs
+
+__all__ = ("open_tracefs", "Buffers")
+
+_LATENCY = ("wakeup", "wakeup_rt", "wakeup_dl", "irqsoff", "preemptoff", "preemptirqsoff")
+
+
+def open_tracefs() -> Tracefs:
+    """The machine's tracefs, without what killed owners left in it."""
+    from ...kernel.ftrace_journal import sweep_journals
+    from ...kernel.kernel import live
+    from ...kernel.tracefs import find
+    from ...kernel.tracefs_leftovers import sweep_leftovers
+
+    kernel = live()
+    root = find(kernel)
+    sweep_journals(kernel)
+    sweep_leftovers(kernel)
+    return root
+
+
+class Buffers:
+    """The buffers of a command line, set up."""
+
+    def __init__(self, root: Tracefs, setup: Setup, private: bool) -> None:
+        """
+        Args:
+            private: whether the buffer without a name may be a private instance (record), or must be the top one (start).
+        """
+        self.root = root
+        self.setup = setup
+        self.private = private
+        self.traced: list[tuple[BufferSetup, Ftrace]] = []
+        self.formats: list[tuple[str, str]] = []
+
+    def open(self) -> None:
+        """Makes or finds the buffers and stops them.
+
+        Raises:
+            KernelError, ProbeError: a buffer cannot be had.
+        """
+        for wanted in self.setup.buffers:
+            if wanted.delete or (not wanted.name and wanted.empty and len(self.setup.buffers) > 1 and self.private):
+                continue
+            if wanted.name:
+                trace = Ftrace.named(self.root, wanted.name)
+            else:
+                trace = self._main(wanted)
+            self.traced.append((wanted, trace))
+            trace.set("tracing_on", "0")
+
+    def _main(self, wanted: BufferSetup) -> Ftrace:
+        if not self.private:
+            return Ftrace.top(self.root, durable=False)
+        if not self.setup.top and not self.setup.keep:
+            trace = Ftrace.private(self.root)
+            if not wanted.tracer or wanted.tracer in trace.tracers:
+                return trace
+            trace.close()
+        trace = Ftrace.top(self.root)
+        if trace.tracer != "nop" and trace.running:
+            raise ProbeError(
+                f"the top buffer is in use: its tracer is {trace.tracer!r}",
+                f"this kernel has {wanted.tracer or 'what you ask for'} in the top buffer only; "
+                "'harken trace-cmd reset' frees it if nobody needs it",
+            )
+        return trace
+
+    def configure(self, own: Sequence[int] = (), command: int = 0) -> None:
+        """Sets everything but ``tracing_on``.
+
+        Args:
+            own: tasks of the recorder, which are not traced.
+            command: PID of the command for ``-F``.
+
+        Raises:
+            HarkenError: something does not exist or is refused.
+        """
+        setup = self.setup
+        for wanted, trace in self.traced:
+            self._buffer(wanted, trace)
+            self._functions(wanted, trace)
+            if wanted.tracer:
+                trace.set_tracer(wanted.tracer)
+            self._options(wanted, trace)
+            pids = [*setup.pids, *([command] if setup.filter_command and command else [])]
+            if pids:
+                trace.pids(pids, setup.children)
+            elif own and not setup.no_filter:
+                trace.not_pids(own)
+            self._events(wanted, trace)
+        if setup.comm_slots:
+            self.traced[0][1].set("saved_cmdlines_size", str(setup.comm_slots))
+
+    def _buffer(self, wanted: BufferSetup, trace: Ftrace) -> None:
+        if not (trace.created and self.private) and trace.tracer != "nop":
+            trace.set("current_tracer", "nop")
+        if wanted.subbuf_kb:
+            trace.set("buffer_subbuf_size_kb", str(wanted.subbuf_kb))
+        if wanted.size_kb:
+            trace.set_buffer_kb(wanted.size_kb)
+        if wanted.percent >= 0:
+            trace.set("buffer_percent", str(wanted.percent))
+        if wanted.clock:
+            trace.set_clock("x86-tsc" if wanted.clock == "tsc2nsec" else wanted.clock)
+        if wanted.cpumask:
+            trace.set_cpumask(wanted.cpumask)
+        if trace.created or self.private:
+            trace.clear()
+
+    def _functions(self, wanted: BufferSetup, trace: Ftrace) -> None:
+        if wanted.functions or wanted.module:
+            trace.functions("set_ftrace_filter", wanted.functions, wanted.module)
+        if wanted.notrace:
+            trace.functions("set_ftrace_notrace", wanted.notrace, "" if wanted.functions else wanted.module)
+        if wanted.graph:
+            trace.functions("set_graph_function", wanted.graph)
+        if self.setup.depth >= 0:
+            trace.set("max_graph_depth", str(self.setup.depth))
+
+    def _options(self, wanted: BufferSetup, trace: Ftrace) -> None:
+        for option in wanted.options:
+            trace.option(option)
+        if wanted.stacks:
+            trace.option("stacktrace")
+        if wanted.function_stacks:
+            if not wanted.functions:
+                raise ProbeError("--func-stack needs a choice of functions (-l)", "a stack trace of every function would stop the machine")
+            trace.option("func_stack_trace")
+        if self.setup.no_function_trace and trace.has("options/function-trace"):
+            trace.option("nofunction-trace")
+        if trace.name and trace.created and trace.has("options/copy_trace_marker"):
+            trace.option("copy_trace_marker")
+
+    def _events(self, wanted: BufferSetup, trace: Ftrace) -> None:
+        from ...kernel.ftrace_events import match_events
+
+        unwanted = {event for spec in wanted.events if spec.negated for event in match_events(trace.events, spec.pattern)}
+        for spec in wanted.events:
+            for trigger in spec.triggers or ([""] if not spec.negated else []):
+                chosen = trace.enable(spec.pattern, spec.filter, trigger, self.setup.ignore, on=False)
+            if spec.negated:
+                continue
+            self.formats += chosen
+            if not unwanted.intersection(chosen):
+                trace.enable(spec.pattern, ignore=self.setup.ignore)
+                continue
+            for system, event in chosen:
+                if (system, event) not in unwanted:
+                    trace.set(f"events/{system}/{event}/enable", "1")
+
+    def start(self) -> None:
+        for _, trace in reversed(self.traced):
+            trace.start()
+
+    def stop(self) -> None:
+        for _, trace in self.traced:
+            trace.stop()
+
+    def keep(self) -> None:
+        """Lets everything stand after the end."""
+        for _, trace in self.traced:
+            trace.keep()
+
+    def close(self) -> list[KernelError]:
+        """Undoes everything; returns what could not be undone."""
+        failed: list[KernelError] = []
+        for _, trace in reversed(self.traced):
+            try:
+                failed += trace.close()
+            except HarkenError:
+                continue
+        self.traced = []
+        return failed
+
+    def near(self) -> str:
+        """A hint for a graph of which nothing was recorded: functions that look like those that were asked for."""
+        for wanted, trace in self.traced:
+            for word in wanted.graph:
+                hint = trace.near_functions([word + "\0"]) if not set(word) & set("*?[:") else ""
+                if hint:
+                    return hint
+        return ""
