@@ -14,11 +14,12 @@ from .expression import evaluate, registers_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ...formats.elf import Elf
     from .machines import Machine
 
     Step = tuple[int, int, int, int, Fde | None, Row | None]
 
-__all__ = ("compile_row", "BY_SP", "BY_FP", "LEAF", "END", "GENERAL", "NO_CFI", "UNMAPPED", "NOWHERE", "FP_CHAIN")
+__all__ = ("compile_row", "undescribed", "BY_SP", "BY_FP", "LEAF", "END", "GENERAL", "NO_CFI", "UNMAPPED", "NOWHERE", "FP_CHAIN")
 
 #: Kinds of steps.  BY_SP, BY_FP: the common case, the CFA from the stack or frame pointer.  LEAF: the same from the stack pointer, with the
 #: return address still in its register.  END: the outermost frame.  GENERAL: to be interpreted.  NO_CFI: code that nobody
@@ -51,7 +52,9 @@ def compile_row(machine: Machine, fde: Fde, row: Row, pc: int) -> Step:
         return general
     fp_kind, fp_value = rules.get(machine.fp, (SAME, 0))
     if fp_kind == OFFSET and isinstance(fp_value, int) and fp_value and not fp_value & 7:
-        saved_fp = fp_value
+        # At the end of an epilogue the row still names the slot, though the register was popped from it: the slot lies below
+        # the stack pointer then, where no copy of the stack reaches, and the register holds what it held.
+        saved_fp = fp_value if register != machine.sp or offset + fp_value >= 0 else 0
     elif fp_kind == SAME:
         saved_fp = 0
     else:
@@ -64,6 +67,25 @@ def compile_row(machine: Machine, fde: Fde, row: Row, pc: int) -> Step:
     elif ra_kind == SAME and machine.link == fde.cie.ra and register == machine.sp:
         return (LEAF, offset, 0, saved_fp, fde, row)
     return general
+
+
+def undescribed(machine: Machine, elf: Elf, address: int) -> Step:
+    """The step for an instruction without call frame information, at which a thread was interrupted.
+
+    Stubs of a procedure linkage table, and the first and last instructions of functions in assembly, have nothing but the return address
+    on the stack; what tells them is the instruction itself.
+
+    Args:
+        address: in the file.
+    """
+    offset = elf.offset_of(address) if machine.name == "x86_64" else None
+    if offset is not None and bytes(elf.data[offset : offset + 4]).startswith(_BARE):
+        return (BY_SP, 8, -8, 0, None, None)
+    return FP_CHAIN
+
+
+#: x86-64: endbr64, a jump through memory (bnd or not), push %rbp, ret
+_BARE = (b"\xf3\x0f\x1e\xfa", b"\xff\x25", b"\xf2\xff\x25", b"\x55", b"\xc3")
 
 
 def _fold(machine: Machine, code: bytes, pc: int) -> int | None:

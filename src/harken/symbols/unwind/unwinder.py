@@ -26,7 +26,7 @@ from . import cfi
 from .expression import evaluate
 from .frame_table import FrameTable
 from .machines import RA_SIGN_STATE, for_machine
-from .steps import BY_FP, BY_SP, END, FP_CHAIN, LEAF, NOWHERE, UNMAPPED, compile_row
+from .steps import BY_FP, BY_SP, END, FP_CHAIN, LEAF, NO_CFI, NOWHERE, UNMAPPED, compile_row, undescribed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ class Unwinder:
             before = values[machine.sp]
             try:
                 if fde is None or row is None:
-                    following = self._by_frame_pointer(process, values, memory, exact_here and kind == UNMAPPED)
+                    following = self._by_frame_pointer(process, values, memory, exact_here and kind != NO_CFI)
                 else:
                     following = self._apply(fde, row, values, memory)
             except _Outside:
@@ -309,7 +309,13 @@ class Unwinder:
                 place = evaluate(value, values.__getitem__, memory, cfa)
                 following[number] = memory(place, 8) if kind == cfi.EXPRESSION else place
             elif kind == cfi.OFFSET:
-                following[number] = memory((cfa + value) & _WORD, 8)
+                place = (cfa + value) & _WORD
+                try:
+                    following[number] = memory(place, 8)
+                except _Outside:
+                    if place >= values[machine.sp] or number == ra:
+                        raise
+                    # below the stack pointer, at the end of an epilogue: it was popped from there already
             elif kind == cfi.VALUE_OFFSET:
                 following[number] = (cfa + value) & _WORD
             elif kind == cfi.REGISTER:
@@ -328,7 +334,7 @@ class Unwinder:
         """The caller's registers by the convention that the frame pointer points to the saved frame pointer and the return address.
 
         Args:
-            jumped: the program counter is nowhere in the code, as after a call through a bad pointer: the caller has just called.
+            jumped: the function has only been called and has done nothing yet (also where a call through a bad pointer led nowhere).
         """
         machine = self.machine
         following = dict(values)
@@ -393,7 +399,7 @@ class Unwinder:
                     return FP_CHAIN
                 address += 1
             if fde is None:
-                return FP_CHAIN
+                return undescribed(self.machine, elf, address) if exact else FP_CHAIN
             return compile_row(self.machine, fde, fde.row(address), pc)
         except HarkenError:
             return FP_CHAIN
