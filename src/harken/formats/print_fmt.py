@@ -3,8 +3,8 @@
 The last line of an event's format file is the C format string and the arguments with which the kernel prints the event.  ``compile_format`` makes one Python function of it; what the
 C expressions say (helpers such as ``__print_flags``, casts, ternaries, ``%pS``) is translated once per event, not interpreted once per record.
 
-Two dialects: "kernel" gives the text of the ``trace`` file (with the option hash-ptr off; hashed pointers are made with a secret), with C's arithmetic; "trace-cmd" gives what
-``trace-cmd report`` prints, which computes everything in unsigned 64 bits, knows no enumerators and has own texts for some events (``print_fmt_tep``).
+Dialects: "kernel" gives the text of the ``trace`` file (with the option hash-ptr off; hashed pointers are made with a secret), with C's arithmetic; "trace-cmd" gives what
+``trace-cmd report`` prints, which computes everything in unsigned 64 bits, knows no enumerators and has own texts for some events (``print_fmt_tep``); "trace-cmd-3.1" is the same without what libtraceevent learnt after 1.7.
 
 A format that cannot be compiled (it follows a pointer into the kernel's memory, or calls a function of the kernel) gives a renderer that prints the fields; its ``problem`` says why.
 Which events of which kernel that is: docs/print_fmt.md.
@@ -120,7 +120,7 @@ def compile_format(event: EventFormat, env: Env | None = None) -> Renderer:
     """Makes the renderer of an event; never fails, see ``Renderer.problem``."""
     env = env or Env()
     special = None
-    if env.dialect == "trace-cmd":
+    if env.dialect != "kernel":
         from .print_fmt_plugins import handler
 
         special = handler(event, env)
@@ -135,12 +135,14 @@ def compile_print_fmt(event: EventFormat, env: Env) -> Renderer:
     """As ``compile_format``, but always from the print fmt, even for events that kernel or trace-cmd print in another way."""
     coder_class: type[Coder] = Coder
     printf_class: type[Printf] = Printf
-    if env.dialect == "trace-cmd":
+    read = parse
+    if env.dialect != "kernel":
         from .print_fmt_tep import TepCoder, TepPrintf
+        from .print_fmt_tep_parse import parse as read
 
         coder_class, printf_class = TepCoder, TepPrintf
     try:
-        fmt, arguments = parse(event.print_fmt)
+        fmt, arguments = read(event.print_fmt)
         coder = coder_class(event, env)
         text, values = printf_class(coder).parts(fmt, arguments)
         return _assemble(event, coder, text, values)

@@ -535,7 +535,11 @@ class Coder:
 
     # ---- texts
 
-    def text(self, value: Value, limit: str = "") -> Value:
+    def string(self, tree: Tree) -> Value:
+        """An argument of ``%s``."""
+        return self.text(self.value(tree))
+
+    def text(self, value: Value) -> Value:
         """A value where ``%s`` wants a ``char *``."""
         if value.kind == "str":
             return value

@@ -4,7 +4,7 @@ The text is what the preprocessor made of a ``TP_printk()``: macros are expanded
 it.  ``parse`` gives the format string and one tree per argument.  Trees are plain tuples, the first element says what they are:
 
 =======================================  ==========================================================================
-``("num", value, size, signed)``         a number (or character) of so many bytes
+``("num", value, size, signed)``         a number of so many bytes; a character has a fifth element "char"
 ``("str", text)``                        string literals, adjacent ones joined, escapes resolved
 ``("field", name)``                      ``REC->name``
 ``("name", identifier)``                 an enumerator, a variable, a local of a statement expression
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     Tree = tuple[Any, ...]
 
-__all__ = ("parse", "type_words", "unescape")
+__all__ = ("Parser", "parse", "type_words", "unescape")
 
 #: Longest print fmt of a known kernel: 30 kB; an event's whole format text is limited to 1 MB by ``event_format``.
 _MAX_TOKENS = 200_000
@@ -119,17 +119,12 @@ def parse(text: str) -> tuple[str, list[Tree]]:
     Raises:
         FormatError: it is not a string and C expressions.
     """
-    parser = _Parser(text)
-    fmt = parser.strings()
-    arguments = []
-    while parser.take(","):
-        arguments.append(parser.conditional())
-    if parser.kind != "end":
-        parser.fail(f"{parser.text[:20]!r} after the arguments")
-    return fmt, arguments
+    return Parser(text).whole()
 
 
-class _Parser:
+class Parser:
+    """Recursive descent over the tokens; ``whole`` is what ``parse`` does."""
+
     def __init__(self, text: str) -> None:
         self.source = text
         self.tokens: list[tuple[str, str, int]] = []
@@ -148,6 +143,24 @@ class _Parser:
         self.place = 0
         self.depth = 0
         self.kind, self.text, _ = self.tokens[0]
+
+    def whole(self) -> tuple[str, list[Tree]]:
+        fmt = self.strings()
+        arguments = []
+        while self.take(","):
+            arguments.append(self.conditional())
+        if self.kind != "end":
+            self.fail(f"{self.text[:20]!r} after the arguments")
+        return fmt, arguments
+
+    def enter(self) -> None:
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            self.fail(f"nested deeper than {_MAX_DEPTH}")
+
+    def go_to(self, place: int) -> None:
+        self.place = place
+        self.kind, self.text, _ = self.tokens[place]
 
     def fail(self, problem: str) -> Any:
         raise FormatError("print fmt", problem, self.tokens[self.place][2])
@@ -184,9 +197,7 @@ class _Parser:
         return "".join(parts)
 
     def conditional(self) -> Tree:
-        self.depth += 1
-        if self.depth > _MAX_DEPTH:
-            self.fail(f"nested deeper than {_MAX_DEPTH}")
+        self.enter()
         test = self.binary(1)
         if self.take("?"):
             then = test if self.at(":") else self.conditional()
@@ -203,9 +214,7 @@ class _Parser:
         return left
 
     def unary(self) -> Tree:
-        self.depth += 1
-        if self.depth > _MAX_DEPTH:
-            self.fail(f"nested deeper than {_MAX_DEPTH}")
+        self.enter()
         if self.kind == "op" and self.text in ("-", "+", "!", "~", "&", "*"):
             operator = self.next()
             found: Tree = ("unary", operator, self.unary())
@@ -267,7 +276,7 @@ class _Parser:
         if kind == "char":
             self.next()
             inside = unescape(text[text.index("'") + 1 : -1])
-            return ("num", ord(inside[0]) if inside else 0, 4, True)
+            return ("num", ord(inside[0]) if inside else 0, 4, True, "char")
         if kind == "name":
             self.next()
             if text in ("sizeof", "__alignof__") and self.at("("):

@@ -286,6 +286,11 @@ def _nested(fields: _Fields) -> Text | None:
         )
     ]
     rip = fields.number("rip") if fields.event.name == "kvm_nested_vmexit" else None
+    if rip and fields.event.field("rip") is None:  # since Linux 5.16: the plugin complains, then the print fmt follows
+        from .print_fmt import compile_print_fmt
+
+        rest = compile_print_fmt(fields.event, fields.env)
+        return lambda record: f"<CANT FIND FIELD rip>{rest(record)}"
 
     def text(record: bytes) -> str:
         head = f" rip {rip(record) or 0:x}" if rip else ""

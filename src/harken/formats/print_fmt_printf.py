@@ -88,7 +88,7 @@ class Printf:
             head += width
         kind = match.group("kind")
         if kind == "s":
-            value = coder.text(coder.value(tree))
+            value = coder.string(tree)
             if limit is not None:
                 values.append(f"{value.code}[:{limit.code}]" if limit.const is None or limit.const >= 0 else value.code)
                 return self.without_zero(head, flags) + "s"

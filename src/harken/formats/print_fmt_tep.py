@@ -9,6 +9,8 @@ Events that libtraceevent's plugins print by themselves are in ``print_fmt_plugi
 
 from __future__ import annotations
 
+import re
+
 from ..base.ctype import Array, Struct
 from . import print_fmt_helpers as helpers
 from .print_fmt_code import Coder, Unsupported, Value, constant
@@ -38,17 +40,19 @@ _FLAGS = {
 _CASTS = {"u8": 1, "u16": 2, "u32": 4, "s8": 1, "s16": 2, "s32": 4, "char": 1, "short": 2, "int": 4}
 
 
-def tep_flags(delimiter: str, table: Sequence[tuple[int, str]]) -> helpers.Memo:
-    """``__print_flags`` of libtraceevent: a value 0 prints the first name whose value is negative or unknown; other such names never match."""
+def tep_flags(delimiter: str, table: Sequence[tuple[int, str]], form: str) -> helpers.Memo:
+    """``__print_flags`` of libtraceevent: a value 0 prints the first name whose value is negative or unknown; other such names never match.
+
+    ``form`` is the conversion ("%-8s"); it is applied to each name, and not to a number.
+    """
 
     def make(value: int) -> str:
         parts = []
         for mask, name in table:
             if not value and mask < 0:
-                parts.append(name)
-                return delimiter.join(parts[:-1]) + parts[-1]
+                return delimiter.join(parts) + form % name
             if mask > 0 and value & mask == mask:
-                parts.append(name)
+                parts.append(form % name)
                 value &= ~mask
         if value:
             parts.append(f"0x{value & _M64:x}")
@@ -58,14 +62,26 @@ def tep_flags(delimiter: str, table: Sequence[tuple[int, str]]) -> helpers.Memo:
 
 
 class TepCoder(Coder):
-    """Trees to code with every integer an unsigned 64-bit one."""
+    """Trees to code with every integer an unsigned 64-bit one.
+
+    ``form`` is the conversion of the text that is being compiled.
+    """
+
+    form = "%s"
 
     def number(self, value: Value) -> Value:
         if value.kind == "str":  # texts count as 0
             return constant(0, 8, False)
+        field = value.layout
+        if value.kind == "mem" and field is not None and not field.data_loc and not field.rel_loc:  # an array reads as the number in its place
+            if field.size not in (1, 2, 4, 8):
+                return constant(0, 8, False)
+            return self.load(Value(f"s+{field.offset}", field.size, False, "mem", end="e"), "0")
         return super().number(value)
 
     def on_num(self, tree: Tree) -> Value:
+        if len(tree) > 4 and self.env.dialect == "trace-cmd-3.1":  # 'x' was read as the atom x, which is no number
+            return constant(0, 8, False)
         return constant(tree[1], 8, False)
 
     def unresolved(self, name: str) -> Value:
@@ -109,13 +125,13 @@ class TepCoder(Coder):
     def call_print_flags(self, arguments: list[Tree]) -> Value:
         delimiter = self.value(arguments[1])
         separator = delimiter.layout if delimiter.kind == "str" and isinstance(delimiter.layout, str) else ""
-        memo = self.keep(tep_flags(separator, self.pairs(arguments[2:])))
+        memo = self.keep(tep_flags(separator, self.pairs(arguments[2:]), self.form))
         return Value(f"{memo}[{self.convert(self.integer(arguments[0]), 8, False).code}]", kind="str")
 
     call_print_flags_u64 = call_print_flags
 
     def call_print_symbolic(self, arguments: list[Tree]) -> Value:
-        table = [(value & _M64, name) for value, name in self.pairs(arguments[1:])]
+        table = [(value & _M64, self.form % name) for value, name in self.pairs(arguments[1:])]
         memo = self.keep(helpers.symbols(table))
         return Value(f"{memo}[{self.convert(self.integer(arguments[0]), 8, False).code}]", kind="str")
 
@@ -132,19 +148,35 @@ class TepCoder(Coder):
         number = value.const & _M64
         return number - (1 << 64) if number >> 63 else number
 
-    def text(self, value: Value, limit: str = "") -> Value:
-        field: FormatField | None = value.layout if value.kind == "int" else None
-        if value.kind == "int" and field is not None and hasattr(field, "size") and field.size != self.env.long_size:
-            return Value(f"T[b[s+{field.offset}:s+{field.offset + field.size}]]", kind="str")
-        if value.kind != "int":
-            return super().text(value)
-        env = self.env
+    def string(self, tree: Tree) -> Value:
+        """``print_str_arg``: casts, numbers and operators other than ``?:`` print nothing."""
+        if tree[0] == "cond":
+            test, then, other = self.number(self.value(tree[1])), self.string(tree[2]), self.string(tree[3])
+            return Value(f"({then.code} if {test.code} else {other.code})", kind="str")
+        if tree[0] in ("cast", "unary", "binary", "index"):
+            return Value('""', kind="str")
+        if tree[0] in ("name", "num"):
+            return Value(repr(self.form % str(tree[1])), kind="str")
+        value = self.value(tree)
+        if value.kind == "str":
+            tables = tree[0] == "call" and tree[1].startswith(("__print_flags", "__print_symbolic"))
+            return value if tables or self.form == "%s" else Value(f"({self.form!r} % {value.code})", kind="str")
+        field: FormatField | None = value.layout
+        if value.kind == "mem":
+            code = f"T[b[{value.code}:{value.end}]]"
+        elif field is None:
+            return Value('""', kind="str")
+        elif field.size != self.env.long_size:
+            code = f"T[b[s+{field.offset}:s+{field.offset + field.size}]]"
+        else:
+            env = self.env
 
-        def string_at(address: int) -> str:
-            found = env.string(address) if env.string else None
-            return f"{address:x}" if found is None else found
+            def string_at(address: int) -> str:
+                found = env.string(address) if env.string else None
+                return f"{address:x}" if found is None else found
 
-        return Value(f"{self.keep(helpers.Memo(string_at))}[{value.code}]", kind="str")
+            return Value(f"{self.keep(helpers.Memo(string_at))}[{value.code}]", kind="str")
+        return Value(code if self.form == "%s" else f"({self.form!r} % {code})", kind="str")
 
     def call_get_cpumask(self, arguments: list[Tree]) -> Value:
         memory = self.dynamic(self.named_field(arguments[0]))
@@ -168,6 +200,36 @@ class TepPrintf(Printf):
         bare = head.replace("#", "")
         values.append(f'("{head}{kind}" % _v if (_v := {value.code}) else "{bare}{kind}" % 0)')
         return "%s"
+
+    def conversion(self, match: re.Match[str], rest: list[Tree], values: list[str]) -> str:
+        if match.group("kind") == "c" and self.coder.env.dialect == "trace-cmd-3.1":  # not known before libtraceevent 1.8
+            return ">c<"
+        return super().conversion(match, rest, values)
+
+    def known(self, match: re.Match[str], star_tree: Tree | None, limit_tree: Tree | None, tree: Tree, values: list[str]) -> str:
+        if match.group("kind") != "s" or star_tree is not None:
+            return super().known(match, star_tree, limit_tree, tree, values)
+        assert isinstance(self.coder, TepCoder)
+        head = "%" + "".join(c for c in match.group("flags") if c == "-") + (match.group("width") or "")
+        try:
+            if limit_tree is not None:
+                limit = self.coder.convert(self.coder.integer(limit_tree), 4, True)
+                values.append(f"{self.coder.string(tree).code}[:max(0, {limit.code})]")
+                return head + "s"
+            self.coder.form = head + (f".{match.group('precision') or 0}" if match.group("dot") is not None else "") + "s"
+            values.append(self.coder.string(tree).code)
+            return "%s"
+        finally:
+            self.coder.form = "%s"
+
+    def pointer(self, form: str, flags: str, width: str, star: Value | None, tree: Tree, values: list[str]) -> str:
+        if form[1:2] in ("", "F", "f", "S", "s", "M", "m", "I", "i", "U", "h"):
+            return super().pointer(form, flags, width, star, tree, values)
+        return self.plain(flags, width, tree, values) + form[1:].replace("%", "%%")
+
+    def address(self, letter: str, code: str, tree: Tree) -> str:
+        text = super().address(letter, code, tree)
+        return f'{text}.replace("(einval)", "")' if code[:1] == "S" else text
 
     def argument(self, tree: Tree, size: int, signed: bool) -> Value:
         value = self.coder.number(self.coder.value(tree))
