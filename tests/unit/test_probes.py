@@ -372,6 +372,7 @@ def test_what_a_trampoline_lacks(uses: str) -> None:
     (one,) = plans("kprobe:vfs_read", uses)
     assert one.attacher == "kprobe_multi"
     assert dict(one.rejected)["fentry"] == f"{uses} would not mean the same there"
+    assert plans("fentry:vfs_read", uses)[0].attacher == "fentry"
 
 
 @pytest.mark.parametrize(

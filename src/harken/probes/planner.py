@@ -217,7 +217,8 @@ def _choose(
 
 def _fits(attacher: Attacher, probe: Probe, catalogue: Any, uses: frozenset[str], answers: _Answers, pid: int = -1) -> tuple[str, str]:
     """("yes", ""), or "no" or "unknown" with why; what costs least to find out is asked first."""
-    lacking = sorted(attacher.lacks & uses)
+    # what is different in a stand-in is what was asked for in the real thing: kstack of a fentry probe begins in the trampoline
+    lacking = sorted(attacher.lacks & uses) if attacher.name != probe.kind else []
     if lacking:
         return "no", f"{' and '.join(lacking)} would not mean the same there"
     doubt = ""
