@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..formats.elf import Elf
     from ..kernel.kernel import Kernel
 
-__all__ = ("find", "by_build_id", "linked", "fetch")
+__all__ = ("find", "candidates", "by_build_id", "linked", "fetch")
 
 DEBUG = "/usr/lib/debug"
 _CHUNK = 1 << 16
@@ -59,6 +59,19 @@ def linked(path: str, name: str, root: str = "") -> Iterator[str]:
         yield f"{root}{DEBUG}/usr{folder}/{name}"
 
 
+def candidates(path: str, elf: Elf, root: str = "") -> list[str]:
+    """All paths where the debug file of ``elf`` may lie, the best first; arguments as for ``find``.
+
+    Raises:
+        FormatError: the headers of ``elf`` do not fit.
+    """
+    build_id, link = elf.build_id, elf.debug_link()
+    found = [by_build_id(build_id, prefix) for prefix in dict.fromkeys((root, ""))] if len(build_id) > 2 else []
+    if link is not None and path.startswith("/"):
+        found += linked(path, link[0], root)
+    return found
+
+
 def find(kernel: Kernel, path: str, elf: Elf, root: str = "", debuginfod: bool = False) -> Elf | None:
     """The file with the symbols (and DWARF) that were stripped from ``elf``; None if there is none here.
 
@@ -69,11 +82,9 @@ def find(kernel: Kernel, path: str, elf: Elf, root: str = "", debuginfod: bool =
     """
     try:
         build_id, link = elf.build_id, elf.debug_link()
+        choices = candidates(path, elf, root)
     except HarkenError:
         return None
-    choices = [by_build_id(build_id, prefix) for prefix in dict.fromkeys((root, ""))] if len(build_id) > 2 else []
-    if link is not None and path.startswith("/"):
-        choices += linked(path, link[0], root)
     for choice in choices:
         if choice == root + path or not kernel.exists(choice):
             continue

@@ -59,12 +59,18 @@ class JitCode:
 
     def lookup(self, address: int) -> tuple[str, int, int, int] | None:
         """(name, offset, start, size) of the code that contains an address."""
-        place = bisect_right(self._bounds, address) - 1
-        owner = self._owners[place] if place >= 0 else -1
+        owner = self.piece(address)[2]
         if owner < 0:
             return None
         start, size, name = self._entries[owner]
         return name, address - start, start, size
+
+    def piece(self, address: int) -> tuple[int, int, int]:
+        """(first address, end, number of the entry or -1) of the largest range around an address that has one answer."""
+        bounds = self._bounds
+        place = bisect_right(bounds, address) - 1
+        high = bounds[place + 1] if place + 1 < len(bounds) else 1 << 64
+        return (bounds[place], high, self._owners[place]) if place >= 0 else (0, high, -1)
 
     def line(self, address: int) -> tuple[str, int] | None:
         """(file, line) of an address, if the file of the process tells."""

@@ -25,15 +25,15 @@ Example:
 from __future__ import annotations
 
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 from ..base.errors import ProbeError
 from .kernel_symbols_index import KallsymsIndex, build, changing_lines
-from .model import KERNEL, KERNEL_MODULE, Frame
+from .model import KERNEL, KERNEL_MODULE, Frame, Span
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from ..kernel.kernel import Kernel
 
@@ -66,6 +66,7 @@ class KernelSymbols:
         self._static_key = ""
         self._read_at, self._pause = -1e9, 0.0
         self._memo: dict[int, Frame] = {}
+        self._spans: dict[int, Span] = {}
         self._added: dict[int, tuple[int, str, str]] = {}
         self._added_starts: list[int] = []
 
@@ -81,14 +82,39 @@ class KernelSymbols:
     def resolve(self, address: int) -> Frame:
         """The symbol that contains an address; ``name`` is "" if there is none."""
         frame = self._memo.get(address)
-        return frame if frame is not None else self._resolve(address)
+        if frame is None:
+            span = self._span(address)
+            frame = span.frame(address)
+            if span.name and len(self._memo) < _MEMO:
+                self._memo[address] = frame
+        return frame
 
     def resolve_many(self, addresses: Iterable[int]) -> list[Frame]:
         """One frame per address; equal addresses share a frame."""
         wanted = list(addresses)
-        memo = self._memo
-        found = {address: memo.get(address) or self._resolve(address) for address in set(wanted)}
+        unique = list(set(wanted))
+        found = {address: span.frame(address) for address, span in zip(unique, self.spans(unique))}
         return [found[address] for address in wanted]
+
+    def spans(self, addresses: Sequence[int]) -> list[Span]:
+        """The span of every address: all addresses of a symbol share one.  The fastest way to name many."""
+        known = self._spans
+        if len(known) > _MEMO:
+            known.clear()
+        unknown = sorted(set(addresses).difference(known))
+        nameless: list[int] = []
+        place, end = 0, len(unknown)
+        while place < end:
+            span = self._span(unknown[place])
+            after = bisect_left(unknown, span.end, place + 1)
+            known |= dict.fromkeys(unknown[place:after], span)
+            if not span.name:
+                nameless += unknown[place:after]
+            place = after
+        result = list(map(known.__getitem__, addresses))
+        for address in nameless:  # it may be found later
+            del known[address]
+        return result
 
     def addresses(self, name: str, module: str = "") -> list[int]:
         """All addresses of a name, ascending, each once.
@@ -133,38 +159,35 @@ class KernelSymbols:
         """A symbol that was registered while recording (PERF_RECORD_KSYMBOL), e.g. "bpf_prog_6deef7357e7b4530"."""
         self._added[address] = (size, name, module)
         self._added_starts = []
-        self._memo.clear()
+        self._forget()
 
     def remove(self, address: int) -> None:
         """The symbol at ``address`` that ``add`` made was unregistered."""
         if self._added.pop(address, None) is not None:
             self._added_starts = []
-            self._memo.clear()
+            self._forget()
 
     # -- private
 
-    def _resolve(self, address: int) -> Frame:
+    def _span(self, address: int) -> Span:
         if self._added:
-            frame = self._of_added(address)
-            if frame is not None:
-                return frame
+            span = self._of_added(address)
+            if span is not None:
+                return span
         index = self._index()
-        found = index.lookup(address)
-        lasting = found is not None
-        if found is None and self._changing is not None:
-            found = self._changing.lookup(address)
+        found = index.lookup(address) or (self._changing.lookup(address) if self._changing else None)
         if found is None and address >> 63 and not index.hidden and self._reread():
             found = self._index().lookup(address) or (self._changing.lookup(address) if self._changing else None)
             self._pause = 0.0 if found else self._pause
         if found is None:
-            return Frame(address, kind=KERNEL)
-        name, start, module = found
-        frame = Frame(address, name, address - start, f"[{module}]" if module else KERNEL_MODULE, kind=KERNEL, start=start)
-        if lasting and len(self._memo) < _MEMO:
-            self._memo[address] = frame
-        return frame
+            return Span(address, address + 1, kind=KERNEL)
+        name, start, end, module = found
+        if self._added:
+            after = bisect_right(self._added_starts, address)
+            end = min(end, self._added_starts[after]) if after < len(self._added_starts) else end
+        return Span(start, end, start, name, f"[{module}]" if module else KERNEL_MODULE, KERNEL)
 
-    def _of_added(self, address: int) -> Frame | None:
+    def _of_added(self, address: int) -> Span | None:
         if not self._added_starts:
             self._added_starts = sorted(self._added)
         place = bisect_right(self._added_starts, address) - 1
@@ -174,7 +197,7 @@ class KernelSymbols:
         size, name, module = self._added[start]
         if address >= start + size:
             return None
-        return Frame(address, name, address - start, f"[{module}]" if module else KERNEL_MODULE, kind=KERNEL, start=start)
+        return Span(start, start + size, start, name, f"[{module}]" if module else KERNEL_MODULE, KERNEL)
 
     def _index(self) -> KallsymsIndex:
         if self._static is None:
@@ -223,15 +246,17 @@ class KernelSymbols:
                 cache.store("kallsyms", key, static)
         return index
 
+    def _forget(self) -> None:
+        self._memo = {}  # new ones: whoever is filling the old ones goes on
+        self._spans = {}
+
     def _reread(self) -> bool:
         """Looks for symbols that are new; tells whether it did."""
         if self._kernel is None or self._text is not None or time.monotonic() - self._read_at < self._pause:
             return False
-        before = self._static
         self._static = self._read(self._kernel)
         self._pause = min(2 * self._pause, _REREAD_MOST) or _REREAD
-        if self._static is not before:
-            self._memo.clear()
+        self._forget()
         return True
 
     @staticmethod

@@ -14,8 +14,8 @@ A line of kallsyms is "ADDRESS TYPE NAME", for modules and generated code follow
 
 Example:
     >>> static, changing = build(b"ffffffff81000000 T b\\nffffffff81000000 t a\\nffffffffc0000000 t bpf_prog_1\\t[bpf]\\n")
-    >>> KallsymsIndex(static).lookup(0xffffffff81000010), KallsymsIndex(changing).named("bpf_prog_1")
-    (('b', 18446744071578845184, ''), [(18446744072635809792, 'bpf')])
+    >>> KallsymsIndex(static).lookup(0xffffffff81000010)[0], KallsymsIndex(changing).named("bpf_prog_1")
+    ('b', [(18446744072635809792, 'bpf')])
 """
 
 from __future__ import annotations
@@ -75,23 +75,21 @@ class KallsymsIndex:
         addressed = self._addressed
         return not len(addressed) or not addressed[-1]
 
-    def lookup(self, address: int) -> tuple[str, int, str] | None:
-        """(name, start, module) of the symbol that contains an address."""
+    def lookup(self, address: int) -> tuple[str, int, int, str] | None:
+        """(name, start, end, module) of the symbol that contains an address."""
         starts = self._addressed
         place = bisect_right(starts, address) - 1
         if place < 0 or not starts[place]:
             return None
+        end = starts[place + 1] if place + 1 < len(starts) else 0
         start, owner = starts[place], self._owners[place]
         if place + 1 == len(starts) or self._owners[place + 1] != owner:
             # the last of the kernel or of a module: to the end of the following page
-            end = (start + 2 * _PAGE - 1) // _PAGE * _PAGE
-            if place + 1 == len(starts):
-                end = (start + _PAGE - 1) // _PAGE * _PAGE + _PAGE
-            elif end > starts[place + 1]:
-                end = starts[place + 1]
+            last = (start + _PAGE - 1) // _PAGE * _PAGE + _PAGE
+            end = min(end, last) if end else last
             if address >= end:
                 return None
-        return self._name(place), start, self._modules[owner]
+        return self._name(place), start, end, self._modules[owner]
 
     def named(self, name: str) -> list[tuple[int, str]]:
         """(address, module) of every symbol of this name, ascending."""

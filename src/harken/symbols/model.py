@@ -1,4 +1,4 @@
-"""What symbolisation gives and takes: frames, mappings, symbols.
+"""What symbolisation gives and takes: frames, mappings, spans of addresses.
 
 A ``Frame`` is one line of a stack: where an address lies and what it is called.  ``name`` is "" when nothing is known; it is then shown as
 a hexadecimal address.  ``module`` is the file ("/usr/lib/x86_64-linux-gnu/libc.so.6"), "[kernel.kallsyms]" for the kernel's own image,
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from ..base.record import Record
 
-__all__ = ("Frame", "Mapping", "preference", "NATIVE", "KERNEL", "PYTHON", "JIT", "UNKNOWN", "KERNEL_MODULE")
+__all__ = ("Frame", "Mapping", "Span", "preference", "NATIVE", "KERNEL", "PYTHON", "JIT", "UNKNOWN", "KERNEL_MODULE")
 
 #: Values of ``Frame.kind``.
 NATIVE, KERNEL, PYTHON, JIT, UNKNOWN = "native", "kernel", "python", "jit", "unknown"
@@ -53,12 +53,42 @@ class Frame(Record):
     build_id: str = ""
     start: int = 0
 
+    # The general constructor of records takes three times as long, and there may be 100,000 frames.
+    def __init__(
+        self,
+        address: int,
+        name: str = "",
+        offset: int = 0,
+        module: str = "",
+        file: str = "",
+        line: int = 0,
+        inlined: bool = False,
+        kind: str = NATIVE,
+        build_id: str = "",
+        start: int = 0,
+    ) -> None:
+        _address(self, address)
+        _name(self, name)
+        _offset(self, offset)
+        _module(self, module)
+        _file(self, file)
+        _line(self, line)
+        _inlined(self, inlined)
+        _kind(self, kind)
+        _build_id(self, build_id)
+        _start(self, start)
+
     @property
     def label(self) -> str:
         """The name and offset, or the address in hex."""
         if not self.name:
             return f"{self.address:#x}"
         return f"{self.name}+{self.offset:#x}" if self.offset else self.name
+
+
+_address, _name, _offset, _module, _file, _line, _inlined, _kind, _build_id, _start = (
+    getattr(Frame, field).__set__ for field in Frame._fields
+)
 
 
 class Mapping(Record):
@@ -80,6 +110,34 @@ class Mapping(Record):
     def file_offset(self, address: int) -> int:
         """Where in the file an address of the mapping lies."""
         return address - self.start + self.offset
+
+
+class Span:
+    """A range of addresses with one answer: [start, end) lies in the symbol that begins at ``base``, or in none (``name`` is "").
+
+    What a name costs is paid once for all addresses of a symbol; ``frame`` makes the frame of one of them.
+    """
+
+    __slots__ = ("start", "end", "base", "name", "module", "kind", "build_id")
+
+    def __init__(
+        self, start: int, end: int, base: int = 0, name: str = "", module: str = "", kind: str = NATIVE, build_id: str = ""
+    ) -> None:
+        self.start = start
+        self.end = end
+        self.base = base
+        self.name = name
+        self.module = module
+        self.kind = kind
+        self.build_id = build_id
+
+    def frame(self, address: int) -> Frame:
+        """The frame of an address of the span."""
+        base = self.base
+        return Frame(address, self.name, address - base if base else 0, self.module, "", 0, False, self.kind, self.build_id, base)
+
+    def __repr__(self) -> str:
+        return f"Span({self.start:#x}, {self.end:#x}, {self.base:#x}, {self.name!r}, {self.module!r}, {self.kind!r})"
 
 
 def preference(name: str | bytes, sized: bool, weak: bool, exported: bool) -> tuple[bool, bool, bool, int, int]:

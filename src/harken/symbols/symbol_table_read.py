@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import struct
 import sys
-from itertools import compress
+from itertools import accumulate, compress
 
 from ..base.errors import FormatError
 from .model import preference
+from .symbol_table_stubs import add_stubs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..formats.elf import Elf, Section
 
-__all__ = ("Columns", "read_columns", "MAX_SYMBOLS")
+__all__ = ("Arrays", "read_arrays", "MAX_SYMBOLS")
 
 #: Most symbols that are read from one file.
 MAX_SYMBOLS = 1 << 22
 _MAX_SECTIONS = 1 << 18
-_MAX_STUBS = 1 << 18
+#: Longest name and most bytes of names that are kept; tables may point to the same long string a million times.
+_MAX_NAME, _MAX_NAMES = 1 << 14, 1 << 28
+_PAGE = 4096
 
-_SYMTAB, _DYNSYM, _RELA, _REL = 2, 11, 4, 9
+_SYMTAB, _DYNSYM = 2, 11
 _ALLOC, _EXECUTABLE = 2, 4
 _NOTYPE, _OBJECT, _FUNC, _IFUNC = 0, 1, 2, 10
 _LOCAL, _GLOBAL, _WEAK, _UNIQUE = 0, 1, 2, 10
@@ -64,12 +67,128 @@ class Columns:
         return self.infos[index] & 15 == _IFUNC, *self.rank(index)
 
 
-def read_columns(columns: Columns, elf: Elf, debug: Elf | None = None) -> bool:
-    """Fills ``columns``; tells whether there was a full table (.symtab).
+class Arrays:
+    """Symbols by address, as a ``SymbolTable`` keeps them.
+
+    ``starts``, ``ends`` and ``sizes`` have one entry for each address; ``bounds`` and ``inner`` cut the addresses into pieces where symbols
+    overlap (else they are empty); then the aliases.  The name of entry i, aliases after the others, is
+    ``block[offsets[i] : offsets[i + 1] - 1]``.
+    """
+
+    #: Types of the arrays, in the order of ``columns``.
+    LETTERS = "QQQQqQQIB"
+
+    def __init__(self) -> None:
+        from array import array
+
+        self.starts, self.ends, self.sizes = array("Q"), array("Q"), array("Q")
+        self.bounds, self.inner = array("Q"), array("q")
+        self.alias_starts, self.alias_sizes = array("Q"), array("Q")
+        self.offsets = array("I", [0])
+        self.block = b""
+        self.problem = ""
+
+    def columns(self) -> tuple[object, ...]:
+        """All of them."""
+        pieces = self.bounds, self.inner
+        return self.starts, self.ends, self.sizes, *pieces, self.alias_starts, self.alias_sizes, self.offsets, self.block
+
+
+def read_arrays(elf: Elf, debug: Elf | None = None) -> tuple[Arrays, bool]:
+    """The symbols of a file, and whether there was a full table (.symtab), in it or in the debug file.
 
     Raises:
         FormatError: the file's headers do not fit.
     """
+    columns = Columns()
+    full = _read(columns, elf, debug)
+    return _sorted(columns), full
+
+
+def _sorted(columns: Columns) -> Arrays:
+    from array import array
+
+    values, sizes, names = columns.values, columns.sizes, columns.names
+    order = sorted(range(len(values)), key=values.__getitem__)
+    chosen: list[int] = []
+    others: list[int] = []
+    last = -1
+    for index in order:
+        value = values[index]
+        if value != last:
+            chosen.append(index)
+            last = value
+        else:
+            best = chosen[-1]
+            if names[index] != names[best]:
+                if columns.rank(index) > columns.rank(best):
+                    chosen[-1], index = index, best
+                others.append(index)
+    arrays = Arrays()
+    texts, arrays.problem = _texts(columns, chosen + others)
+    if len(texts) < len(chosen) + len(others):
+        chosen, others = chosen[: len(texts)], others[: max(0, len(texts) - len(chosen))]
+    starts = arrays.starts = array("Q", [values[index] for index in chosen])
+    arrays.sizes = array("Q", [sizes[index] for index in chosen])
+    arrays.alias_starts = array("Q", [values[index] for index in others])
+    arrays.alias_sizes = array("Q", [sizes[index] for index in others])
+    arrays.offsets = array("I", accumulate([len(text) + 1 for text in texts], initial=0))
+    arrays.block = b"\0".join([*texts, b""]) if texts else b""
+    top = (1 << 64) - 1
+    following = [*starts[1:], 0]
+    ends = [min(start + size, top) if size else after for start, size, after in zip(starts, arrays.sizes, following)]
+    if ends and not arrays.sizes[-1]:
+        ends[-1] = min((starts[-1] + _PAGE - 1) // _PAGE * _PAGE + _PAGE, top)
+    arrays.ends = array("Q", ends)
+    if any([end > after for end, after in zip(ends, following[:-1])]):
+        _nest(arrays)
+    return arrays
+
+
+def _texts(columns: Columns, order: list[int]) -> tuple[list[bytes], str]:
+    """Names without versions; fewer than asked for, and the reason, if they would take too much memory."""
+    texts: list[bytes] = []
+    left = _MAX_NAMES
+    strings = columns.strings
+    for index in order:
+        key = columns.names[index]
+        table, start = strings[key >> 32], key & 0xFFFFFFFF
+        end = table.find(b"\0", start, start + _MAX_NAME)
+        text = table[start : end if end >= 0 else start + _MAX_NAME]
+        if b"@" in text and not text.endswith(b"@plt"):  # memcpy@@GLIBC_2.14
+            text = text.partition(b"@")[0] or text
+        left -= len(text) + 1
+        if left < 0:
+            return texts, f"names of more than {_MAX_NAMES >> 20} MiB"
+        texts.append(text)
+    return texts, ""
+
+
+def _nest(arrays: Arrays) -> None:
+    """Symbols overlap: cuts the range of addresses into pieces, each with the symbol that starts last of those around it."""
+    starts, ends, bounds, inner = arrays.starts, arrays.ends, arrays.bounds, arrays.inner
+    stack: list[int] = []
+    for place, start in enumerate(starts):
+        while stack and ends[stack[-1]] <= start:
+            done = ends[stack.pop()]
+            while stack and ends[stack[-1]] <= done:
+                stack.pop()
+            if done < start:
+                bounds.append(done)
+                inner.append(stack[-1] if stack else -1)
+        bounds.append(start)
+        inner.append(place)
+        stack.append(place)
+    while stack:
+        done = ends[stack.pop()]
+        while stack and ends[stack[-1]] <= done:
+            stack.pop()
+        bounds.append(done)
+        inner.append(stack[-1] if stack else -1)
+
+
+def _read(columns: Columns, elf: Elf, debug: Elf | None = None) -> bool:
+    """Fills ``columns``; tells whether there was a full table."""
     check_size(elf)
     main = _table(elf, _SYMTAB)
     if main is not None:
@@ -85,7 +204,7 @@ def read_columns(columns: Columns, elf: Elf, debug: Elf | None = None) -> bool:
     dynamic = _table(elf, _DYNSYM)
     if dynamic is not None:
         _add(columns, elf, dynamic, elf.sections, frozenset(columns.values))
-        _stubs(columns, elf, dynamic)
+        add_stubs(columns, elf, dynamic)
     return main is not None
 
 
@@ -173,128 +292,3 @@ def _split(data: bytes, elf: Elf) -> tuple[list[int], list[int], list[int]]:
         values.append(value)
         sizes.append(size)
     return heads, values, sizes
-
-
-# -- stubs of the procedure linkage table
-
-
-def _stubs(columns: Columns, elf: Elf, dynamic: Section) -> None:
-    """Names every stub of the sections .plt, .plt.sec, .plt.got, .iplt after the slot that it jumps through.
-
-    Decoding the jump works for all layouts (with and without -z now, -fcf-protection, BTI), where counting entries does not.
-    """
-    decode = {62: _jump_x86_64, 183: _jump_aarch64, 3: _jump_i386}.get(elf.machine)
-    plts = [section for section in elf.sections if section.name in (".plt", ".plt.sec", ".plt.got", ".iplt", ".plt.bnd")]
-    if decode is None or not plts or elf.big_endian:
-        return
-    got = next((section.address for section in elf.sections if section.name == ".got.plt"), 0)
-    stubs = [stub for plt in plts for stub in decode(bytes(plt.data[: _MAX_STUBS * 16]), plt.address, got)][:_MAX_STUBS]
-    names = _slots(elf, dynamic, columns, frozenset([slot for _, _, slot in stubs]))
-    strings = bytearray(b"\0")
-    source = len(columns.strings) << 32
-    for start, size, slot in stubs:
-        name = names.get(slot)
-        if name:
-            columns.values.append(start)
-            columns.sizes.append(size)
-            columns.infos.append(_GLOBAL << 4 | _FUNC)
-            columns.names.append(source | len(strings))
-            strings += name + b"@plt\0"
-    columns.strings.append(bytes(strings))
-
-
-def _slots(elf: Elf, dynamic: Section, columns: Columns, wanted: frozenset[int]) -> dict[int, bytes]:
-    """Address of a slot of the global offset table -> name of the function that the dynamic linker puts there."""
-    names = bytes(elf.sections[dynamic.link].data) if dynamic.link < len(elf.sections) else b""
-    table, size = dynamic.data, 24 if elf.bits == 64 else 16
-    relative = {62: 37, 183: 1032, 3: 42}.get(elf.machine)  # R_*_IRELATIVE
-    slots: dict[int, bytes] = {}
-    resolvers: dict[int, int] = {}
-    for section in sorted(elf.sections, key=lambda section: ".dyn" in section.name):
-        if section.type not in (_RELA, _REL) or section.name not in (".rela.plt", ".rel.plt", ".rela.dyn", ".rel.dyn", ".rela.iplt"):
-            continue
-        if len(slots) + len(resolvers) == len(wanted):  # .rela.dyn may be a hundred times longer than .rela.plt
-            break
-        for place, symbol, kind, addend in _relocations(elf, section, wanted):
-            if symbol and (symbol + 1) * size <= len(table):
-                (start,) = struct.unpack_from("<I", table, symbol * size)
-                end = names.find(b"\0", start, start + 4096)
-                if 0 < start < end:
-                    slots[place] = names[start:end]
-            elif not symbol and kind == relative:
-                resolvers[place] = addend
-    if resolvers:
-        # An ifunc of the file itself: the slot is filled by its resolver, whose address is the ifunc's symbol.
-        targets = set(resolvers.values())
-        known: dict[int, int] = {}
-        for index, value in enumerate(columns.values):
-            if value in targets and (value not in known or columns.ifunc_rank(index) > columns.ifunc_rank(known[value])):
-                known[value] = index
-        for slot, value in resolvers.items():
-            if value in known:
-                slots.setdefault(slot, columns.name(known[value]).partition(b"@")[0])
-    return slots
-
-
-def _relocations(elf: Elf, section: Section, wanted: frozenset[int]) -> list[tuple[int, int, int, int]]:
-    """(place, symbol, type, addend) of the relocations at wanted places."""
-    from array import array
-
-    wide = elf.bits == 64
-    count = 3 if section.type == _RELA else 2
-    width = 8 if wide else 4
-    words = array("Q" if wide else "I", bytes(section.data[: min(len(section.data) // (count * width), MAX_SYMBOLS) * count * width]))
-    shift, mask = (32, 0xFFFFFFFF) if wide else (8, 255)
-    rows = [(place, index) for index, place in enumerate(words[0::count]) if place in wanted]
-    found = []
-    for place, index in rows:
-        info = words[count * index + 1]
-        found.append((place, info >> shift, info & mask, words[count * index + 2] if count == 3 else 0))
-    return found
-
-
-def _jump_x86_64(data: bytes, address: int, _got: int) -> list[tuple[int, int, int]]:
-    """(start, size, slot) of every stub: ``ff 25 disp32`` is jmp *disp32(%rip); a stub has 16 bytes, in .plt.got without CET 8."""
-    found = []
-    place = data.find(b"\xff\x25")
-    step = 8 if data[:2] == b"\xff\x25" and data[6:8] == b"\x66\x90" else 16
-    while place >= 0 and place + 6 <= len(data):
-        (distance,) = struct.unpack_from("<i", data, place + 2)
-        start = place // step * step
-        found.append((address + start, step, address + place + 6 + distance))
-        place = data.find(b"\xff\x25", start + step)
-    return found
-
-
-def _jump_i386(data: bytes, address: int, got: int) -> list[tuple[int, int, int]]:
-    """As for x86-64; ``ff a3 disp32`` jumps through %ebx, which holds the address of .got.plt, ``ff 25`` through an absolute address."""
-    found = []
-    for start in range(0, len(data) - 5, 16):
-        stub = data[start : start + 16]
-        for opcode, base in ((b"\xff\xa3", got), (b"\xff\x25", 0)):
-            place = stub.find(opcode)
-            if 0 <= place <= 10:
-                (distance,) = struct.unpack_from("<i", stub, place + 2)
-                found.append((address + start, 16, (base + distance) & 0xFFFFFFFF))
-                break
-    return found
-
-
-def _jump_aarch64(data: bytes, address: int, _got: int) -> list[tuple[int, int, int]]:
-    """(start, size, slot) of every stub: adrp x16, page; ldr x17, [x16, #offset]; the 32 bytes before the first belong to the resolver."""
-    found = []
-    words = struct.unpack(f"<{len(data) // 4}I", data[: len(data) // 4 * 4])
-    begin = 0
-    for index, (one, two) in enumerate(zip(words, words[1:])):
-        if one & 0x9F00001F != 0x90000010 or two & 0xFFC003FF != 0xF9400211:
-            continue
-        page = (one >> 5 & 0x7FFFF) << 2 | one >> 29 & 3
-        page = (page - (1 << 21) if page >> 20 else page) << 12
-        place = index * 4
-        slot = ((address + place) & ~0xFFF) + page + (two >> 10 & 0xFFF) * 8
-        if index and words[index - 1] == 0xD503245F:  # bti c
-            place -= 4
-        found.append((address + place, slot))
-        begin = begin or place
-    starts = [start for start, _ in found] + [address + len(data)]
-    return [(start, min(after - start, 24), slot) for (start, slot), after in zip(found, starts[1:])]

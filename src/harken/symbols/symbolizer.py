@@ -19,10 +19,12 @@ Addresses of a recording need mappings and symbols of that machine: ``symbolizer
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from .demangle import demangle, without_parameters
 from .jit import JitCode, parse_jitdump, parse_perf_map, read_file
 from .kernel_symbols import KernelSymbols
-from .model import JIT, NATIVE, UNKNOWN, Frame
+from .model import JIT, NATIVE, UNKNOWN, Frame, Span
 from .processes import Processes
 from .symbolizer_images import Images
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from ..kernel.kernel import Kernel
     from .model import Mapping
+    from .symbol_table import SymbolTable
     from .symbolizer_images import Image
 
 __all__ = ("Symbolizer",)
@@ -79,8 +82,11 @@ class Symbolizer:
         self._readable: Callable[[str], str] | None = None
         if demangle:
             self._readable = _whole if parameters else _short
-        self._memo: dict[int, tuple[int, dict[int, tuple[Frame, ...]]]] = {}
-        self._memo_size = 0
+        self._memo: dict[int, _Memo] = {}
+        self._size = 0
+        self._part: _Part | None = None
+        self._changes = 0
+        self._of_mapping: dict[int, tuple[Mapping, Image]] = {}
         self._jits: dict[int, _Jit] = {}
 
     def __enter__(self) -> Symbolizer:
@@ -106,29 +112,56 @@ class Symbolizer:
 
     def user(self, pid: int, address: int) -> tuple[Frame, ...]:
         """Frames for an address of a process: one, or with ``inlines`` the inlined functions first and the one that holds them last."""
-        memo = self._memo_of(pid)
-        found = memo.get(address)
-        return found if found is not None else self._remember(memo, address, self._look(pid, address, address))
+        memo = self._memo_of(pid).frames
+        return memo.get(address) or self._remember(memo, address, self._look(pid, address, address))
 
     def many(self, pid: int, addresses: Iterable[int]) -> list[Frame]:
         """One frame per address of a process, without inlined ones; addresses of the kernel may be among them."""
         wanted = list(addresses)
-        unknown = set(wanted)
-        found: dict[int, Frame] = {}
-        high = {address for address in unknown if address >> 63}
-        if high:
-            for address in high:
-                frame = self.kernel_symbols.resolve(address)
-                found[address] = frame if frame.name else self.user(pid, address)[-1]
-            unknown -= high
-        memo = self._memo_of(pid)
-        remember, look = self._remember, self._look
-        for address in sorted(unknown):
-            frames = memo.get(address)
-            if frames is None:
-                frames = remember(memo, address, look(pid, address, address))
-            found[address] = frames[-1]
+        if self._lines:
+            found = {address: self.resolve(pid, address)[-1] for address in set(wanted)}
+        else:
+            unique = list(set(wanted))
+            found = {address: span.frame(address) for address, span in zip(unique, self.spans(pid, unique))}
         return [found[address] for address in wanted]
+
+    def resolve(self, pid: int, address: int) -> tuple[Frame, ...]:
+        """Frames for an address that a process has, in the kernel or not."""
+        if address >> 63:
+            frame = self.kernel_symbols.resolve(address)
+            if frame.name or self.processes.find(pid, address) is None:
+                return (frame,)
+        return self.user(pid, address)
+
+    def spans(self, pid: int, addresses: Sequence[int]) -> list[Span]:
+        """The span of every address of a process, in the kernel or not: all addresses of a symbol share one.
+
+        This is the fastest way to name many addresses: little is done for each that is not done in bulk.  Lines are not looked for.
+        """
+        memo = self._memo_of(pid).spans
+        unknown = sorted(set(addresses).difference(memo))
+        passing: list[int] = []
+        if unknown:
+            if self._size > _MEMO:
+                self._memo.clear()
+                self._size = 0
+            self._size += len(unknown)
+            low = bisect_left(unknown, 1 << 63)
+            if low < len(unknown):
+                high = unknown[low:]
+                del unknown[low:]
+                for address, span in zip(high, self.kernel_symbols.spans(high)):
+                    # [vsyscall] lies among the kernel's addresses, but belongs to processes
+                    if not span.name and self.processes.find(pid, address) is not None:
+                        span = self._span(pid, address)
+                    if not span.name:
+                        passing.append(address)
+                    memo[address] = span
+            passing += self._fill(pid, memo, unknown)
+        result = list(map(memo.__getitem__, addresses))
+        for address in passing:  # it may be found later
+            del memo[address]
+        return result
 
     def stack(self, pid: int, addresses: Sequence[int], user: bool = True) -> list[Frame]:
         """Frames of a stack, innermost first.
@@ -150,7 +183,7 @@ class Symbolizer:
                         frame = before.replace(address=address, offset=before.offset + 1)
                 frames.append(frame)
             return frames
-        memo = self._memo_of(pid)
+        memo = self._memo_of(pid).frames
         for place, address in enumerate(addresses):
             if not place:
                 frames += self.user(pid, address)
@@ -188,26 +221,89 @@ class Symbolizer:
 
     # -- private
 
-    def _memo_of(self, pid: int) -> dict[int, tuple[Frame, ...]]:
+    def _memo_of(self, pid: int) -> _Memo:
         """What is known of a process; forgotten when its mappings change."""
-        changes = self.processes.changes(pid)
+        changes = self._changes = self.processes.changes(pid)
         known = self._memo.get(pid)
-        if known is None or known[0] != changes:
-            if known is not None:
-                self._memo_size -= len(known[1])
-            known = self._memo[pid] = (changes, {})
-        return known[1]
+        if known is None or known.changes != changes:
+            known = self._memo[pid] = _Memo(changes)
+        return known
 
     def _remember(self, memo: dict[int, tuple[Frame, ...]], key: int, frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
-        if not frames[-1].name:
-            return frames  # it may be found later
-        if self._memo_size >= _MEMO:
-            for _, other in self._memo.values():
-                other.clear()
-            self._memo_size = 0
-        self._memo_size += 1
-        memo[key] = frames
+        if frames[-1].name:  # else it may be found later
+            memo[key] = frames
+            self._size += 1
+            if self._size > _MEMO:
+                self._memo.clear()
+                self._size = 0
         return frames
+
+    def _fill(self, pid: int, memo: dict[int, Span], addresses: list[int]) -> list[int]:
+        """Finds the spans of ascending addresses; returns those without a name."""
+        nameless: list[int] = []
+        place, end = 0, len(addresses)
+        while place < end:
+            span = self._span(pid, addresses[place])
+            after = bisect_left(addresses, span.end, place + 1)
+            if after == place + 1:
+                memo[addresses[place]] = span
+            else:
+                memo |= dict.fromkeys(addresses[place:after], span)
+            if not span.name:
+                nameless += addresses[place:after]
+            place = after
+        return nameless
+
+    def _span(self, pid: int, address: int) -> Span:
+        """The largest range around an address of a process that has one answer."""
+        part = self._part
+        if part is None or part.pid != pid or not part.start <= address < part.end or part.changes != self._changes:
+            mapping = self.processes.find(pid, address)
+            if mapping is None:
+                return Span(address, address + 1, kind=UNKNOWN)
+            path = mapping.path
+            if path != "[vdso]" and (not path.startswith("/") or path.startswith(_ANONYMOUS)):
+                frame = self._jit(pid, mapping, address, address)
+                low, high = self._jits[pid].range(address)
+                return Span(max(low, mapping.start), min(high, mapping.end), frame.start, frame.name, frame.module, frame.kind)
+            image = self._image(pid, mapping)
+            if image.table is None:
+                return Span(mapping.start, mapping.end, 0, "", path, NATIVE, mapping.build_id)
+            vaddr = image.table.vaddr(mapping.file_offset(address), mapping.executable)
+            if vaddr is None:
+                return Span(address, address + 1, 0, "", path, NATIVE, image.table.build_id)
+            part = self._part = _Part(pid, self._changes, mapping, image, image.table, address - vaddr)
+        table, shift = part.table, part.shift
+        low, high, place = table.piece(address - shift)
+        low, high = max(low + shift, part.start), min(high + shift, part.end)
+        if place < 0:
+            return Span(low, high, 0, "", part.path, NATIVE, table.build_id)
+        image = part.image
+        return Span(
+            low, high, table.start(place) + shift, image.names.get(place) or self._name(image, place), part.path, NATIVE, table.build_id
+        )
+
+    def _image(self, pid: int, mapping: Mapping) -> Image:
+        """The file of a mapping, remembered by mapping, since this is asked for every symbol."""
+        key = id(mapping)
+        known = self._of_mapping.get(key)
+        if known is not None and known[0] is mapping:
+            return known[1]
+        image = self._images.of_mapping(pid, mapping, self.processes)
+        if len(self._of_mapping) > _MEMO:
+            self._of_mapping.clear()
+        self._of_mapping[key] = mapping, image
+        return image
+
+    def _name(self, image: Image, place: int) -> str:
+        name = image.names.get(place)
+        if name is None:
+            assert image.table is not None
+            name = image.table.name(place)
+            if self._readable is not None:
+                name = self._readable(name)
+            image.names[place] = name
+        return name
 
     def _look(self, pid: int, address: int, lookup: int) -> tuple[Frame, ...]:
         """Frames of ``address``, looked up as ``lookup`` (the byte before a return address)."""
@@ -217,7 +313,7 @@ class Symbolizer:
         path = mapping.path
         if path != "[vdso]" and (not path.startswith("/") or path.startswith(_ANONYMOUS)):
             return (self._jit(pid, mapping, address, lookup),)
-        image = self._images.of_mapping(pid, mapping, self.processes)
+        image = self._image(pid, mapping)
         if image.table is None:
             return (Frame(address, module=path, build_id=mapping.build_id),)
         vaddr = image.table.vaddr(mapping.file_offset(lookup), mapping.executable)
@@ -227,14 +323,12 @@ class Symbolizer:
 
     def _frames(self, image: Image, address: int, lookup: int, vaddr: int) -> tuple[Frame, ...]:
         table = image.table
-        symbol = table.lookup(vaddr) if table is not None else None
+        place = table.piece(vaddr)[2] if table is not None else -1
         name, offset, start = "", 0, 0
-        if symbol is not None:
-            name, offset, start, _ = symbol
-            offset += address - lookup
-            start += lookup - vaddr
-            if self._readable is not None:
-                name = self._readable(name)
+        if table is not None and place >= 0:
+            start = table.start(place) + lookup - vaddr
+            offset = address - start
+            name = self._name(image, place)
         if not self._lines:
             return (Frame(address, name, offset, image.path, build_id=image.build_id, start=start),)
         lines = self._images.lines(image)
@@ -270,6 +364,33 @@ class Symbolizer:
         return Frame(address, name, offset + address - lookup, module, *(line if self._lines and line else ("", 0)), kind=JIT, start=start)
 
 
+class _Memo:
+    """Answers for one process, as long as its mappings do not change."""
+
+    __slots__ = ("changes", "frames", "spans")
+
+    def __init__(self, changes: int) -> None:
+        self.changes = changes
+        self.frames: dict[int, tuple[Frame, ...]] = {}
+        self.spans: dict[int, Span] = {}
+
+
+class _Part:
+    """The part of a mapping that one segment of its file fills, where an address and the file's own differ by ``shift``."""
+
+    __slots__ = ("pid", "changes", "start", "end", "path", "image", "table", "shift")
+
+    def __init__(self, pid: int, changes: int, mapping: Mapping, image: Image, table: SymbolTable, shift: int) -> None:
+        self.pid, self.changes, self.path = pid, changes, mapping.path
+        self.image, self.table, self.shift = image, table, shift
+        self.start, self.end = mapping.start, mapping.end
+        for _, address, size, code in table.segments:
+            # where two segments share a page of the file, each mapping shows the bytes of both, but means one
+            if code == mapping.executable and address + shift < mapping.end and address + size + shift > mapping.start:
+                self.start, self.end = max(self.start, address + shift), min(self.end, address + size + shift)
+                break
+
+
 class _Jit:
     """The files in which one process names its generated code; read again when an address is not found."""
 
@@ -283,6 +404,16 @@ class _Jit:
             if found is not None:
                 return *found[:3], path, code.line(address)
         return None
+
+    def range(self, address: int) -> tuple[int, int]:
+        """The addresses around one for which ``lookup`` gives the same code, or none."""
+        low, high = 0, 1 << 64
+        for _, code in self._codes:
+            start, end, owner = code.piece(address)
+            low, high = max(low, start), min(high, end)
+            if owner >= 0:
+                break
+        return low, high
 
     def read(self, kernel: Kernel, pid: int, processes: Processes) -> bool:
         import time

@@ -13,6 +13,10 @@ Example:
 
 from __future__ import annotations
 
+import os
+import stat
+
+from ..base import cache
 from ..base.errors import HarkenError
 from . import debug_files
 from .binaries import open_elf
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ("Image", "Images")
 
 _DELETED = " (deleted)"
+_SYMTAB = 2
+#: Number of symbols, and size of the file, from which on a table is kept between runs: smaller ones are read anew in a millisecond.
+_MANY, _LARGE = 200, 128 << 10
 _MOST = 4096
 
 
@@ -48,6 +55,8 @@ class Image:
         self.place, self.root = place, root
         self.lines: Any = None
         self.lines_known = False
+        #: Readable names by number of the symbol.
+        self.names: dict[int, str] = {}
 
     @property
     def build_id(self) -> str:
@@ -127,13 +136,12 @@ class Images:
             return Image(path)
         for place in places:
             try:
-                elf = open_elf(kernel, place, debug=False)
-                if build_id and elf.build_id != build_id:
-                    problem = f"another build of this file was mapped (build-id {build_id})"
-                    continue
-                table = SymbolTable(elf, self._debug(elf, path, root))
+                table = self._table(kernel, path, place, root)
             except HarkenError as error:
                 problem = error.message
+                continue
+            if build_id and table.build_id != build_id:
+                problem = f"another build of this file was mapped (build-id {build_id})"
                 continue
             if table.problem:
                 self.problems[path] = table.problem
@@ -141,8 +149,31 @@ class Images:
         self.problems[path] = problem
         return Image(path)
 
+    def _table(self, kernel: Kernel, path: str, place: str, root: str) -> SymbolTable:
+        """The symbols of a file, from the cache if neither it nor the file with its debug symbols has changed.
+
+        A table that is kept notes the state of all files that were looked at for debug symbols, those that were not there too.
+        """
+        key = "" if root or self._debuginfod else _state(place)
+        if key:
+            data = cache.mapped("symbols", key)
+            if data is not None:
+                try:
+                    table = SymbolTable.unpack(data)
+                    if all([_state(other) == state for other, state in table.note]):
+                        return table
+                except ValueError:
+                    cache.remove("symbols", key)
+        elf = open_elf(kernel, place, debug=False)
+        table = SymbolTable(elf, self._debug(elf, path, root))
+        if key and (len(table) >= _MANY or len(elf.data) >= _LARGE):
+            others = [] if any(section.type == _SYMTAB for section in elf.sections) else debug_files.candidates(path, elf)
+            table.note = [(other, _state(other)) for other in others]
+            cache.store("symbols", key, table.pack())
+        return table
+
     def _debug(self, elf: Elf, path: str, root: str) -> Elf | None:
-        if self._kernel is None or any(section.type == 2 for section in elf.sections):
+        if self._kernel is None or any(section.type == _SYMTAB for section in elf.sections):
             return None
         return debug_files.find(self._kernel, path.removesuffix(_DELETED), elf, root, self._debuginfod)
 
@@ -165,6 +196,17 @@ class Images:
             return elf
         found = debug_files.find(self._kernel, image.path.removesuffix(_DELETED), elf, image.root, self._debuginfod)
         return found if found is not None and _has_dwarf(found) else None
+
+
+def _state(path: str) -> str:
+    """What tells one version of a file from another; "" if there is no such regular file."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return ""
+    if not stat.S_ISREG(state.st_mode):
+        return ""
+    return f"2-{state.st_dev:x}-{state.st_ino:x}-{state.st_size:x}-{state.st_mtime_ns:x}-{state.st_ctime_ns:x}"
 
 
 def _has_dwarf(elf: Elf) -> bool:

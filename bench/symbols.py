@@ -1,0 +1,292 @@
+"""harken's symbols against perf's: the same names for the same samples, and the time that naming them takes.
+
+    python bench/symbols.py                     record a workload, compare, time 5 pairs
+    python bench/symbols.py --data perf.data    an existing recording (without call chains)
+    python bench/symbols.py -n 10 --samples 100000 --json out.json
+
+Needs root and perf.  ``perf record -e cpu-clock -a`` records a workload of C, C++ and Python programs.  The addresses, with the mappings as
+they were made, come from ``perf script -F pid,ip --show-mmap-events --show-task-events`` (harken does not read perf.data here).  Names are
+compared as ``perf script --no-inline --no-demangle -F pid,ip,sym,dso`` prints them; every kind of difference is listed with its number and
+an example.
+
+Time, CPU seconds of the process, and of the runs alternately:
+
+perf names      ``perf script --no-inline -F pid,ip,sym,dso`` less the same with ``-F pid,ip``: symbols loaded and looked up, text printed
+perf whole      the first of them alone: what a perf user waits for
+harken names    mappings entered and 100,000 addresses turned into frames, by a process that has nothing loaded yet (tables from its cache)
+harken cold     the same with an empty cache
+harken whole    from the start of Python, with the text of addresses read and as many lines printed as perf prints
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).parent
+
+WORKLOAD = r"""
+python3 -c '
+import time, json, zlib, os, hashlib, re
+end = time.time() + 4
+while time.time() < end:
+    json.loads(json.dumps({str(i): [i] * 5 for i in range(500)})); zlib.compress(os.urandom(20000))
+    sorted(hashlib.sha256(str(i).encode()).hexdigest() for i in range(1000)); os.listdir("/usr/lib")
+    open("/proc/self/maps").read(); re.findall("a(b|c)*d", "abcbcbcd" * 200)
+' &
+(for i in $(seq 10); do ls -lR /usr/share/doc > /dev/null; find /etc -type f -exec md5sum {} + > /dev/null 2>&1
+bash -c 'for i in $(seq 2000); do :; done'; done) &
+(for i in 1 2; do printf '#include <map>\n#include <string>\n#include <regex>\nint main(){std::map<std::string,int> m;
+for(int i=0;i<300000;i++)m[std::to_string(i)]=i;std::regex r("a.*b");return std::regex_match("ab",r)+m.size();}' |
+g++ -O1 -x c++ - -o "$1/a.out" && "$1/a.out"; done) &
+wait
+exit 0
+"""
+SCRIPT = ("script", "--no-inline")
+ADDRESSES = ("-F", "pid,ip,time", "--show-mmap-events", "--show-task-events")
+NAMES = ("-F", "pid,ip,sym,dso")
+
+
+class Samples(NamedTuple):
+    """Columns of samples; events are (number of samples before, what, ...): "mmap" pid Mapping, "fork" parent child, "exec" pid."""
+
+    pids: list[int]
+    addresses: list[int]
+    events: list[tuple[Any, ...]]
+
+
+def record(data: str, folder: str, period: int = 200_000) -> None:
+    """Records the workload into a file."""
+    subprocess.run(
+        ["perf", "record", "-q", "-o", data, "-e", "cpu-clock", "-c", str(period), "-a", "--", "sh", "-c", WORKLOAD, "sh", folder],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def perf(data: str, *options: str) -> str:
+    """What ``perf script`` prints."""
+    return subprocess.run(["perf", *SCRIPT, "-i", data, *options], check=True, capture_output=True, text=True, errors="replace").stdout
+
+
+def parse(text: str, limit: int) -> Samples:
+    """Samples and events of ``perf script`` with ADDRESSES, until ``limit`` samples were seen."""
+    from harken.symbols.model import Mapping
+
+    samples = Samples([], [], [])
+    events = samples.events
+    for line in text.split("\n"):
+        words = line.split()
+        if len(words) == 3 and words[1][-1:] == ":" and words[2][0] != "P":
+            samples.pids.append(int(words[0]))
+            samples.addresses.append(int(words[2], 16))
+            if len(samples.pids) == limit:
+                break
+        elif len(words) > 3 and words[2].startswith("PERF_RECORD_"):
+            kind = words[2].rstrip(":")
+            before = len(samples.pids)
+            if kind == "PERF_RECORD_MMAP2":
+                pid = int(words[3].partition("/")[0])
+                start, _, size = words[4].lstrip("[").partition("(")
+                base = int(start, 16)
+                length = int(size.rstrip(")"), 16)
+                # [0x7f..(0x2000) @ OFFSET MAJ:MIN INODE GENERATION]: r-xp PATH   or   ... @ OFFSET <BUILD-ID>]: r-xp PATH
+                offset = int(words[6], 16)
+                perms, _, path = line[line.index("]: ") + 3 :].partition(" ")
+                device, inode, build_id = ("", 0, words[7].strip("<>]:")) if words[7][0] == "<" else (words[7], int(words[8]), "")
+                events.append((before, "mmap", pid, Mapping(base, base + length, offset, path, inode, device, build_id, "x" in perms)))
+            elif kind.startswith("PERF_RECORD_FORK"):
+                child, parent = line[line.index("FORK(") + 5 :].split("):(")
+                events.append((before, "fork", int(parent.partition(":")[0]), int(child.partition(":")[0])))
+            elif kind == "PERF_RECORD_COMM" and words[3] == "exec:":
+                events.append((before, "exec", int(words[-1].rpartition(":")[2].partition("/")[0])))
+    return samples
+
+
+def symbolize(samples: Samples, demangle: bool = True) -> tuple[list[Any], Any]:
+    """The span (symbol and file) of every sample, and the symbolizer."""
+    from harken.kernel.kernel import live
+    from harken.symbols.processes import Processes
+    from harken.symbols.symbolizer import Symbolizer
+
+    processes = Processes(None)
+    symbolizer = Symbolizer(live(), demangle=demangle, processes=processes)
+    addresses = samples.addresses
+    result: list[Any] = [None] * len(addresses)
+    places: dict[int, list[int]] = {}
+    for place, pid in enumerate(samples.pids):
+        if pid in places:
+            places[pid].append(place)
+        else:
+            places[pid] = [place]
+    done = dict.fromkeys(places, 0)
+
+    def flush(pid: int, before: int) -> None:
+        """Names the samples of a process that came before its mappings change."""
+        mine = places.get(pid)
+        if mine is None or done[pid] == len(mine) or mine[done[pid]] >= before:
+            return
+        end = bisect_left(mine, before)
+        part = mine[done[pid] : end]
+        done[pid] = end
+        for place, span in zip(part, symbolizer.spans(pid, [addresses[place] for place in part])):
+            result[place] = span
+
+    for before, what, pid, *rest in samples.events:
+        if what == "mmap":
+            flush(pid, before)
+            processes.add(pid, rest[0])
+        elif what == "fork":
+            flush(rest[0], before)
+            processes.fork(pid, rest[0])
+        else:
+            flush(pid, before)
+            processes.exec(pid)
+    for pid in places:
+        flush(pid, len(addresses))
+    return result, symbolizer
+
+
+def expected(text: str) -> Iterator[tuple[int, str, str]]:
+    """(address, name, DSO) of the lines that perf printed with NAMES."""
+    for line in text.split("\n"):
+        words = line.split(None, 2)
+        if len(words) == 3:
+            name, _, dso = words[2].rpartition(" (")
+            yield int(words[1], 16), name, dso.rstrip(")")
+
+
+def compare(theirs: Iterable[tuple[int, str, str]], addresses: list[int], mine: list[Any]) -> tuple[int, Counter[str], dict[str, str]]:
+    """(samples that agree, number of every kind of difference, an example of each)."""
+    kinds: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    same = 0
+    for (address, name, dso), ours, span in zip(theirs, addresses, mine):
+        assert address == ours and span.start <= address < span.end, (hex(address), hex(ours), span)
+        kind = classify(name, dso, span)
+        if not kind:
+            same += 1
+            continue
+        kinds[kind] += 1
+        examples.setdefault(kind, f"{address:#x}: perf {name} ({dso}), harken {span.name or '[unknown]'} ({span.module})")
+    return same, kinds, examples
+
+
+def classify(name: str, dso: str, span: Any) -> str:
+    """What kind of difference this is, "" for none."""
+    ours = span.name or "[unknown]"
+    if ours == name:
+        return ""
+    if name == "[unknown]":
+        return "perf does not name the stubs of .plt.sec" if ours.endswith("@plt") else "harken knows, perf does not"
+    if ours == "[unknown]":
+        return "perf knows, harken does not"
+    if name.partition("@")[0] == ours:
+        return "perf shows the version too"
+    return "different names"
+
+
+def child_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def timed(argv: list[str], environment: dict[str, str] | None = None) -> tuple[float, bytes]:
+    before = child_seconds()
+    out = subprocess.run(
+        argv, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, **(environment or {})}
+    ).stdout
+    return child_seconds() - before, out
+
+
+def worker(text_file: str, limit: int) -> None:
+    """The timed part, in a process of its own: prints the CPU seconds of naming to standard error's place in the last line."""
+    with open(text_file) as file:
+        samples = parse(file.read(), limit)
+    begin = time.process_time()
+    spans, _ = symbolize(samples)
+    end = time.process_time()
+    lines = [f"{address:16x} {span.name or '[unknown]'} ({span.module or '[unknown]'})" for address, span in zip(samples.addresses, spans)]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write(f"{end - begin:.6f}\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", help="a recording of perf, without call chains")
+    parser.add_argument("-n", type=int, default=5, help="pairs of runs")
+    parser.add_argument("--samples", type=int, default=100_000)
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        worker(options.worker, options.samples)
+        return 0
+    with tempfile.TemporaryDirectory(prefix="harken-bench-") as folder:
+        data = options.data or f"{folder}/perf.data"
+        if not options.data:
+            record(data, folder)
+        addresses = perf(data, *ADDRESSES)
+        samples = parse(addresses, options.samples)
+        count = len(samples.pids)
+        spans, symbolizer = symbolize(samples, demangle=False)
+        same, kinds, examples = compare(expected(perf(data, "--no-demangle", *NAMES)), samples.addresses, spans)
+        print(f"{count} samples, {len(set(samples.addresses))} addresses, {len({span.module for span in spans})} files")
+        print(f"same name: {same} ({100 * same / max(count, 1):.2f} %)")
+        for kind, number in kinds.most_common():
+            print(f"{kind}: {number}\n    {examples[kind]}")
+        for path, problem in symbolizer.problems.items():
+            print(f"    {path}: {problem}")
+        text = f"{folder}/addresses.txt"
+        Path(text).write_text(addresses)
+        # perf reads the whole recording, so harken shall too
+        total = len(parse(addresses, 1 << 30).pids)
+        rows: dict[str, list[float]] = {name: [] for name in ("perf names", "perf whole", "harken names", "harken cold", "harken whole")}
+        me = [sys.executable, __file__, "--samples", str(total), "--worker", text]
+        cache = {"HARKEN_CACHE": f"{folder}/cache"}
+        timed(me, cache)
+        for _ in range(options.n):
+            with_names, _ = timed(["perf", *SCRIPT, "-i", data, *NAMES])
+            without, _ = timed(["perf", *SCRIPT, "-i", data, "-F", "pid,ip"])
+            warm, out = timed(me, cache)
+            _, out_cold = timed(me, {"HARKEN_CACHE": "off"})
+            rows["perf names"].append(with_names - without)
+            rows["perf whole"].append(with_names)
+            rows["harken whole"].append(warm)
+            rows["harken names"].append(float(out.split()[-1]))
+            rows["harken cold"].append(float(out_cold.split()[-1]))
+        medians = {name: statistics.median(values) for name, values in rows.items()}
+        print(f"\nCPU seconds for {total} samples, median of {options.n} (least, most)")
+        for name, values in rows.items():
+            print(f"{name:<14}{medians[name]:8.3f}  ({min(values):.3f}, {max(values):.3f})")
+        for ours in ("harken names", "harken cold"):
+            whole, names = medians["perf whole"] / medians[ours], medians["perf names"] / medians[ours]
+            print(f"{ours}: {whole:.1f} times the speed of perf whole, {names:.1f} times that of perf names")
+        if options.json:
+            result = {
+                "samples": count,
+                "same": same,
+                "differences": dict(kinds),
+                "examples": examples,
+                "seconds": medians,
+                "timed_samples": total,
+            }
+            Path(options.json).write_text(json.dumps(result, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
