@@ -53,6 +53,8 @@ _PADDING, _EXTEND, _STAMP = 29, 30, 31
 _UPPER = 0xF8 << 56
 #: Fewer pages than this are walked without numpy: a step over few pages costs as much as one over a thousand.
 _FEW = 24
+#: Pages that are walked in step: so many that the interpreter's part is small, so few that they stay in the processor's cache.
+_BLOCK = 2048
 
 
 class Layout(Record):
@@ -307,73 +309,15 @@ def _walk_numpy(pages: Buffer, page_size: int, layout: Layout, np: Any) -> Recor
     stop = np.minimum(first + used, last)
     missed = np.nonzero(commit & _MISSED)[0]
 
-    at = first // 4  # of the next record, in words
-    end = stop // 4
-    index = np.nonzero(at < end)[0]  # the pages that still have records
-    at, end, time = at[index], end[index], time[index]
-    count = np.zeros(whole, dtype="i8")
-    parts: list[tuple[Any, Any, Any, Any, Any]] = []
-    little = order == "<"
-    top = len(words) - 1
-    while len(index):
-        head = words[at]
-        if little:
-            kind, delta = head & 31, head >> 5
-        else:
-            kind, delta = head >> 27, head & _COMMIT_MASK
-        size = kind.astype("i8") * 4
-        start = (at + 1) * 4
-        step = at + 1 + kind
-        special = (kind == 0) | (kind >= _PADDING)
-        data = None
-        if special.any():
-            extra = words[np.minimum(at + 1, top)].astype("i8")
-            data = ~special
-            long = kind == 0
-            size = np.where(long, extra - 4, size)
-            start = np.where(long, start + 4, start)
-            step = np.where(long, at + 2 + (np.maximum(extra - 4, 0) + 3) // 4, step)
-            data |= long
-            wide = delta.astype("u8")
-            later = (extra.astype("u8") << np.uint64(27)) + wide
-            extend, stamp, padding = kind == _EXTEND, kind == _STAMP, kind == _PADDING
-            step = np.where(extend | stamp, at + 2, step)
-            step = np.where(padding, np.where(delta == 0, end, at + 1 + np.maximum((extra + 3) // 4, 1)), step)
-            time = time + np.where(extend, later, wide)
-            if stamp.any():
-                before = time - wide
-                upper = before & np.uint64(_UPPER)
-                full = later | upper
-                full = np.where((upper != 0) & (full < before), full + np.uint64(1 << 59), full)
-                time = np.where(stamp, full, time)
-            data &= (size >= 0) & (start + size <= end * 4)
-            step = np.where((kind == 0) & (size < 0), end, step)
-        else:
-            time = time + delta
-        if data is None:
-            inside = start + size <= end * 4
-            data = inside if not inside.all() else None
-        if data is None:
-            here = count[index]
-            parts.append((index, here, time, start, size))
-            count[index] = here + 1
-        else:
-            chosen = index[data]
-            here = count[chosen]
-            parts.append((chosen, here, time[data], start[data], size[data]))
-            count[chosen] = here + 1
-        going = step < end
-        if going.all():
-            at = step
-        else:
-            index, at, end, time = index[going], step[going], end[going], time[going]
+    pieces = []
+    counts = np.zeros(whole, dtype="i8")
+    for begin in range(0, whole, _BLOCK):
+        block = slice(begin, min(begin + _BLOCK, whole))
+        pieces.append(_walk_block(words, first[block] // 4, stop[block] // 4, time[block], order == "<", counts[block], np))
+    times, starts, sizes = (np.concatenate(part) for part in zip(*pieces))
     before = np.zeros(whole + 1, dtype="i8")
-    np.cumsum(count, out=before[1:])
-    total = int(before[-1])
-    times, starts, sizes = np.empty(total, dtype="u8"), np.empty(total, dtype="i8"), np.empty(total, dtype="i8")
-    for index, here, time, start, size in parts:
-        place = before[index] + here
-        times[place], starts[place], sizes[place] = time, start, size
+    np.cumsum(counts, out=before[1:])
+    little, top = order == "<", len(words) - 1
     # start is a multiple of 4, so the type is half of a word
     types = words[np.minimum(starts // 4, top)]
     types = ((types & 0xFFFF) if little else (types >> 16)).astype("u2")
@@ -385,3 +329,89 @@ def _walk_numpy(pages: Buffer, page_size: int, layout: Layout, np: Any) -> Recor
             number = max(0, int.from_bytes(pages[behind : behind + layout.long_size], layout.name, signed=True))  # type: ignore[arg-type]
         lost.append((int(before[page]), number))
     return Records(times, starts, sizes, types, tuple(lost))
+
+
+def _walk_block(words: Any, at: Any, end: Any, time: Any, little: bool, counts: Any, np: Any) -> tuple[Any, Any, Any]:
+    """(times, starts, sizes) of some pages' records in order; ``counts`` gets the number of each page's.
+
+    ``at`` and ``end`` are word positions.  Usual records (1 to 28 words of payload) take the short way, about ten operations for all pages; time extends, stamps and
+    padding are rare enough to be stepped over one by one.
+    """
+    index = np.nonzero(at < end)[0]  # the pages that still have records
+    at, end, time = at[index], end[index], time[index]
+    count = np.zeros(len(index), dtype="i8")
+    top = len(words) - 1
+    parts: list[tuple[Any, Any, Any, Any, Any]] = []
+    while len(index):
+        head = words[at]
+        kind, delta = (head & 31, head >> 5) if little else (head >> 27, head & _COMMIT_MASK)
+        odd = kind - 1 >= 28  # unsigned: 0 becomes large
+        if odd.any():
+            time = time.copy()  # the last step's is kept in parts
+            for i in np.nonzero(kind >= _PADDING)[0].tolist():
+                at[i], time[i], value = _step_over(words, int(at[i]), int(end[i]), int(time[i]), little)
+                kind[i], delta[i] = (value & 31, value >> 5) if little else (value >> 27, value & _COMMIT_MASK)
+            start, size = at + 1, kind.astype("i8")
+            step = start + size
+            long = kind == 0
+            if long.any():
+                length = words[np.minimum(start, top)].astype("i8") - 4
+                start = np.where(long, start + 1, start)
+                size = np.where(long, length + 28, size)
+                fits = np.where(long, (length >= 0) & (start * 4 + length <= end * 4), step <= end)
+                step = np.where(long, start + (np.maximum(length, 0) + 3) // 4, step)
+            else:
+                fits = step <= end
+        else:
+            start, size = at + 1, kind
+            step = start + kind
+            fits = step <= end
+        time = time + delta
+        if fits.all():
+            parts.append((index, count, time, start, size))
+            count = count + 1
+        else:
+            parts.append((index[fits], count[fits], time[fits], start[fits], size[fits]))
+            count = count + fits
+            step = np.where(fits, step, end)
+        going = step < end
+        if going.all():
+            at = step
+        else:
+            counts[index] = count
+            index, at, end, time, count = index[going], step[going], end[going], time[going], count[going]
+    before = np.zeros(len(counts) + 1, dtype="i8")
+    np.cumsum(counts, out=before[1:])
+    total = int(before[-1])
+    times, starts, sizes = np.empty(total, dtype="u8"), np.empty(total, dtype="i8"), np.empty(total, dtype="i8")
+    for index, here, when, start, size in parts:
+        place = before[index]
+        place += here
+        times[place], starts[place], sizes[place] = when, start, size
+    starts *= 4
+    sizes = np.where(sizes > 28, sizes - 28, sizes * 4)  # long records count bytes (and 28), the others words
+    return times, starts, sizes
+
+
+def _step_over(words: Any, at: int, end: int, time: int, little: bool) -> tuple[int, int, int]:
+    """Goes to the next record that holds data: (its position, the time before it, its head); at the end (end, time, a head that does not fit)."""
+    nothing = 1 if little else 1 << 27
+    while at < end:
+        head = int(words[at])
+        kind, delta = (head & 31, head >> 5) if little else (head >> 27, head & _COMMIT_MASK)
+        if kind < _PADDING:
+            return at, time, head
+        if (kind == _PADDING and not delta) or at + 1 >= end:
+            break
+        extra = int(words[at + 1])
+        if kind == _EXTEND:
+            time += (extra << 27) + delta
+            at += 2
+        elif kind == _STAMP:
+            time = _absolute((extra << 27) + delta, time)
+            at += 2
+        else:
+            time += delta
+            at += 1 + max(1, (extra + 3) // 4)
+        time &= 0xFFFFFFFFFFFFFFFF
+    return end, time, nothing
