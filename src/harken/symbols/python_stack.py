@@ -331,8 +331,9 @@ def merge(
     mark, whatever that is called (a stripped or inlined loop has no name).
 
     Else the frames of the loop are counted from the outermost one, so that a difference (the two stacks were not read at the same instant)
-    shows at the innermost end: a native frame that is left over stays as it is, groups that are left over are left out.  If the native
-    stack is cut off (``whole`` is False), they are counted from the innermost one, and the groups that are left over come last.
+    shows at the innermost end: a native frame that is left over stays as it is, groups that are left over are left out.  If one of the
+    stacks is cut off, they are counted from the innermost one; if it is the native one (``whole`` is False), groups that are left over
+    come last.
 
     Args:
         native: innermost first; frames that were inlined into the following one count as part of it.
@@ -358,7 +359,7 @@ def merge(
     left: Sequence[Sequence[Frame]] = ()
     if not owners:
         places = [place for place, body in enumerate(bodies) if is_eval_frame(body[-1], ranges)]
-        shift = len(groups) - len(places) if whole else 0
+        shift = len(groups) - len(places) if whole and thread.whole else 0
         owners = {place: number + shift for number, place in enumerate(places) if 0 <= number + shift < len(groups)}
     if not whole and owners:
         left = groups[max(owners.values()) + 1 :]
