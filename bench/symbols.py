@@ -29,11 +29,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 HERE = Path(__file__).parent
 
@@ -124,40 +125,52 @@ def symbolize(samples: Samples, demangle: bool = True) -> tuple[list[Any], Any]:
 
     processes = Processes(None)
     symbolizer = Symbolizer(live(), demangle=demangle, processes=processes)
-    addresses = samples.addresses
-    result: list[Any] = [None] * len(addresses)
-    places: dict[int, list[int]] = {}
-    for place, pid in enumerate(samples.pids):
-        if pid in places:
-            places[pid].append(place)
-        else:
-            places[pid] = [place]
-    done = dict.fromkeys(places, 0)
-
-    def flush(pid: int, before: int) -> None:
-        """Names the samples of a process that came before its mappings change."""
-        mine = places.get(pid)
-        if mine is None or done[pid] == len(mine) or mine[done[pid]] >= before:
-            return
-        end = bisect_left(mine, before)
-        part = mine[done[pid] : end]
-        done[pid] = end
-        for place, span in zip(part, symbolizer.spans(pid, [addresses[place] for place in part])):
-            result[place] = span
-
+    pids, addresses = np.array(samples.pids, np.int64), np.array(samples.addresses, np.uint64)
+    # a process's samples belong together as long as its mappings stay; sorted by address within, all of a symbol are neighbours
+    epochs = np.zeros(len(pids), np.int64)
+    changes: dict[int, list[int]] = {}
     for before, what, pid, *rest in samples.events:
+        changes.setdefault(rest[0] if what == "fork" else pid, []).append(before)
+    for pid, positions in changes.items():
+        mine = np.flatnonzero(pids == pid)
+        epochs[mine] = np.searchsorted(np.array(positions), mine, side="right")
+    order = np.lexsort((addresses, epochs, pids))
+    ordered = addresses[order].tolist()
+    keys = pids[order] << 20 | epochs[order]
+    cuts = [0, *(np.flatnonzero(np.diff(keys)) + 1).tolist(), len(ordered)] if ordered else [0]
+    groups = {(key >> 20, key & 0xFFFFF): (low, high) for key, low, high in zip(keys[cuts[:-1]].tolist(), cuts, cuts[1:])}
+    spans: list[Any] = []
+    lengths: list[tuple[int, int]] = []
+
+    def flush(pid: int, epoch: int) -> None:
+        """Names the samples of a process that came before its mappings change."""
+        if (pid, epoch) in groups:
+            low, high = groups.pop((pid, epoch))
+            for end, span in symbolizer.runs(pid, ordered[low:high]):
+                spans.append(span)
+                lengths.append((low, low + end))
+
+    epoch_of: dict[int, int] = {}
+    for _, what, pid, *rest in samples.events:
+        subject = rest[0] if what == "fork" else pid
+        flush(subject, epoch_of.get(subject, 0))
+        epoch_of[subject] = epoch_of.get(subject, 0) + 1
         if what == "mmap":
-            flush(pid, before)
             processes.add(pid, rest[0])
         elif what == "fork":
-            flush(rest[0], before)
-            processes.fork(pid, rest[0])
+            processes.fork(pid, subject)
         else:
-            flush(pid, before)
             processes.exec(pid)
-    for pid in places:
-        flush(pid, len(addresses))
-    return result, symbolizer
+    for pid, epoch in list(groups):
+        flush(pid, epoch)
+    symbolizer.close()
+    starts = np.array(lengths, np.int64).reshape(-1, 2)
+    number = np.zeros(len(ordered), np.int64)
+    for_order = np.argsort(starts[:, 1], kind="stable")
+    ends = starts[for_order, 1]
+    sizes = np.diff(ends, prepend=0)
+    number[order] = np.repeat(for_order, sizes)
+    return [spans[place] for place in number.tolist()], symbolizer
 
 
 def expected(text: str) -> Iterator[tuple[int, str, str]]:
@@ -256,13 +269,13 @@ def main() -> int:
         total = len(parse(addresses, 1 << 30).pids)
         rows: dict[str, list[float]] = {name: [] for name in ("perf names", "perf whole", "harken names", "harken cold", "harken whole")}
         me = [sys.executable, __file__, "--samples", str(total), "--worker", text]
-        cache = {"HARKEN_CACHE": f"{folder}/cache"}
+        cache = {"HARKEN_CACHE": f"{folder}/cache", "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": f"{folder}/pyc"}
         timed(me, cache)
         for _ in range(options.n):
             with_names, _ = timed(["perf", *SCRIPT, "-i", data, *NAMES])
             without, _ = timed(["perf", *SCRIPT, "-i", data, "-F", "pid,ip"])
             warm, out = timed(me, cache)
-            _, out_cold = timed(me, {"HARKEN_CACHE": "off"})
+            _, out_cold = timed(me, {**cache, "HARKEN_CACHE": "off"})
             rows["perf names"].append(with_names - without)
             rows["perf whole"].append(with_names)
             rows["harken whole"].append(warm)

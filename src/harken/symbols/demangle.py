@@ -15,13 +15,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("demangle", "available", "mangled", "without_parameters")
+__all__ = ("demangle", "available", "mangled", "save", "without_parameters")
 
 _LONGEST = 1 << 14
 _CACHED = 1 << 16
 _cache: dict[str, str] = {}
 _library: Callable[[str], str] | None = None
-_looked = False
+_looked, _loaded = False, False
+_new = 0
+#: Names from which on they are kept between runs, and under what (the number changes with the library's output).
+_WORTH_KEEPING, _KEY = 32, "demangle-1"
 
 
 def mangled(name: str) -> bool:
@@ -38,6 +41,9 @@ def demangle(name: str) -> str:
     """The readable form of a symbol, or the symbol itself.  Suffixes of the linker ("@plt") and of clones ("(.cold)") stay."""
     if not name.startswith(("_Z", "_R", "__Z")):
         return name
+    global _new
+    if not _looked:
+        _restore()
     found = _cache.get(name)
     if found is not None:
         return found
@@ -52,7 +58,20 @@ def demangle(name: str) -> str:
     if len(_cache) >= _CACHED:
         _cache.clear()
     _cache[name] = text
+    _new += 1
     return text
+
+
+def save() -> None:
+    """Keeps what was demangled for the next run, if it is worth it: a name costs the library 0.1 ms, and itself 50 ms to load."""
+    global _new
+    if _new >= _WORTH_KEEPING:
+        import marshal
+
+        from ..base import cache
+
+        _new = 0
+        cache.store("demangled", _KEY, marshal.dumps(_cache))
 
 
 def without_parameters(text: str) -> str:
@@ -90,10 +109,26 @@ def without_parameters(text: str) -> str:
     return text
 
 
+def _restore() -> None:
+    """Reads what earlier runs have demangled."""
+    global _looked
+    _looked = True
+    import marshal
+
+    from ..base import cache
+
+    data = cache.load("demangled", _KEY)
+    if data is not None:
+        try:
+            _cache.update(marshal.loads(data))
+        except (EOFError, TypeError, ValueError):
+            cache.remove("demangled", _KEY)
+
+
 def _load() -> Callable[[str], str] | None:
-    global _library, _looked
-    if not _looked:
-        _looked = True
+    global _library, _loaded
+    if not _loaded:
+        _loaded = True
         try:
             from demangle import demangle as read
         except ImportError:

@@ -97,24 +97,32 @@ class KernelSymbols:
         return [found[address] for address in wanted]
 
     def spans(self, addresses: Sequence[int]) -> list[Span]:
-        """The span of every address: all addresses of a symbol share one.  The fastest way to name many."""
-        known = self._spans
-        if len(known) > _MEMO:
-            known.clear()
-        unknown = sorted(set(addresses).difference(known))
-        nameless: list[int] = []
-        place, end = 0, len(unknown)
-        while place < end:
-            span = self._span(unknown[place])
-            after = bisect_left(unknown, span.end, place + 1)
-            known |= dict.fromkeys(unknown[place:after], span)
-            if not span.name:
-                nameless += unknown[place:after]
-            place = after
-        result = list(map(known.__getitem__, addresses))
-        for address in nameless:  # it may be found later
-            del known[address]
-        return result
+        """The span of every address: all addresses of a symbol share one."""
+        unknown = sorted(set(addresses))
+        found: dict[int, Span] = {}
+        place = 0
+        for end, span in self.runs(unknown):
+            found |= dict.fromkeys(unknown[place:end], span)
+            place = end
+        return list(map(found.__getitem__, addresses))
+
+    def runs(self, addresses: Sequence[int], place: int = 0) -> list[tuple[int, Span]]:
+        """The spans of ascending addresses from index ``place`` on, in order, each with the index behind its last address.
+
+        The fastest way to name very many: it costs nothing per address.
+        """
+        found: list[tuple[int, Span]] = []
+        count, spans = len(addresses), self._spans
+        while place < count:
+            address = addresses[place]
+            span = spans.get(address)
+            if span is None:
+                span = self._span(address)
+                if span.name and len(spans) < _MEMO:
+                    spans[address] = span
+            place = bisect_left(addresses, span.end, place + 1)
+            found.append((place, span))
+        return found
 
     def addresses(self, name: str, module: str = "") -> list[int]:
         """All addresses of a name, ascending, each once.

@@ -59,6 +59,7 @@ class SymbolTable:
         problem: why there are no symbols or not all, "" if all is well.
         stripped: whether no .symtab was found, neither in the file nor in a debug file.
         segments: (file offset, address, size in the file, whether it holds code) of what is loaded.
+        starts: addresses of the symbols, ascending; the index is the symbol's number.
         note: whatever the owner wants to keep with the table; part of ``pack``.
     """
 
@@ -88,7 +89,7 @@ class SymbolTable:
         self._use(arrays.columns())
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self.starts)
 
     # -- to and from bytes
 
@@ -157,7 +158,7 @@ class SymbolTable:
         place = self.piece(vaddr)[2]
         if place < 0:
             return None
-        start = self._starts[place]
+        start = self.starts[place]
         return self.name(place), vaddr - start, start, self._sizes[place]
 
     def lookup_many(self, vaddrs: Iterable[int]) -> dict[int, tuple[str, int, int, int]]:
@@ -168,7 +169,7 @@ class SymbolTable:
             if vaddr >= end:
                 _, end, place = self.piece(vaddr)
                 if place >= 0:
-                    name, start, size = self.name(place), self._starts[place], self._sizes[place]
+                    name, start, size = self.name(place), self.starts[place], self._sizes[place]
             if place >= 0:
                 found[vaddr] = name, vaddr - start, start, size
         return found
@@ -188,10 +189,6 @@ class SymbolTable:
             return max(low, end), high, -1
         return low, min(high, end), place
 
-    def start(self, place: int) -> int:
-        """The address of a symbol by its number."""
-        return int(self._starts[place])
-
     def name(self, place: int) -> str:
         """The name of a symbol by its number (from ``piece``)."""
         return str(self._block[self._offsets[place] : self._offsets[place + 1] - 1], "utf-8", "backslashreplace")
@@ -206,18 +203,18 @@ class SymbolTable:
         if place < 0:
             return None
         index = bisect_right(self._offsets, place) - 1
-        count = len(self._starts)
+        count = len(self.starts)
         if index < count:
-            return self._starts[index], self._sizes[index]
+            return self.starts[index], self._sizes[index]
         return self._alias_starts[index - count], self._alias_sizes[index - count]
 
     def symbols(self) -> Iterator[tuple[str, int, int]]:
         """(name, start, size) by address, one for each address."""
-        return ((self.name(place), self._starts[place], self._sizes[place]) for place in range(len(self._starts)))
+        return ((self.name(place), self.starts[place], self._sizes[place]) for place in range(len(self.starts)))
 
     def _use(self, columns: tuple[Any, ...]) -> None:
         self._columns = columns
-        self._starts, self._ends, self._sizes, bounds, self._inner, self._alias_starts, self._alias_sizes, self._offsets, block = columns
+        self.starts, self._ends, self._sizes, bounds, self._inner, self._alias_starts, self._alias_sizes, self._offsets, block = columns
         self._nested = len(bounds) > 0
-        self._bounds = bounds if self._nested else self._starts
+        self._bounds = bounds if self._nested else self.starts
         self._block = memoryview(block)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from .demangle import demangle, without_parameters
+from .demangle import demangle, save, without_parameters
 from .jit import JitCode, parse_jitdump, parse_perf_map, read_file
 from .kernel_symbols import KernelSymbols
 from .model import JIT, NATIVE, UNKNOWN, Frame, Span
@@ -96,8 +96,9 @@ class Symbolizer:
         self.close()
 
     def close(self) -> None:
-        """Closes what is held open of containers."""
+        """Closes what is held open of containers, and keeps demangled names for the next run."""
         self.processes.close()
+        save()
 
     @property
     def problems(self) -> dict[str, str]:
@@ -134,34 +135,73 @@ class Symbolizer:
         return self.user(pid, address)
 
     def spans(self, pid: int, addresses: Sequence[int]) -> list[Span]:
-        """The span of every address of a process, in the kernel or not: all addresses of a symbol share one.
-
-        This is the fastest way to name many addresses: little is done for each that is not done in bulk.  Lines are not looked for.
-        """
+        """The span of every address of a process, in the kernel or not: all addresses of a symbol share one.  Lines are not looked for."""
         memo = self._memo_of(pid).spans
         unknown = sorted(set(addresses).difference(memo))
-        passing: list[int] = []
-        if unknown:
-            if self._size > _MEMO:
-                self._memo.clear()
-                self._size = 0
-            self._size += len(unknown)
-            low = bisect_left(unknown, 1 << 63)
-            if low < len(unknown):
-                high = unknown[low:]
-                del unknown[low:]
-                for address, span in zip(high, self.kernel_symbols.spans(high)):
-                    # [vsyscall] lies among the kernel's addresses, but belongs to processes
-                    if not span.name and self.processes.find(pid, address) is not None:
-                        span = self._span(pid, address)
-                    if not span.name:
-                        passing.append(address)
-                    memo[address] = span
-            passing += self._fill(pid, memo, unknown)
+        nameless: list[int] = []
+        place = 0
+        for end, span in self.runs(pid, unknown):
+            if end == place + 1:
+                memo[unknown[place]] = span
+            else:
+                memo |= dict.fromkeys(unknown[place:end], span)
+            if not span.name:
+                nameless += unknown[place:end]
+            place = end
+        self._size += len(unknown)
         result = list(map(memo.__getitem__, addresses))
-        for address in passing:  # it may be found later
+        for address in nameless:  # it may be found later
             del memo[address]
+        if self._size > _MEMO:
+            self._memo.clear()
+            self._size = 0
         return result
+
+    def runs(self, pid: int, addresses: Sequence[int]) -> list[tuple[int, Span]]:
+        """The spans of ascending addresses of a process, in the kernel or not, in order, each with the index behind its last address.
+
+        This is the fastest way to name very many addresses: it costs a few microseconds per symbol, and nothing per address.  Equal
+        addresses may repeat.
+
+        Example:
+            >>> symbolizer = Symbolizer(None)
+            >>> [(end, span.name) for end, span in symbolizer.runs(1, [16, 16, 17])]
+            [(2, ''), (3, '')]
+        """
+        found: list[tuple[int, Span]] = []
+        self._changes = self.processes.changes(pid)
+        place, count = 0, bisect_left(addresses, 1 << 63)
+        while place < count:
+            part = self._part_at(pid, addresses[place])
+            if isinstance(part, Span):
+                place = bisect_left(addresses, part.end, place + 1)
+                found.append((place, part))
+                continue
+            limit = bisect_left(addresses, part.end, place + 1)
+            start, end, shift, table, image, path = part.start, part.end, part.shift, part.table, part.image, part.path
+            piece, names, starts, build_id = table.piece, image.names, table.starts, table.build_id
+            while place < limit:
+                low, high, symbol = piece(addresses[place] - shift)
+                low, high = low + shift, high + shift
+                if low < start:
+                    low = start
+                if high > end:
+                    high = end
+                if symbol < 0:
+                    span = Span(low, high, 0, "", path, NATIVE, build_id)
+                else:
+                    name = names.get(symbol) or self._name(image, symbol)
+                    span = Span(low, high, starts[symbol] + shift, name, path, NATIVE, build_id)
+                place = bisect_left(addresses, high, place + 1, limit)
+                found.append((place, span))
+        if place < len(addresses):
+            for end, span in self.kernel_symbols.runs(addresses, place):
+                # [vsyscall] lies among the kernel's addresses, but belongs to processes
+                if not span.name and self.processes.find(pid, addresses[place]) is not None:
+                    span = self._span(pid, addresses[place])
+                found.append((end, span))
+                place = end
+        return found
 
     def stack(self, pid: int, addresses: Sequence[int], user: bool = True) -> list[Frame]:
         """Frames of a stack, innermost first.
@@ -238,50 +278,39 @@ class Symbolizer:
                 self._size = 0
         return frames
 
-    def _fill(self, pid: int, memo: dict[int, Span], addresses: list[int]) -> list[int]:
-        """Finds the spans of ascending addresses; returns those without a name."""
-        nameless: list[int] = []
-        place, end = 0, len(addresses)
-        while place < end:
-            span = self._span(pid, addresses[place])
-            after = bisect_left(addresses, span.end, place + 1)
-            if after == place + 1:
-                memo[addresses[place]] = span
-            else:
-                memo |= dict.fromkeys(addresses[place:after], span)
-            if not span.name:
-                nameless += addresses[place:after]
-            place = after
-        return nameless
-
     def _span(self, pid: int, address: int) -> Span:
         """The largest range around an address of a process that has one answer."""
-        part = self._part
-        if part is None or part.pid != pid or not part.start <= address < part.end or part.changes != self._changes:
-            mapping = self.processes.find(pid, address)
-            if mapping is None:
-                return Span(address, address + 1, kind=UNKNOWN)
-            path = mapping.path
-            if path != "[vdso]" and (not path.startswith("/") or path.startswith(_ANONYMOUS)):
-                frame = self._jit(pid, mapping, address, address)
-                low, high = self._jits[pid].range(address)
-                return Span(max(low, mapping.start), min(high, mapping.end), frame.start, frame.name, frame.module, frame.kind)
-            image = self._image(pid, mapping)
-            if image.table is None:
-                return Span(mapping.start, mapping.end, 0, "", path, NATIVE, mapping.build_id)
-            vaddr = image.table.vaddr(mapping.file_offset(address), mapping.executable)
-            if vaddr is None:
-                return Span(address, address + 1, 0, "", path, NATIVE, image.table.build_id)
-            part = self._part = _Part(pid, self._changes, mapping, image, image.table, address - vaddr)
-        table, shift = part.table, part.shift
-        low, high, place = table.piece(address - shift)
+        part = self._part_at(pid, address)
+        if isinstance(part, Span):
+            return part
+        image, shift = part.image, part.shift
+        low, high, symbol = part.table.piece(address - shift)
         low, high = max(low + shift, part.start), min(high + shift, part.end)
-        if place < 0:
-            return Span(low, high, 0, "", part.path, NATIVE, table.build_id)
-        image = part.image
-        return Span(
-            low, high, table.start(place) + shift, image.names.get(place) or self._name(image, place), part.path, NATIVE, table.build_id
-        )
+        if symbol < 0:
+            return Span(low, high, 0, "", part.path, NATIVE, part.table.build_id)
+        return Span(low, high, part.table.starts[symbol] + shift, self._name(image, symbol), part.path, NATIVE, part.table.build_id)
+
+    def _part_at(self, pid: int, address: int) -> _Part | Span:
+        """The part of a file's mapping that contains an address, or the span itself where no file has symbols for it."""
+        part = self._part
+        if part is not None and part.pid == pid and part.start <= address < part.end and part.changes == self._changes:
+            return part
+        mapping = self.processes.find(pid, address)
+        if mapping is None:
+            return Span(address, address + 1, kind=UNKNOWN)
+        path = mapping.path
+        if path != "[vdso]" and (not path.startswith("/") or path.startswith(_ANONYMOUS)):
+            frame = self._jit(pid, mapping, address, address)
+            low, high = self._jits[pid].range(address)
+            return Span(max(low, mapping.start), min(high, mapping.end), frame.start, frame.name, frame.module, frame.kind)
+        image = self._image(pid, mapping)
+        if image.table is None:
+            return Span(mapping.start, mapping.end, 0, "", path, NATIVE, mapping.build_id)
+        vaddr = image.table.vaddr(mapping.file_offset(address), mapping.executable)
+        if vaddr is None:
+            return Span(address, address + 1, 0, "", path, NATIVE, image.table.build_id)
+        part = self._part = _Part(pid, self._changes, mapping, image, image.table, address - vaddr)
+        return part
 
     def _image(self, pid: int, mapping: Mapping) -> Image:
         """The file of a mapping, remembered by mapping, since this is asked for every symbol."""
@@ -326,7 +355,7 @@ class Symbolizer:
         place = table.piece(vaddr)[2] if table is not None else -1
         name, offset, start = "", 0, 0
         if table is not None and place >= 0:
-            start = table.start(place) + lookup - vaddr
+            start = table.starts[place] + lookup - vaddr
             offset = address - start
             name = self._name(image, place)
         if not self._lines:
