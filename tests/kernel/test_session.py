@@ -217,6 +217,31 @@ def test_a_held_command_goes_with_the_session() -> None:
         os.kill(command.pid, 0)
 
 
+def test_a_held_command_dies_with_harken(tmp_path: object) -> None:
+    mark = f"{tmp_path}/ran"
+    reader, writer = os.pipe()
+    middle = os.fork()
+    if not middle:
+        command = Command(live(), ("touch", mark))
+        os.write(writer, str(command.pid).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(middle, 0)
+    os.close(writer)
+    held = int(os.read(reader, 16))
+    os.close(reader)
+    for _ in range(500):
+        try:
+            with open(f"/proc/{held}/stat") as file:
+                if file.read().rpartition(")")[2].split()[0] in "ZX":  # dead; whose child it now is may be slow to reap
+                    break
+        except OSError:
+            break
+        time.sleep(0.01)
+    else:
+        pytest.fail("the command is still there")
+    assert not os.path.exists(mark)
+
+
 @pytest.mark.parametrize("words", [("/nonexistent/program",), ("/etc/passwd",), ()])
 def test_a_command_that_cannot_run(words: tuple[str, ...]) -> None:
     with pytest.raises(HarkenError):

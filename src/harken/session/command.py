@@ -2,7 +2,7 @@
 
 The child asks to be traced (``PTRACE_TRACEME``, ptrace(2)) and executes: the kernel stops it right after the successful execve, when
 its own code has not run yet and its memory is laid out, so that nothing of harken's preparation is seen by the probes.  Where ptrace
-is refused, it stops itself before the execve.
+is refused, it stops itself before the execve.  A held child dies with harken (``PTRACE_O_EXITKILL``): it never runs unobserved.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ else:
 
 __all__ = ("Command", "watch")
 
-_TRACEME, _CONT, _DETACH = 0, 7, 17
+_TRACEME, _DETACH, _SETOPTIONS = 0, 17, 0x4200
+_EXITKILL = 1 << 20
 
 
 class Command:
@@ -59,6 +60,8 @@ class Command:
         _pid, status = os.waitpid(self.pid, os.WUNTRACED)
         if os.WIFSTOPPED(status):
             self._traced = os.WSTOPSIG(status) == signal.SIGTRAP
+            if self._traced:  # without it, the kernel lets the child run when harken is killed meanwhile
+                self._kernel.call(Call("ptrace", (_SETOPTIONS, self.pid, 0, _EXITKILL)))
             return
         self._held, self.status = False, status
         failed = os.read(reader, 16)
