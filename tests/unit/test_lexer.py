@@ -63,3 +63,11 @@ def test_attach_points(text: str, points: list[str], rest: str) -> None:
     lexer = Lexer(Source("stdin", text))
     assert [point for point, _, _ in lexer.attach_points()] == points
     assert text[lexer.position :] == rest
+
+
+@pytest.mark.parametrize("digits", ["9" * 100_000, "0" + "7" * 100_000, "0x" + "f" * 100_000])
+def test_hostile_numbers(digits: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        values(digits)
+    (diagnostic,) = caught.value.diagnostics
+    assert "does not fit 64 bits" in diagnostic.message and len(diagnostic.message) < 200

@@ -41,6 +41,8 @@ _SINGLE = frozenset("+-*/%&|^~!<>=?:;,.(){}[]#")
 _ESCAPES = {"n": 10, "t": 9, "r": 13, '"': 34, "\\": 92, "a": 7, "b": 8, "f": 12, "v": 11, "e": 27, "'": 39}
 _OCTAL, _HEX = frozenset("01234567"), frozenset("0123456789abcdefABCDEF")
 _DIGITS = frozenset("0123456789")
+#: More digits are more than 64 bits in any base, unless they are zeros; Python refuses to convert 4,301 of them.
+_MOST_DIGITS = 256
 _WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 _START = _WORD - _DIGITS
 
@@ -48,6 +50,11 @@ _START = _WORD - _DIGITS
 def fail(message: str, span: Span | None, hint: str = "") -> NoReturn:
     """Raises SourceError with one error."""
     raise SourceError((error(message, span, hint),))
+
+
+def _short(text: str) -> str:
+    """Hostile words do not flood the message."""
+    return text if len(text) <= 64 else text[:61] + "..."
 
 
 class Token(Record):
@@ -169,7 +176,9 @@ class Lexer:
                 split += 1
             body, suffix = lower[:split], lower[split:]
             octal = len(body) > 1 and body[0] == "0"
-            if not octal or all(d in _OCTAL for d in body):
+            if len(body) > _MOST_DIGITS:
+                value = 1 << 64
+            elif not octal or all(d in _OCTAL for d in body):
                 number = int(body, 8) if octal else int(body)
                 if not suffix or suffix in _C_SUFFIXES:
                     value = number
@@ -179,10 +188,12 @@ class Lexer:
                     value = number * 10 ** int(suffix[1:])
         if value is None:
             fail(
-                f"syntax: invalid number '{text[start:end]}'", self.span(start, end), "numbers look like 10, 0x1f, 017, 1e6, 1_000 or 100ms"
+                f"syntax: invalid number '{_short(text[start:end])}'",
+                self.span(start, end),
+                "numbers look like 10, 0x1f, 017, 1e6, 1_000 or 100ms",
             )
         if value >= 1 << 64:
-            fail(f"syntax: number '{text[start:end]}' does not fit 64 bits", self.span(start, end))
+            fail(f"syntax: number '{_short(text[start:end])}' does not fit 64 bits", self.span(start, end))
         return self._token("int", start, end, value)
 
     def _string(self, start: int) -> Token:
