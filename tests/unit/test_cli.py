@@ -32,6 +32,7 @@ from harken.render.ledger import KINDS, ledger_lines
         (["--pid=12", "f"], {"file": "f", "pid": 12}),
         (["--pid", "12", "f"], {"file": "f", "pid": 12}),
         (["-c", "ls -l", "f"], {"file": "f", "command": "ls -l"}),
+        (["-c", "", "f"], {"file": "f", "command": ""}),
         (["-fjson", "-B", "full", "-o", "out", "f"], {"file": "f", "format": "json", "buffering": "full", "output": "out"}),
         (["-d", "ast,ir", "f"], {"file": "f", "debug": ("ast", "ir")}),
         (["--debug=all", "f"], {"file": "f", "debug": ("ast", "ir", "asm", "spec", "verifier")}),
@@ -196,3 +197,50 @@ def test_ledger() -> None:
 def test_explain_joins_what_is_alike() -> None:
     rows = [(f"kprobe:f{n}", "kprobe_multi", "fast", (("fentry", "no BTF"),)) for n in range(3)] + [("BEGIN", "run", "", ())]
     assert explain_text(rows) == "kprobe:f0 and 2 more\n  uses kprobe_multi: fast\n  not fentry: no BTF\nBEGIN\n  uses run"
+
+
+def test_long_lines_are_shown_around_the_place() -> None:
+    text = "x" * 100_000 + " nope " + "y" * 100_000
+    shown = diagnostic_text(error("Unknown", Source("stdin", text).span(100_001, 100_005)))
+    _message, line, marks = shown.splitlines()
+    assert len(line) < 1000
+    assert [line[i] for i, mark in enumerate(marks) if mark == "~"] == list("nope")
+
+
+def test_files_that_are_no_programs(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from harken.cli.commands import run
+
+    marked = tmp_path / "bom.bt"
+    marked.write_bytes(b"\xef\xbb\xbfBEGIN { }")
+    assert run._source(Options(file=str(marked))).text == "BEGIN { }"
+    monkeypatch.setattr(run, "_LIMIT", 10)
+    assert cli.main([str(marked)]) == 2
+    assert "too large for a program" in capsys.readouterr().err
+
+
+_WRITES = """
+import os, sys
+from harken.cli.main import _standard_descriptors
+_standard_descriptors()
+fd = os.eventfd(0)
+sys.stderr.write("ok %d" % fd)
+sys.stderr.flush()
+try:
+    os.write(1, b"12345678")
+except OSError as error:
+    os._exit(error.errno)
+os._exit(0)
+"""
+
+
+def _with_closed(*fds: int) -> subprocess.CompletedProcess[bytes]:
+    starter = "import os, sys\nfor fd in sys.argv[2:]: os.close(int(fd))\nos.execv(sys.executable, [sys.executable, '-c', sys.argv[1]])"
+    return subprocess.run([sys.executable, "-c", starter, _WRITES, *map(str, fds)], capture_output=True)
+
+
+def test_closed_standard_descriptors_are_not_taken_by_others() -> None:
+    assert (_with_closed().stdout, _with_closed().stderr) == (b"12345678", b"ok 3")
+    closed = _with_closed(1)
+    assert closed.returncode == 9 and closed.stderr == b"ok 3"  # EBADF
+    assert _with_closed(0, 2).stdout == b"12345678"
+    assert _with_closed(0, 1, 2).returncode == 9

@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def script() -> None:
     """The console script: exits without tearing the interpreter down piece by piece."""
+    _standard_descriptors()
     code = main()
     try:
         sys.stdout.flush()
@@ -70,6 +71,20 @@ def script() -> None:
     except BrokenPipeError:
         code = _reader_gone()
     os._exit(code)
+
+
+def _standard_descriptors() -> None:
+    """Whoever closed one of the three must not have it taken by a BPF map, into which the output would then be written.
+
+    What takes the place of standard input or output fails when it is used; lost messages are no error.
+    """
+    for fd, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, mode)  # takes the lowest number that is free: this one
+            if fd == 2:
+                sys.stderr = os.fdopen(2, "w")
 
 
 def _help(wrong: bool) -> int:

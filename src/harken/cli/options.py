@@ -85,7 +85,7 @@ class Options(Record):
     file: str = ""
     named: tuple[str, ...] = ()
     pid: int = -1
-    command: str = ""
+    command: str | None = None
     output: str = ""
     format: str = "text"
     buffering: str = "line"
@@ -234,7 +234,7 @@ def parse_options(argv: Sequence[str]) -> Options:
         values["file"] = words.pop(0)
     values["params"] = tuple(words)
     options = Options(**values)
-    if options.pid > 0 and options.command:
+    if options.pid > 0 and options.command is not None:
         raise UsageError("options -p and -c cannot be used together")
     if options.helper_warnings and not options.warnings:
         raise UsageError("options -k and --no-warnings cannot be used together")

@@ -23,7 +23,7 @@ __all__ = ("diagnostic_text", "error_text", "warning_text")
 
 _WORDS = {"error": "ERROR", "warning": "WARNING"}
 #: Longest source line that is shown whole; of longer ones a window around the span.
-_WINDOW = 4096
+_WINDOW = 512
 
 
 def diagnostic_text(diagnostic: Diagnostic) -> str:

@@ -48,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
 
     kernel = live()
     command: Command | None = None
-    if options.command:
+    if options.command is not None:
         command = _command(kernel, options.command)
     try:
         return _run(options, source, kernel, command)
@@ -183,17 +183,21 @@ def _source(options: Options) -> Source:
     if not options.file:
         raise UsageError("no program given", "harken -e 'PROGRAM', or the name of a file")
     if options.file == "-":
-        return Source("stdin", _decode(sys.stdin.buffer.read(_LIMIT)))
+        return Source("stdin", _decode(sys.stdin.buffer.read(_LIMIT + 1), "standard input"))
     try:
         with open(options.file, "rb") as file:
-            data = file.read(_LIMIT)
+            data = file.read(_LIMIT + 1)
     except OSError as error:
         hint = "a program on the command line goes after -e" if any(c in options.file for c in "{} ") else ""
         raise UsageError(f"failed to open file '{options.file}': {error.strerror}", hint) from None
-    return Source(options.file, _decode(data))
+    return Source(options.file, _decode(data, options.file))
 
 
-def _decode(data: bytes) -> str:
+def _decode(data: bytes, name: str) -> str:
+    if len(data) > _LIMIT:
+        raise UsageError(f"{name} is too large for a program: more than {_LIMIT >> 20} MiB")
+    if data.startswith(b"\xef\xbb\xbf"):  # the mark that some editors put before UTF-8
+        data = data[3:]
     return data.decode("utf-8", "surrogateescape")
 
 
