@@ -349,6 +349,13 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
         "report it with the whole log to the kernel's distributor; another formulation of the program may pass",
     ),
     (
+        "too_many_maps",
+        r"The total number of maps per program has reached the limit of (?P<limit>\d+)",
+        "one probe uses more than {limit} maps",
+        "a program may use at most {limit} maps, harken's own for events and losses among them",
+        "make one map of several, with a key that tells them apart, or divide the work between probes",
+    ),
+    (
         "too_complex",
         r"BPF program is too large\. Processed (?P<count>\d+) insn|The sequence of (?P<jumps>\d+) jumps is too complex\."
         r"|.*too many states.*",
