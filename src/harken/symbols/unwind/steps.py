@@ -72,20 +72,35 @@ def compile_row(machine: Machine, fde: Fde, row: Row, pc: int) -> Step:
 def undescribed(machine: Machine, elf: Elf, address: int) -> Step:
     """The step for an instruction without call frame information, at which a thread was interrupted.
 
-    Stubs of a procedure linkage table, and the first and last instructions of functions in assembly, have nothing but the return address
-    on the stack; what tells them is the instruction itself.
+    Stubs of a procedure linkage table, and the first and last instructions of functions in assembly, have nothing on the stack but what
+    the call put there; what tells them is the instruction itself.
 
     Args:
         address: in the file.
     """
-    offset = elf.offset_of(address) if machine.name == "x86_64" else None
-    if offset is not None and bytes(elf.data[offset : offset + 4]).startswith(_BARE):
-        return (BY_SP, 8, -8, 0, None, None)
+    offset = elf.offset_of(address)
+    code = bytes(elf.data[offset : offset + 4]) if offset is not None else b""
+    if machine.name == "x86_64":
+        return (BY_SP, 8, -8, 0, None, None) if code.startswith(_BARE_X86_64) else FP_CHAIN
+    word = int.from_bytes(code, "little")
+    if any(word & mask == value for mask, value in _BARE_AARCH64):
+        return (LEAF, 0, 0, 0, None, None)
     return FP_CHAIN
 
 
-#: x86-64: endbr64, a jump through memory (bnd or not), push %rbp, ret
-_BARE = (b"\xf3\x0f\x1e\xfa", b"\xff\x25", b"\xf2\xff\x25", b"\x55", b"\xc3")
+#: endbr64, a jump through memory (bnd or not), push %rbp, ret
+_BARE_X86_64 = (b"\xf3\x0f\x1e\xfa", b"\xff\x25", b"\xf2\xff\x25", b"\x55", b"\xc3")
+#: adrp x16; ldr x17, [x16, N]; add x16, x16, N; autia1716; br x17; bti c; paciasp; ret
+_BARE_AARCH64 = (
+    (0x9F00001F, 0x90000010),
+    (0xFFC003FF, 0xF9400211),
+    (0xFF8003FF, 0x91000210),
+    (0xFFFFFFFF, 0xD503219F),
+    (0xFFFFFFFF, 0xD61F0220),
+    (0xFFFFFFFF, 0xD503245F),
+    (0xFFFFFFFF, 0xD503233F),
+    (0xFFFFFFFF, 0xD65F03C0),
+)
 
 
 def _fold(machine: Machine, code: bytes, pc: int) -> int | None:
