@@ -1,0 +1,379 @@
+"""Source lines and inlined functions of addresses, and the addresses of source lines, from DWARF.
+
+``LineTable.of("/usr/bin/program")`` reads the program's own DWARF or that of its separate debug file; split units (.dwo files, .dwp
+packages) and dwz's supplementary files are found beside them.  Only what is asked for is read: the unit of an address by section
+.debug_aranges, or by the units' own ranges where that is missing; of the unit its line program and its functions, once.
+
+What comes of an address is the chain of functions that it is in, the innermost inlined one first.  A function's place is the call that was
+inlined into it, the innermost one's the line of the address itself.
+
+The files are not trusted: damage in one unit leaves its addresses without lines (``problem`` says why) and the others as they are; sizes
+and numbers of entries are bounded.
+
+Example::
+
+    table = LineTable.of("/usr/bin/program")
+    table.lookup(0x1139)                  # [("helper", "/src/a.c", 7, True), ("main", "/src/a.c", 21, False)]
+    table.addresses("a.c", 7)             # [0x1139, 0x1180]: once per function that the line became part of
+
+What DWARF says of a line is one row per run of its instructions.  ``addresses`` gives the first of each function and inlined copy.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+
+from ..base.errors import FormatError, HarkenError
+from ..formats.dwarf import AT_CALL_FILE, AT_CALL_LINE, AT_COMP_DIR, AT_NAME, AT_STMT_LIST, UT_SPLIT_TYPE, UT_TYPE, Dwarf, Unit
+from ..formats.dwarf_line import LineProgram, join
+from .lines_functions import Function, functions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..formats.elf import Elf
+    from ..kernel.kernel import Kernel
+
+    #: function ("" if unknown), file, line, whether it was inlined into the next one
+    Place = tuple[str, str, int, bool]
+
+__all__ = ("LineTable",)
+
+_PF_X, _PT_LOAD = 1, 1
+_MAX_ARANGES = 1 << 22
+#: Rows and functions that are kept; more are read again when they are needed.
+_KEPT = 4 << 20
+_MAX_SPLIT = 4096
+
+
+class LineTable:
+    """The lines of one file.
+
+    Args:
+        elf: the file with the DWARF; ``elf.what`` is its path.
+        kernel: opens split and supplementary files.
+        path: of the program, beside which a .dwp package may lie; "" for ``elf.what``.
+
+    Attributes:
+        problem: why something could not be read, "" if nothing was amiss.
+    """
+
+    def __init__(self, elf: Elf, kernel: Kernel | None = None, path: str = "") -> None:
+        self.what = elf.what
+        self._elf, self._kernel, self._path = elf, kernel, path or elf.what
+        self._dwarf = Dwarf(elf, find_split=self._find_split, find_alt=self._find_alt)
+        self.problem = ""
+        self._code = tuple(
+            (segment.address, segment.address + segment.memory_size)
+            for segment in elf.segments
+            if segment.type == _PT_LOAD and segment.flags & _PF_X
+        )
+        self._index: tuple[list[int], list[tuple[int, Unit]]] | None = None
+        self._programs: dict[int, LineProgram | None] = {}
+        self._functions: dict[int, list[tuple[int, int, Function]]] = {}
+        self._kept = 0
+        self._splits: dict[str, Dwarf | None] = {}
+
+    @staticmethod
+    def of(file: str | Elf, kernel: Kernel | None = None) -> LineTable | None:
+        """The lines of a file, from its own DWARF or that of its debug file; None if there is none.
+
+        Args:
+            file: a path, or the file itself.
+            kernel: opens further files; the live one by default.
+
+        Raises:
+            ProbeError, FormatError: the file cannot be opened, or is no ELF file.
+        """
+        from .binaries import open_elf
+        from .debug_files import find
+
+        if kernel is None:
+            from ..kernel.kernel import live
+
+            kernel = live()
+        elf = open_elf(kernel, file, debug=False) if isinstance(file, str) else file
+        path = os.path.realpath(elf.what) if elf.what.startswith("/") else elf.what
+        if _has_lines(elf):
+            return LineTable(elf, kernel, path)
+        root = "/".join(elf.what.split("/")[:4]) if elf.what.startswith("/proc/") and elf.what.split("/")[3:4] == ["root"] else ""
+        debug = find(kernel, elf.what[len(root) :], elf, root)
+        return LineTable(debug, kernel, path) if debug is not None and _has_lines(debug) else None
+
+    # -- addresses to lines
+
+    def lookup(self, address: int) -> list[Place]:
+        """The functions that an address is in, the innermost inlined one first; empty if nothing is known.
+
+        Args:
+            address: as the ELF file counts.
+        """
+        try:
+            unit = self._unit(address)
+            if unit is None:
+                return []
+            program = self._program(unit)
+            row = program.lookup(address) if program is not None else None
+            file, line = (row[0], row[1]) if row is not None else ("", 0)
+            chain = self._chain(unit, address)
+            if not chain:
+                return [("", file, line, False)] if row is not None else []
+            found: list[Place] = []
+            for function in reversed(chain):
+                owner = function.unit
+                _, attributes, _ = owner.entry(function.place)
+                found.append((owner.name(attributes), file, line, function.inlined))
+                if function.inlined:
+                    number = owner.number(attributes, AT_CALL_FILE)
+                    file = program.file(number) if program is not None else ""
+                    line = owner.number(attributes, AT_CALL_LINE)
+            return found
+        except FormatError as error:
+            self._note(error)
+            return []
+
+    # -- lines to addresses
+
+    def addresses(self, file: str, line: int, column: int = 0) -> list[int]:
+        """Where the code of a source line begins, once per function and inlined copy that contains it, in order.
+
+        Args:
+            file: a path, or its last parts ("a.c", "lib/a.c").
+            line, column: as the source counts, from 1; column 0 for any.
+        """
+        places: dict[int, tuple[Unit, bool]] = {}
+        for unit, program in self._with_file(file):
+            numbers = _numbers(program, file)
+            for sequence in program.sequences:
+                if line not in sequence.lines or not self._is_code(sequence.start):
+                    continue
+                for row, number in enumerate(sequence.lines):
+                    if number == line and sequence.files[row] in numbers and (not column or sequence.columns[row] == column):
+                        address = sequence.addresses[row]
+                        if address < (sequence.addresses[row + 1] if row + 1 < len(sequence.addresses) else sequence.end):
+                            statement = bool(sequence.statements[row])
+                            places[address] = (unit, statement or places.get(address, (unit, False))[1])
+        if any(statement for _, statement in places.values()):
+            places = {address: found for address, found in places.items() if found[1]}
+        first: dict[object, int] = {}
+        for address in sorted(places):
+            try:
+                chain = self._chain(places[address][0], address)
+            except FormatError as error:
+                self._note(error)
+                chain = []
+            first.setdefault((chain[-1].unit.offset, chain[-1].place) if chain else None, address)
+        return sorted(first.values())
+
+    def lines_with_code(self, file: str, line: int, limit: int = 3) -> list[int]:
+        """The lines nearest to a line of a file that became code, in order: what to offer for a line that did not."""
+        lines: set[int] = set()
+        for _, program in self._with_file(file):
+            numbers = _numbers(program, file)
+            for sequence in program.sequences:
+                if self._is_code(sequence.start):
+                    lines.update(number for number, owner in zip(sequence.lines, sequence.files) if owner in numbers and number)
+        return sorted(sorted(lines, key=lambda number: (abs(number - line), number))[:limit])
+
+    def files(self) -> list[str]:
+        """All source files that are named, sorted."""
+        found: set[str] = set()
+        for _, program in self._with_file(""):
+            found.update(program.files)
+        return sorted(found)
+
+    # -- private
+
+    def _note(self, error: FormatError) -> None:
+        self.problem = self.problem or str(error)
+
+    def _is_code(self, address: int) -> bool:
+        """Whether there is code at an address: what the linker threw away has lines at address 0."""
+        return not self._code or any(low <= address < high for low, high in self._code)
+
+    def _unit(self, address: int) -> Unit | None:
+        if self._index is None:
+            self._index = self._build_index()
+        starts, entries = self._index
+        place = bisect_right(starts, address)
+        for end, unit in reversed(entries[max(0, place - 8) : place]):
+            if address < end:
+                return unit
+        return None
+
+    def _build_index(self) -> tuple[list[int], list[tuple[int, Unit]]]:
+        units = self._dwarf.units
+        found: list[tuple[int, int, Unit]] = []
+        known: set[int] = set()
+        try:
+            for offset, low, high in _aranges(self._dwarf):
+                unit = self._dwarf.unit_at(offset)
+                if unit is not None:
+                    known.add(unit.offset)
+                    found.append((low, high, unit))
+        except FormatError as error:
+            self._note(error)
+            found, known = [], set()
+        for unit in units:
+            if unit.offset in known or unit.type in (UT_TYPE, UT_SPLIT_TYPE):
+                continue
+            try:
+                ranges = unit.ranges(unit.root)
+                if not ranges and AT_STMT_LIST in unit.root:
+                    program = self._program(unit)
+                    ranges = [(sequence.start, sequence.end) for sequence in program.sequences] if program is not None else []
+                found += [(low, high, unit) for low, high in ranges]
+            except FormatError as error:
+                self._note(error)
+        found = [entry for entry in found if self._is_code(entry[0])]
+        found.sort(key=lambda entry: entry[:2])
+        return [low for low, _, _ in found], [(high, unit) for _, high, unit in found]
+
+    def _program(self, unit: Unit) -> LineProgram | None:
+        """The line program of a unit (of a skeleton for its split unit)."""
+        root = unit.root
+        if AT_STMT_LIST not in root:
+            return None
+        offset = root[AT_STMT_LIST][1]
+        if offset not in self._programs:
+            program: LineProgram | None = None
+            try:
+                program = LineProgram(
+                    self._dwarf.sections, offset, unit.text(root, AT_COMP_DIR), unit.text(root, AT_NAME), unit.address_size
+                )
+                self._keep(program.rows())
+            except FormatError as error:
+                self._note(error)
+                program = None
+            self._programs[offset] = program
+        return self._programs[offset]
+
+    def _chain(self, unit: Unit, address: int) -> list[Function]:
+        """The functions around an address, outermost first."""
+        known = self._functions.get(unit.offset)
+        if known is None:
+            self._functions[unit.offset] = known = functions(unit.split or unit)
+            self._keep(sum(top.size for _, _, top in known))
+        place = bisect_right(known, address, key=lambda entry: entry[0])
+        for low, high, top in reversed(known[max(0, place - 8) : place]):
+            if low <= address < high:
+                return top.around(address)
+        return []
+
+    def _keep(self, amount: int) -> None:
+        self._kept += amount
+        if self._kept > _KEPT:
+            self._kept = amount
+            self._programs.clear()
+            self._functions.clear()
+            for unit in self._dwarf.units:
+                unit.forget()
+
+    def _with_file(self, file: str) -> list[tuple[Unit, LineProgram]]:
+        """Units and their line programs, each program once, that name a file ("" for all)."""
+        found: list[tuple[Unit, LineProgram]] = []
+        seen: set[int] = set()
+        last = file.rpartition("/")[2]
+        for unit in self._dwarf.units:
+            try:
+                if unit.type in (UT_TYPE, UT_SPLIT_TYPE) or AT_STMT_LIST not in unit.root:
+                    continue
+                offset = unit.root[AT_STMT_LIST][1]
+                if offset in seen:
+                    continue
+                seen.add(offset)
+                program = self._programs.get(offset) or LineProgram(
+                    self._dwarf.sections, offset, unit.text(unit.root, AT_COMP_DIR), unit.text(unit.root, AT_NAME), unit.address_size
+                )
+                if not file or any(path.endswith(last) and _is(path, file) for path in program.files):
+                    _ = program.sequences
+                    found.append((unit, program))
+            except FormatError as error:
+                self._note(error)
+        return found
+
+    def _open(self, path: str) -> Elf | None:
+        from .binaries import open_elf
+
+        if self._kernel is None or not self._kernel.exists(path):
+            return None
+        try:
+            return open_elf(self._kernel, path, debug=False)
+        except HarkenError:
+            return None
+
+    def _find_split(self, name: str, folder: str, number: int) -> Dwarf | None:
+        """The file with a split unit: a package beside the program, else the .dwo file where the compiler put it or beside the program."""
+        beside = os.path.dirname(self._path)
+        for path in (f"{self._path}.dwp", f"{self.what}.dwp", join(folder, name), f"{beside}/{os.path.basename(name)}"):
+            if path not in self._splits:
+                if len(self._splits) >= _MAX_SPLIT:
+                    self._splits.clear()
+                elf = self._open(path)
+                self._splits[path] = Dwarf(elf, split=True) if elf is not None else None
+            found = self._splits[path]
+            if found is not None and (not path.endswith(".dwp") or any(unit.identity() == number for unit in found.units)):
+                return found
+        self.problem = self.problem or f"{self.what}: {join(folder, name)} is missing, which has the names of functions"
+        return None
+
+    def _find_alt(self) -> Dwarf | None:
+        """The file that dwz moved common entries to (section .gnu_debugaltlink: its path and build-id)."""
+        from .debug_files import by_build_id
+
+        section = self._elf.section(".gnu_debugaltlink")
+        if section is None:
+            return None
+        name, _, identity = bytes(section.data).partition(b"\0")
+        for path in (join(os.path.dirname(self.what), os.fsdecode(name)), by_build_id(identity.hex())):
+            elf = self._open(path)
+            if elf is not None and elf.build_id == identity.hex():
+                return Dwarf(elf)
+        self.problem = self.problem or f"{self.what}: {os.fsdecode(name)} is missing, which has some names of functions"
+        return None
+
+
+def _has_lines(elf: Elf) -> bool:
+    return any(section.name in (".debug_info", ".zdebug_info") and section.data for section in elf.sections)
+
+
+def _is(path: str, file: str) -> bool:
+    """Whether a path ends with the parts of ``file``, or is it."""
+    path, file = os.path.normpath(path), os.path.normpath(file)
+    return path == file or path.endswith("/" + file.lstrip("/") if not file.startswith("/") else file)
+
+
+def _numbers(program: LineProgram, file: str) -> frozenset[int]:
+    """The numbers of the files of a program that are meant."""
+    last = file.rpartition("/")[2]
+    return frozenset(number for number, path in enumerate(program.files) if path.endswith(last) and _is(path, file))
+
+
+def _aranges(dwarf: Dwarf) -> list[tuple[int, int, int]]:
+    """(offset of the unit, start, end) from .debug_aranges; raises FormatError."""
+    data, order = dwarf.sections.whole("aranges"), dwarf.order
+    found: list[tuple[int, int, int]] = []
+    place = 0
+    while place + 12 <= len(data):
+        start = place
+        size, place, wide = int.from_bytes(data[place : place + 4], order), place + 4, 4
+        if size == 0xFFFFFFFF:
+            size, place, wide = int.from_bytes(data[place : place + 8], order), place + 8, 8
+        end = place + size
+        if end > len(data) or size < wide + 4:
+            raise FormatError(dwarf.what, "section .debug_aranges is truncated", start)
+        unit = int.from_bytes(data[place + 2 : place + 2 + wide], order)
+        width, segment = data[place + 2 + wide], data[place + 3 + wide]
+        place += 4 + wide
+        if width in (4, 8) and not segment:
+            place = start + (place - start + 2 * width - 1) // (2 * width) * (2 * width)
+            while place + 2 * width <= end and len(found) < _MAX_ARANGES:
+                low = int.from_bytes(data[place : place + width], order)
+                length = int.from_bytes(data[place + width : place + 2 * width], order)
+                place += 2 * width
+                if length:
+                    found.append((unit, low, low + length))
+                elif not low:
+                    break
+        place = end
+    return found
