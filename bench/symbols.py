@@ -96,7 +96,7 @@ def parse(text: str, limit: int) -> Samples:
             samples.addresses.append(int(words[2], 16))
             if len(samples.pids) == limit:
                 break
-        elif len(words) > 3 and words[2].startswith("PERF_RECORD_"):
+        elif len(words) > 2 and words[2].startswith("PERF_RECORD_"):
             kind = words[2].rstrip(":")
             before = len(samples.pids)
             if kind == "PERF_RECORD_MMAP2":
@@ -110,7 +110,8 @@ def parse(text: str, limit: int) -> Samples:
                 device, inode, build_id = ("", 0, words[7].strip("<>]:")) if words[7][0] == "<" else (words[7], int(words[8]), "")
                 events.append((before, "mmap", pid, Mapping(base, base + length, offset, path, inode, device, build_id, "x" in perms)))
             elif kind.startswith("PERF_RECORD_FORK"):
-                child, parent = line[line.index("FORK(") + 5 :].split("):(")
+                # FORK(CHILD:THREAD):(PARENT:THREAD)
+                child, _, parent = words[2].removeprefix("PERF_RECORD_FORK(").partition("):(")
                 events.append((before, "fork", int(parent.partition(":")[0]), int(child.partition(":")[0])))
             elif kind == "PERF_RECORD_COMM" and words[3] == "exec:":
                 events.append((before, "exec", int(words[-1].rpartition(":")[2].partition("/")[0])))
@@ -178,8 +179,8 @@ def expected(text: str) -> Iterator[tuple[int, str, str]]:
     for line in text.split("\n"):
         words = line.split(None, 2)
         if len(words) == 3:
-            name, _, dso = words[2].rpartition(" (")
-            yield int(words[1], 16), name, dso.rstrip(")")
+            name, _, dso = words[2].partition(" (")
+            yield int(words[1], 16), name, dso[:-1]
 
 
 def compare(theirs: Iterable[tuple[int, str, str]], addresses: list[int], mine: list[Any]) -> tuple[int, Counter[str], dict[str, str]]:

@@ -277,7 +277,7 @@ class KernelSymbols:
         if not boot:
             return ""
         loaded = "\n".join(sorted([f"{module.name} {module.size} {module.address:x}" for module in modules(kernel)]))
-        return f"{boot}-{digest('2', loaded)}"
+        return f"{boot}-{digest('3', loaded)}"
 
     @staticmethod
     def _visible(kernel: Kernel) -> bool:

@@ -8,12 +8,14 @@ Layout, in the byte order of this machine (the index never leaves it)::
     u16 number of the module, 0 for the kernel [entries]
     names and modules, each followed by a NUL
 
-Among symbols at the same address the best by perf's rules (``model.preference``) stands last, where a search from the right finds it.
+Among symbols at one address the last of the text that is code or data stands last, where a search from the right finds it.  perf means to
+choose by other rules, but ends up with that one: it computes where symbols end first, so that only the last of them has a length, and
+symbols with a length win (tools/perf/util/symbol.c, symbols__fixup_end before symbols__fixup_duplicate).
 
 A line of kallsyms is "ADDRESS TYPE NAME", for modules and generated code followed by a tab and "[OWNER]" (kernel/kallsyms.c).
 
 Example:
-    >>> static, changing = build(b"ffffffff81000000 T b\\nffffffff81000000 t a\\nffffffffc0000000 t bpf_prog_1\\t[bpf]\\n")
+    >>> static, changing = build(b"ffffffff81000000 T a\\nffffffff81000000 t b\\nffffffffc0000000 t bpf_prog_1\\t[bpf]\\n")
     >>> KallsymsIndex(static).lookup(0xffffffff81000010)[0], KallsymsIndex(changing).named("bpf_prog_1")
     ('b', [(18446744072635809792, 'bpf')])
 """
@@ -23,8 +25,6 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 
-from .model import preference
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,11 +32,13 @@ if TYPE_CHECKING:
 __all__ = ("KallsymsIndex", "build", "changing_lines")
 
 _HEAD = struct.Struct("=8sIIII")
-_MAGIC = b"kallsym2"
+_MAGIC = b"kallsym3"
 #: Owners whose symbols come and go.
 _CHANGING = (b"\t[bpf]", b"\t[__builtin__")
 #: Types of nm(1) that are not addresses of memory: absolute (per-CPU offsets), undefined, debugging.
 _NO_ADDRESS = b"AaUNn?-"
+#: Types that perf reads.
+_MEMORY = b"TtWwDdBb"
 _PAGE = 4096
 
 
@@ -142,7 +144,7 @@ def _index(lines: list[bytes]) -> bytes:
     from itertools import accumulate
 
     lines = _well_formed(lines)
-    lines.sort()
+    lines.sort(key=_address)  # stable: symbols at one address stay in the text's order
     pure = [line for line in lines if line[17] not in _NO_ADDRESS]
     addressed = len(pure)
     if addressed != len(lines):
@@ -196,11 +198,12 @@ def _best_last(lines: list[bytes], starts: object) -> None:
         end = place + 1
         while end < len(addresses) and addresses[end] == addresses[place]:
             end += 1
-        group = lines[place:end]
-        # reversed: of equals the first shall win, and a stable sort keeps it behind the others
-        lines[place:end] = sorted(reversed(group), key=_preference)
+        lines[place:end] = sorted(lines[place:end], key=_is_memory)
 
 
-def _preference(line: bytes) -> tuple[object, ...]:
-    letter = line[17:18]
-    return letter in b"TtWw", preference(line[19:].partition(b"\t")[0], True, letter in b"WwVv", letter.isupper())
+def _address(line: bytes) -> bytes:
+    return line[:16]
+
+
+def _is_memory(line: bytes) -> bool:
+    return line[17] in _MEMORY
