@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-#: name -> C expression, {frame_*} differ between 3.11 and 3.12
+#: name -> C expression, for 3.11 and 3.12
 _PLAIN = {
     "interpreters_head": "offsetof(_PyRuntimeState, interpreters.head)",
     "interpreter_id": "offsetof(PyInterpreterState, id)",
@@ -78,7 +78,7 @@ _DEBUG = {
     "string_length": "unicode_object.length",
     "string_ascii_size": "unicode_object.asciiobject_size",
 }
-_SINCE = {"tlbc_index": (3, 14), "co_tlbc": (3, 14), "is_entry": (3, 11)}
+_SINCE = {"tlbc_index": (3, 14), "co_tlbc": (3, 14)}
 
 _HEAD = '''"""Where CPython keeps what a stack is made of, by version.
 
@@ -137,19 +137,23 @@ def _table(name: str, kind: str, versions: dict[tuple[int, int], dict[str, int]]
     return text + "}\n"
 
 
+def offsets(include: Path) -> tuple[tuple[int, int], dict[str, int], bool]:
+    """(version, name -> offset, whether the version publishes its offsets) of an include folder."""
+    version = _version(include)
+    if version < (3, 13):
+        return version, _ask(include, {name: text for name, text in _PLAIN.items() if name != "is_entry" or version == (3, 11)}), False
+    wanted = {name: f"offsetof(_Py_DebugOffsets, {text})" for name, text in _DEBUG.items() if _SINCE.get(name, version) <= version}
+    return version, _ask(include, wanted), True
+
+
 def main() -> None:
     plain: dict[tuple[int, int], dict[str, int]] = {}
     debug: dict[tuple[int, int], dict[str, int]] = {}
     for include in map(Path, sys.argv[1:]):
-        version = _version(include)
-        if version < (3, 11):
+        if _version(include) < (3, 11):
             continue
-        if version < (3, 13):
-            wanted = {name: text for name, text in _PLAIN.items() if name != "is_entry" or version == (3, 11)}
-            plain[version] = _ask(include, wanted)
-        else:
-            wanted = {name: f"offsetof(_Py_DebugOffsets, {text})" for name, text in _DEBUG.items() if _SINCE.get(name, version) <= version}
-            debug[version] = _ask(include, wanted)
+        version, fields, published = offsets(include)
+        (debug if published else plain)[version] = fields
     sys.stdout.write(_HEAD)
     sys.stdout.write(_table("LAYOUTS", "version -> name -> byte offset (sizes: bytes)", plain))
     sys.stdout.write(_table("DEBUG_OFFSETS", "version -> name -> byte offset in _Py_DebugOffsets of the u64 that holds it", debug))

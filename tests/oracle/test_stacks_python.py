@@ -207,6 +207,31 @@ def test_native_and_python_frames_belong_together(running: Running) -> None:
         assert names.index("Thing.__lt__") < sort[0] <= sort[-1] < names.index("Thing.method")
 
 
+@pytest.mark.program("unshare")
+@pytest.mark.skipif(not INTERPRETERS, reason="no CPython from 3.11 on is installed")
+def test_a_process_in_a_namespace_of_its_own_counts_threads_differently(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", INTERPRETERS[0], str(tmp_path / "program.py")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    try:
+        if not process.stdout.readline():
+            pytest.skip("no namespaces here")
+        time.sleep(0.2)
+        pid = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+        kernel = live()
+        with Symbolizer(kernel) as symbolizer:
+            stacks = PythonStacks(kernel, symbolizer.processes)
+            threads = sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
+            found = [[frame.name for frame in stacks.stack(pid, tid)] for tid in threads]
+        assert found[0][0] == "spin" and found[0][-1] == "<module>"
+        assert found[1][0] == "\u540d\u524d" and "Reduce.wait" in found[2]
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
 def set_of_groups(stacks: PythonStacks, sample: Sample) -> tuple[object, ...]:
     thread = stacks.thread(sample.pid, sample.tid)
     return thread.groups if thread is not None else ()

@@ -176,6 +176,30 @@ def test_memory_beyond_the_copy_is_read_if_it_can_be() -> None:
     assert walk.addresses == [at(0x10), at(0x110), at(0x510)] and walk.end == COMPLETE
 
 
+@pytest.mark.parametrize(
+    ("machine", "code"),
+    [
+        ("x86_64", "f30f1efa"), ("x86_64", "ff2500000000"), ("x86_64", "f2ff2500000000"), ("x86_64", "c3"),
+        ("aarch64", "30fdff90"), ("aarch64", "11fe47f9"), ("aarch64", "10e23f91"), ("aarch64", "20021fd6"), ("aarch64", "5f2403d5"),
+    ],
+)  # fmt: skip
+def test_stubs_without_frame_information(machine: str, code: str) -> None:
+    raw = bytearray(ElfBuilder(machine=62 if machine == "x86_64" else 183).build())
+    raw[0x1040 : 0x1040 + len(code) // 2] = bytes.fromhex(code)
+    elf = Elf(bytes(raw))
+    found = unwinder(EVERY if machine == "x86_64" else ARM_ALL, machine)
+    stub = 0x6666_0000_0000
+    found._processes.add(PID, Mapping(stub, stub + 0x1000, 0x1000, "/lib/stubs"))
+    open_file = found._open_file
+    found._open_file = lambda pid, mapping: elf if mapping.path == "/lib/stubs" else open_file(pid, mapping)
+    registers = {"sp": STACK, "ip": stub + 0x40, "pc": stub + 0x40, "bp": 0, "lr": at(0x510), "x29": 0}
+    for pointers in (False, True):
+        walk = found.walk(PID, registers, words(at(0x510)), pointers=pointers)
+        assert walk.addresses == [stub + 0x40, at(0x510)]
+        walk = found.walk(PID, {**registers, "ip": stub + 0x50, "pc": stub + 0x50}, words(at(0x510)), pointers=pointers)
+        assert walk.addresses == [stub + 0x50]
+
+
 def test_new_mappings_are_noticed() -> None:
     found = unwinder(EVERY)
     registers = {"ip": at(0x10), "sp": STACK, "bp": 0}

@@ -93,6 +93,8 @@ class _Process:
 
     def look(self, maps: Sequence[Mapping], changes: int) -> None:
         self.changes = changes
+        self.exact.clear()
+        self.calls.clear()
         self.maps = sorted((m for m in maps if m.executable), key=lambda m: m.start)
         self.starts = [m.start for m in self.maps]
         self.bits = max((m.end - 1).bit_length() for m in self.maps) if self.maps else 0
