@@ -28,8 +28,7 @@ def _str_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
     if not args:
         return T.string(scope.max_strlen)
     wants_address(scope, "str", args[0])
-    if args[0].type.kind == "string":
-        return T.string(min(args[0].type.size, scope.max_strlen))
+    longest = min(args[0].type.size, scope.max_strlen) if args[0].type.kind == "string" else scope.max_strlen
     if len(args) > 1:
         if not T.is_integer(args[1].type):
             scope.error(f"str() expects an integer as second argument ({args[1].type} provided)", args[1].span)
@@ -42,16 +41,20 @@ def _str_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
                     args[1].span,
                     "see the max_strlen option",
                 )
-            return T.string(min(max(args[1].value, 0) + 1, scope.max_strlen))
-    return T.string(scope.max_strlen)
+            return T.string(min(max(args[1].value, 0) + 1, longest))
+    return T.string(longest)
 
 
 def _str(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
     source = values[0]
-    if source.type.kind == "string":
-        return source
+    fixed = len(values) == 1 or isinstance(args[1].value, int)
+    if source.type.kind == "string" and fixed:
+        if source.literal is not None:
+            return Val(kind, literal=source.literal[: kind.size - 1], padded=True)
+        if kind.size >= source.type.size:
+            return source
     limit: Value | None = None
-    if len(values) > 1 and not isinstance(args[1].value, int):
+    if not fixed:
         # one more for the NUL; never more than the destination, whatever the program passes
         b = code.b
         wanted = b.add(code.i64(values[1]), Const(1))
