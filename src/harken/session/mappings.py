@@ -37,7 +37,7 @@ _MOST, _MOST_MAPPINGS = 1 << 17, 1 << 21
 #: Pages of each CPU's ring.
 _PAGES = 32
 #: Seconds for looking at running processes before tracing begins, and each time later until all were looked at.
-_AT_ONCE, _AT_A_TIME = 0.1, 0.005
+_AT_ONCE, _AT_A_TIME = 0.03, 0.005
 #: Generations of forks without an exec after which a process gets a copy of what its ancestors had mapped.
 _GENERATIONS = 32
 _WORDS = 4  # of 64 bits per mapping: start, end, offset, number of the file

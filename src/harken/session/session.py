@@ -337,15 +337,21 @@ class TraceSession:
         if self.unit.events:
             from . import actions  # noqa: F401
         if self.symbols is not None:
-            pid = self.command.pid if self.command is not None else self.pid
-            self._closers.append(self.symbols.close)
-            self.symbols.follow(pid if pid > 0 else -1, list(self.tables.values()))
-            follower = self.symbols.follower
-            if follower is not None:
-                self._fds += follower.fds
-                if follower.problem:
-                    text = f"what processes have mapped is not noted; those that end have no names: {follower.problem}"
-                    self.sink.emit([item for item in (self.sink.warning("mappings", text, ""),) if item is not None])
+            self._note_mappings(self.symbols)
+
+    def _note_mappings(self, symbols: SessionSymbols) -> None:
+        """Begins to note what processes have mapped, unless the program runs in this one only (BEGIN and END)."""
+        self._closers.append(symbols.close)
+        if len(self.unit.spec.programs) <= len(self.unit.runs):
+            return
+        pid = self.command.pid if self.command is not None else self.pid
+        symbols.follow(pid if pid > 0 else -1, list(self.tables.values()))
+        follower = symbols.follower
+        if follower is not None:
+            self._fds += follower.fds
+            if follower.problem:
+                text = f"what processes have mapped is not noted; those that end have no names: {follower.problem}"
+                self.sink.emit([item for item in (self.sink.warning("mappings", text, ""),) if item is not None])
 
     def _open_ring(self) -> None:
         assert self.loaded is not None

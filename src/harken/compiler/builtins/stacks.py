@@ -7,9 +7,9 @@ memory.  harken uses the second everywhere: a value of type ``kstack`` *is* its 
 Thus nothing can collide, there is no second table to overflow, a stack lives exactly as long as the key or value that holds it, and what
 is not stored is counted where everything else is: in a full map or a full buffer.
 
-The price is the length of keys: with the default limit of 127 frames the kernel hashes and compares a kilobyte per access, some 0.3 µs.
-Walking the stack costs more (0.5 to 5 µs); who wants it cheaper says how many frames matter: ``@[kstack(16)]`` has keys of 128 bytes.
-Records carry only the frames that there are.
+The price is the length of keys: with the default limit of 127 frames the kernel hashes and compares a kilobyte per access, half a
+microsecond or so.  Walking the stack costs more (0.6 to 5 µs); who wants it cheaper says how many frames matter: ``@[kstack(16)]`` has
+keys of 128 bytes.  Records carry only the frames that there are.  Keys of more than 512 bytes take Linux 5.11.
 
 ==========  ========================================================================
 type        bytes
