@@ -85,6 +85,8 @@ class Binary:
 
     segments = (Segment,)
     machine_name = "x86_64"
+    #: "add %al,(%rax)" over and over, two bytes each
+    data = bytes(0x2000)
     found = (
         Symbol("readline", 0x1100, 0x40),
         Symbol("rl_alias", 0x1100, 0x40),
@@ -103,6 +105,9 @@ class Binary:
 
     def symbol(self, name: str) -> Symbol | None:
         return next((s for s in self.found if s.name == name), None)
+
+    def symbol_at(self, address: int) -> tuple[str, int] | None:
+        return next(((s.name, address - s.value) for s in self.found if s.value <= address < s.value + s.size), None)
 
     def stapsdt(self) -> tuple[Marker, ...]:
         return Marker(0x900, 0x20), Marker(0xA00, 0x20)
@@ -292,6 +297,11 @@ def test_usdt_places_are_probes_of_their_own() -> None:
         ("uprobe:/bin/bsah:f", "uprobe target file '/bin/bsah' does not exist or is not executable", "/bin/bash"),
         ("uprobe:/bin/bash:raedline", "No matches for uprobe /bin/bash:raedline.", "uprobe:/bin/bash:readline"),
         ("uprobe:/bin/bash:readline+0x40", "Offset outside the function bounds ('readline' size is 0x40)", "0x3f"),
+        ("uprobe:/bin/bash:readline+3", "Could not add uprobe into middle of instruction: readline+0x3", "readline+0x2 and readline+0x4"),
+        ("uprobe:/bin/bash:0x1103", "Could not add uprobe into middle of instruction: readline+0x3", "readline+0x2"),
+        ("uprobe:/bin/bash:foo::bar", "uprobe probe type requires 2 arguments, found 4", 'uprobe:/bin/bash:cpp:"foo::bar"'),
+        ("uprobe:/bin/bash:/(/", "the regular expression /(/ is wrong: missing ), unterminated subpattern at position 0", "Python"),
+        ("uretprobe:/bin/bash@a.c:7", "a return has no source line", "uretprobe:/bin/bash:FUNCTION"),
         ("uprobe:/bin/bash:0xa", "Could not resolve address: /bin/bash:0xa", "code"),
         ("uprobe:*:f", "uprobe needs a target file", "-p PID"),
         ("uretprobe:/bin/bash:readline+1", "Offset not allowed", "uretprobe:/bin/bash:readline"),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ..model import Pattern
 
-__all__ = ("paths_of", "open_elf", "executable_offset")
+__all__ = ("check_instruction", "executable_offset", "is_file", "open_elf", "paths_of")
 
 #: Files that one pattern may name.
 _MOST_FILES = 1024
@@ -74,3 +74,43 @@ def executable_offset(elf: Any, address: int) -> int | None:
         if segment.type == 1 and segment.flags & 1 and segment.address <= address < segment.address + segment.file_size:
             return int(address - segment.address + segment.offset)
     return None
+
+
+def is_file(path: str, catalogue: Any, pid: int = -1) -> bool:
+    """Whether a path as it stands is a file."""
+    return "/" in path and not is_glob(path) and bool(catalogue.binaries(path, pid))
+
+
+def check_instruction(elf: Any, pattern: Pattern, function: str, address: int, offset: int) -> None:
+    """Refuses a place where certainly no instruction starts.
+
+    The kernel writes its breakpoint wherever it is told; in the middle of an instruction the program would do something else from then on.
+
+    Args:
+        elf: the file.
+        pattern: for the error.
+        function: its name, which starts at ``address``.
+        offset: of the place in it.
+
+    Raises:
+        SourceError: the place is in the middle of an instruction.
+    """
+    if not offset:
+        return
+    if elf.machine_name == "aarch64":
+        if (address + offset) & 3:
+            hint = f"instructions are 4 bytes long: write {function}+{offset & ~3:#x}"
+            fail(f"Could not add {pattern.kind} into middle of instruction: {function}+{offset:#x}", pattern.span, hint)
+        return
+    start = executable_offset(elf, address)
+    if elf.machine_name != "x86_64" or start is None:
+        return
+    from ...formats.x86_length import length, starts_at
+
+    if starts_at(elf.data, start, offset) is False:
+        place = start
+        while place + length(elf.data, place) <= start + offset:
+            place += length(elf.data, place)
+        begin, end = place - start, place - start + length(elf.data, place)
+        hint = f"instructions start at {function}+{begin:#x} and {function}+{end:#x} (`objdump -d` shows them)"
+        fail(f"Could not add {pattern.kind} into middle of instruction: {function}+{offset:#x}", pattern.span, hint)

@@ -1,16 +1,29 @@
 """uprobe and uretprobe: functions of programs and libraries, or any instruction of theirs.
 
-``uprobe:BINARY:FUNCTION``, ``uprobe:BINARY:FUNCTION+OFFSET``, ``uprobe:BINARY:0xADDRESS`` (as the ELF file counts) and
-``uprobe:BINARY:cpp:"Class::method"`` (every overload).  BINARY is a path, a command in ``$PATH``, a library (``libc``), or ``*``
-with a PID.
-``arg0`` ... are the registers of the C calling convention, ``retval`` that of the result.
+====================================  ===============================================================================================
+``uprobe:BINARY:FUNCTION``            by name; static functions of the same name all of them; ``*`` is a wildcard
+``uprobe:BINARY:/REGEX/``             all functions whose names match (in quotes if it contains blanks, commas or braces)
+``uprobe:BINARY:FUNCTION+OFFSET``     an instruction in it
+``uprobe:BINARY:0xADDRESS``           an address as the ELF file counts (``nm`` and ``objdump`` print it)
+``uprobe:BINARY:cpp:"A::b"``          a C++ or Rust function, see ``functions``
+``uprobe:BINARY@FILE:LINE[:COLUMN]``  a source line, by debug information; once in every function and inlined copy that it became part of
+``uprobe:BINARY:FILE:LINE``           the same
+====================================  ===============================================================================================
+
+BINARY is a path (with wildcards too), a command in ``$PATH``, a library ("libc", "libc.so.6"), with a PID what that process sees (in its
+container), or ``*`` with a PID: all files that it has mapped.  ``arg0`` ... are the registers of the C calling convention, ``retval`` that
+of the result.
+
+A probe inside of a function is refused where no instruction starts: the kernel does not check that, and a breakpoint in the middle of an
+instruction changes what the program does.
 """
 
 from __future__ import annotations
 
 from ..model import Pattern, Probe, View
-from .base import MACHINE_ARGUMENTS, fail, is_glob, matcher, matches, near_names, number
-from .binary import executable_offset, open_elf, paths_of
+from .base import MACHINE_ARGUMENTS, fail, is_glob, near_names, number
+from .binary import check_instruction, executable_offset, is_file, open_elf, paths_of
+from .functions import choose, is_pattern, mangled
 from .kprobe import U64
 
 TYPE_CHECKING = False
@@ -33,15 +46,25 @@ class Uprobe:
 
     def parse(self, words: tuple[str, ...], span: Span | None) -> Pattern:
         example = f"{self.kind}:/bin/bash:readline"
-        if len(words) not in (2, 3):
-            fail(f"{self.kind} probe type requires 2 arguments, found {len(words)}", span, f"write {example}")
-        if len(words) == 3 and words[1] != "cpp":
-            hint = f'a path with ":" must be quoted: {self.kind}:"{words[0]}:{words[1]}":{words[2]}'
-            fail(f"{self.kind} probe type requires 2 arguments, found 3", span, hint)
-        target = words[-1]
-        if not target:
+        if len(words) > 1 and not words[-1]:
             fail(f"{self.kind} probe has an empty part", span, f"write {example}")
-        function, plus, offset = target.rpartition("+") if len(words) == 2 else (target, "", "")
+        source = _source_line(words)
+        if source is not None:
+            if self.returns:
+                fail("a return has no source line", span, f"write {self.kind}:{source[0]}:FUNCTION")
+            return Pattern(self.kind, words, span)
+        if len(words) not in (2, 3) or len(words) == 3 and words[1] != "cpp":
+            hint = f"write {example}"
+            if len(words) > 3 and not words[2]:
+                name = ":".join(words[1:])
+                hint = f'C++ names are written {self.kind}:{words[0]}:cpp:"{name}"'
+            elif len(words) >= 3:
+                hint = f'a path with ":" must be quoted: {self.kind}:"{":".join(words[:-1])}":{words[-1]}'
+            fail(f"{self.kind} probe type requires 2 arguments, found {len(words)}", span, hint)
+        target = words[-1]
+        if len(words) == 3 or is_pattern(target) and "/" in target[:1]:
+            return Pattern(self.kind, words, span)
+        function, plus, offset = target.rpartition("+")
         if plus:
             if self.returns:
                 fail("Offset not allowed", span, f"a return has no offset: write {self.kind}:{words[0]}:{function}")
@@ -53,30 +76,40 @@ class Uprobe:
         return Pattern(self.kind, words, span)
 
     def expand(self, pattern: Pattern, catalogue: Any) -> tuple[Probe, ...]:
-        paths = paths_of(pattern, catalogue)
-        lenient = len(paths) > 1 or is_glob(pattern.words[0])
+        source = _source_line(pattern.words, catalogue, pattern.pid)
+        binary = pattern.words[0] if source is None else source[0]
+        where = pattern if source is None else pattern.replace(words=(binary,))
+        paths = paths_of(where, catalogue)
+        lenient = len(paths) > 1 or is_glob(binary)
         probes: list[Probe] = []
         for path in paths:
             elf = open_elf(path, pattern, catalogue, lenient)
             if elf is not None:
-                shown = pattern.words[0] if "/" in pattern.words[0] and not is_glob(pattern.words[0]) else path
-                probes += self._of_file(pattern, elf, path, shown)
+                shown = binary if "/" in binary and not is_glob(binary) else path
+                if source is not None:
+                    probes += self._of_line(pattern, elf, path, shown, source, catalogue, lenient)
+                else:
+                    probes += self._of_file(pattern, elf, path, shown)
         return tuple(probes)
 
     def _of_file(self, pattern: Pattern, elf: Any, path: str, shown: str) -> list[Probe]:
         target, cpp = pattern.words[-1], len(pattern.words) == 3
         prefix = f"{self.kind}:{shown}:"
         if target[0].isdigit() and not cpp:
-            offset = executable_offset(elf, number(target, pattern.span, "the address", ""))
+            address = number(target, pattern.span, "the address", "")
+            offset = executable_offset(elf, address)
             if offset is None:
                 fail(
                     f"Could not resolve address: {path}:{target}", pattern.span, "it is not inside the file's code (`readelf -lW` shows it)"
                 )
+            found = elf.symbol_at(address)
+            if found is not None:
+                check_instruction(elf, pattern, found[0], address - found[1], found[1])
             return [Probe(self.kind, (path, "", 0, offset), prefix + target)]
-        if cpp or is_glob(target):
+        if cpp or is_pattern(target):
             probes: list[Probe] = []
             seen: set[int] = set()
-            for name, address, _ in _matching(elf, target, cpp):
+            for name, address, _ in choose(elf, target, cpp, pattern.span):
                 # aliases are one place: probing it once per name would count every call several times
                 offset = executable_offset(elf, address)
                 if offset is not None and offset not in seen:
@@ -96,7 +129,7 @@ class Uprobe:
         symbols = [symbol]
         if symbol.binding == "local":
             # static functions of the same name in several source files: all of them
-            symbols = [s for s in elf.symbols_named(function) if s.kind == symbol.kind]
+            symbols = [s for s in elf.symbols_named(function) if s.kind == symbol.kind] or symbols
         places = dict.fromkeys((s.value, s.size) for s in symbols)
         probes = []
         for address, size in places:
@@ -107,17 +140,58 @@ class Uprobe:
                 fail(
                     f"Offset outside the function bounds ('{function}' size is {size:#x})", pattern.span, f"offsets go up to {size - 1:#x}"
                 )
+            if offset:
+                if executable_offset(elf, address + offset) is None:
+                    fail(f"Offset outside of the code that '{function}' is in", pattern.span, "`readelf -SW` shows the sections")
+                check_instruction(elf, pattern, function, address, offset)
             probes.append(Probe(self.kind, (path, function, offset, start + offset), prefix + target))
+        return probes
+
+    def _of_line(
+        self, pattern: Pattern, elf: Any, path: str, shown: str, source: tuple[str, str, int, int], catalogue: Any, lenient: bool
+    ) -> list[Probe]:
+        from ...base.errors import FormatError
+        from ...symbols.lines import LineTable
+
+        _, file, line, column = source
+        try:
+            table = LineTable.of(elf, catalogue.kernel)
+        except FormatError as error:
+            table = None
+            if not lenient:
+                fail(str(error), pattern.span, error.hint)
+        if table is None:
+            if lenient:
+                return []
+            hint = "compile it with -g, or install its debug symbols (packages NAME-dbgsym, NAME-dbg or NAME-debuginfo)"
+            fail(f"{path} has no debug information, which source lines need", pattern.span, hint)
+        probes = []
+        place = f"{file}:{line}" + (f":{column}" if column else "")
+        for address in table.addresses(file, line, column):
+            offset = executable_offset(elf, address)
+            if offset is not None:
+                name, inside = elf.symbol_at(address) or ("", 0)
+                probes.append(Probe(self.kind, (path, name, inside, offset), f"{self.kind}:{shown}@{place}"))
+        if not probes and not lenient:
+            _no_line(pattern, table, path, file, line, column)
         return probes
 
     def near(self, pattern: Pattern, catalogue: Any) -> list[str]:
         names: dict[str, None] = {}
+        target, cpp = pattern.words[-1], len(pattern.words) == 3
+        if _source_line(pattern.words, catalogue, pattern.pid) is not None:
+            return []
         for path in paths_of(pattern, catalogue)[:16]:
             elf = open_elf(path, pattern, catalogue, True)
             if elf is not None:
                 names.update(dict.fromkeys(name for name, _, _ in elf.functions()))
         prefix = f"{self.kind}:{pattern.words[0]}:"
-        return [prefix + name for name in near_names(pattern.words[-1].rpartition("+")[0] or pattern.words[-1], names)]
+        if cpp:
+            from ...symbols.demangle import demangle, without_parameters
+
+            readable = (without_parameters(demangle(name)) for name in list(names)[:20000] if name.startswith(("_Z", "_R")))
+            return [f'{prefix}cpp:"{name}"' for name in near_names(target, readable)]
+        return [prefix + name for name in near_names(target.rpartition("+")[0] or target, names)]
 
     def view(self, probe: Probe, catalogue: Any) -> View:
         function = probe.name[1]
@@ -126,52 +200,43 @@ class Uprobe:
         return View(positional=MACHINE_ARGUMENTS.get(catalogue.kernel.machine, 6), function=function, space="user")
 
 
-def _matching(elf: Any, target: str, cpp: bool) -> list[tuple[str, int, int]]:
-    functions: list[tuple[str, int, int]] = elf.functions()
-    if cpp:
-        return [entry for entry in functions if mangled(entry[0], target)]
-    if target == "*":
-        return functions
-    names = set(matcher(target, dict.fromkeys(name for name, _, _ in functions)))
-    return [entry for entry in functions if entry[0] in names]
+def _source_line(words: tuple[str, ...], catalogue: Any = None, pid: int = -1) -> tuple[str, str, int, int] | None:
+    """(binary, file, line, column or 0) if the words name a source line.
 
+    ``BINARY@FILE:LINE`` and ``BINARY:FILE:LINE``, each with a column or not.  A file whose name contains "@" is no such thing if it
+    exists, which the catalogue can tell.
 
-def mangled(symbol: str, name: str) -> bool:
-    """Whether a symbol is an overload of a C++ function, or a Rust function of that path.
-
-    Args:
-        symbol: as in the file.
-        name: with namespaces, without parameters, ``*`` allowed in a component.
-
-    >>> mangled("_ZN3foo3barEi", "foo::bar"), mangled("_Z3bari", "bar"), mangled("_ZN3foo3bazEv", "foo::bar")
-    (True, True, False)
+    >>> _source_line(("/bin/a@b.c", "7")), _source_line(("/bin/a", "b.c", "7", "3")), _source_line(("/bin/a", "f"))
+    (('/bin/a', 'b.c', 7, 0), ('/bin/a', 'b.c', 7, 3), None)
     """
-    if not symbol.startswith("_Z"):
-        return False
-    wanted = name.partition("(")[0].split("::")
-    at, parts = 2, []
-    nested = symbol.startswith("N", at)
-    if nested:
-        at += 1
-        while symbol[at : at + 1] in ("K", "V", "r", "R", "O") and symbol[at : at + 1]:
-            at += 1
-    if symbol.startswith("St", at):
-        parts.append("std")
-        at += 2
-    elif symbol.startswith("L", at):
-        at += 1
-    while symbol[at : at + 1].isdigit() and len(parts) < 64:
-        end = at
-        while symbol[end : end + 1].isdigit():
-            end += 1
-        length = int(symbol[at : min(end, at + 6)])
-        parts.append(symbol[end : end + length])
-        at = end + length
-        if not nested:
-            break
-    if len(parts) == len(wanted) + 1 and len(parts[-1]) == 17 and parts[-1][0] == "h":
-        parts.pop()  # Rust's hash
-    return len(parts) == len(wanted) and (not nested or symbol.startswith("E", at)) and all(map(matches, wanted, parts))
+    binary, at, file = words[0].rpartition("@")
+    if at and binary and file and 2 <= len(words) <= 3 and all(map(_is_number, words[1:])):
+        if catalogue is not None and len(words) == 2 and is_file(words[0], catalogue, pid):
+            return None
+        return binary, file, int(words[1]), int(words[2]) if len(words) == 3 else 0
+    if 3 <= len(words) <= 4 and words[1] != "cpp" and words[1] and all(map(_is_number, words[2:])):
+        return words[0], words[1], int(words[2]), int(words[3]) if len(words) == 4 else 0
+    return None
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) < 10 and int(word) > 0
+
+
+def _no_line(pattern: Pattern, table: Any, path: str, file: str, line: int, column: int) -> None:
+    """Raises the error for a source line without code, with what there is instead."""
+    near = table.lines_with_code(file, line)
+    if not near:
+        files = table.files()
+        found = near_names(file, dict.fromkeys(name.rpartition("/")[2] for name in files))
+        hint = f"did you mean {' or '.join(found)}?" if found else table.problem
+        fail(f"no code of {path} comes from a file {file}", pattern.span, hint)
+    if line in near:
+        fail(
+            f"no code of {path} starts at {file}:{line}:{column}", pattern.span, "leave the column out: any part of the line is meant then"
+        )
+    lines = ", ".join(map(str, near))
+    fail(f"line {line} of {file} did not become code of {path}", pattern.span, f"lines near it that did: {lines}")
 
 
 PROVIDERS = (Uprobe("uprobe", "u"), Uprobe("uretprobe", "ur"))
