@@ -61,6 +61,11 @@ class Symbols:
         found = self.find(address)
         return found[0] if found else ""
 
+    @property
+    def starts(self) -> array[int]:
+        """The addresses of all symbols, ascending."""
+        return self._load() if self._starts is None else self._starts
+
     def __len__(self) -> int:
         return len(self._load() if self._starts is None else self._starts)
 

@@ -152,7 +152,7 @@ def sources_of(trace: TraceFile, name: str) -> BufferSource:
     cpus = []
     for place in found.cpus:
         whole = trace.size(place.cpu, name) // found.page_size * found.page_size
-        if whole:
+        if whole or not found.compressed:
             cpus.append(CpuSource(place.cpu, whole, _pages_of(trace, place.cpu, name, whole)))
     return BufferSource(name, found.clock, found.page_size, tuple(cpus))
 
@@ -346,6 +346,9 @@ def _write_v7(fd: int, parts: Parts, buffers: Sequence[BufferSource], compressio
         for source in buffer.cpus:
             out.align(buffer.page_size)
             place = out.at
+            if not source.size:  # trace-cmd leaves CPUs without records out of the table
+                written.append((buffer.name, source.cpu, place, 0, 0))
+                continue
             if sections.codec is None:
                 size = stored = _copy(out, source)
             else:
@@ -481,7 +484,7 @@ class Growing:
 
 def _spread(fd: int, start: int, streams: int, alignment: int) -> int:
     """The distance between regions: as far as this file system's files reach."""
-    for bits in (52, 46, 43, 42, 40, 38, 36, 34):  # 4 PiB (XFS, btrfs, tmpfs), 15 TiB (ext4 with 4 KiB blocks), ... 16 GiB
+    for bits in (43, 42, 40, 38, 36, 34):  # 8 TiB: ext4 takes twice as much, and it can still be mapped; ... 16 GiB
         total = (1 << bits) - (1 << bits - 4)
         room = (total - start) // max(streams, 1) // alignment * alignment
         if room < 1 << 26:

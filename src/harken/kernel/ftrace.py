@@ -298,14 +298,22 @@ class Ftrace:
             raise
 
     def near_functions(self, words: Iterable[str]) -> str:
-        """A hint with the names of functions that look like those given, "" if there are none."""
+        """A hint with the names of functions that look like the first of ``words`` that does not exist, "" if there are none."""
+        return next((hint for word in words if (hint := self.near_function(word))), "")
+
+    def near_function(self, word: str, existing: bool = False) -> str:
+        """A hint with the names of functions that look like ``word``.
+
+        Args:
+            existing: also if there is a function of this very name.
+        """
         try:
             have = [name for name, _ in self.root.filter_functions()]
         except KernelError:
             return ""
-        known = set(have)
-        missing = [word for word in words if word not in known and not set(word) & set("*?[:")]
-        near = near_names(have, missing[0]) if missing else []
+        if set(word) & set("*?[:") or (not existing and word in have):
+            return ""
+        near = near_names(have, word)
         return f"this kernel has {', '.join(near)}" if near else ""
 
     def pids(self, numbers: Sequence[int], children: bool = False) -> None:

@@ -90,7 +90,9 @@ def undo_entry(name: str, text: str) -> tuple[str, str, bool] | None:
     if file == "trace":  # any write clears the buffer; what was in it cannot come back
         return None
     if file in _LISTS:
-        lines = [line.split(" ")[0] if file.startswith("set_ftrace") else line for line in text.split("\n") if line and line[0] != "#"]
+        lines = [line for line in text.split("\n") if line and line[0] != "#" and line != "no pid"]
+        if file.startswith("set_ftrace"):
+            lines = [line.split(" ")[0] for line in lines]
         return name, "\n".join(lines) + "\n", False
     if file == "trigger":
         return None if text.startswith("#") or not words else (name, text, False)

@@ -81,15 +81,15 @@ def parse_stats(text: str) -> dict[str, int]:
 class _Stream:
     """One CPU's buffer: the raw file, and where its pages go."""
 
-    def __init__(self, kernel: Kernel, trace: Ftrace, name: str, cpu: int, target: int, offset: int) -> None:
+    def __init__(self, kernel: Kernel, trace: Ftrace, name: str, cpu: int, target: int, offset: int, file: str) -> None:
         self.name, self.cpu = name, cpu
         self.kernel = kernel
         self.page = trace.page_size
-        path = trace.tracefs.path(f"per_cpu/cpu{cpu}/trace_pipe_raw")
+        file = f"per_cpu/cpu{cpu}/{file}"
         try:
-            self.fd = kernel.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            self.fd = kernel.open(trace.tracefs.path(file), os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
-            raise trace.tracefs.refused(f"per_cpu/cpu{cpu}/trace_pipe_raw", error, "read") from None
+            raise trace.tracefs.refused(file, error, "read") from None
         self.reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         size = kernel.call(Call("fcntl", (self.reader, _SETPIPE_SZ, 1 << 20)))
         self.room = size if size > 0 else 1 << 16
@@ -166,13 +166,16 @@ class Recorder:
         buffers: (name in the file, buffer); "" is the top one.
         temp: directory for the file while it grows; beside the final one if empty.
         keep: bytes of each CPU that are kept, the last ones (about as many more may be); 0 for all.
+        file: what is read of each CPU ("snapshot_raw" for the snapshot).
 
     Raises:
         KernelError: a buffer cannot be read.
         OSError: the file cannot be written.
     """
 
-    def __init__(self, path: str, parts: Parts, buffers: Sequence[tuple[str, Ftrace]], temp: str = "", keep: int = 0) -> None:
+    def __init__(
+        self, path: str, parts: Parts, buffers: Sequence[tuple[str, Ftrace]], temp: str = "", keep: int = 0, file: str = "trace_pipe_raw"
+    ) -> None:
         self.path = path
         self._keep = keep
         self.parts = parts
@@ -190,7 +193,7 @@ class Recorder:
             self._growing = Growing(self._fd, parts, tables, self._comm_room())
             for name, trace in buffers:
                 for cpu in trace.cpus:
-                    self._streams.append(_Stream(self.kernel, trace, name, cpu, self._fd, self._growing.places[name, cpu]))
+                    self._streams.append(_Stream(self.kernel, trace, name, cpu, self._fd, self._growing.places[name, cpu], file))
         except BaseException:
             self.close()
             raise
@@ -295,11 +298,9 @@ class Recorder:
         if self._growing_path != self.path:
             os.unlink(self._growing_path)
         places = {(name, cpu): (offset, stored, size) for name, cpu, offset, stored, size in written}
-        after = 0
         found = []
         for stream in self._streams:
-            offset, stored, size = places.get((stream.name, stream.cpu), (after, 0, 0))
-            after = -(-(offset + stored) // stream.page) * stream.page
+            offset, stored, size = places.get((stream.name, stream.cpu), (0, 0, 0))
             found.append(CpuOutcome(stream.name, stream.cpu, offset, stored, size, *losses[stream.name, stream.cpu]))
         return Outcome(self.path, compression != "none", tuple(found))
 

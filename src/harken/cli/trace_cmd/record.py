@@ -18,6 +18,7 @@ from .setup import Buffers, open_tracefs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ...kernel.ftrace import Ftrace
     from ...kernel.tracefs import Tracefs
     from ...session.recorder_ftrace import Outcome
     from ...session.recorder_ftrace_command import RecordedCommand
@@ -73,14 +74,31 @@ def check(setup: Setup) -> None:
         )
     if setup.filter_command and not setup.command:
         raise UsageError("-F is about the command, and there is none", "-P PID traces a process that runs already")
+    choose_compression(setup)
+
+
+def choose_compression(setup: Setup) -> None:
+    """Settles what "any" means.
+
+    Raises:
+        UsageError: version 6 with a compression.
+    """
     if setup.version == 6:
         if setup.compression not in ("any", "none"):
             raise UsageError("version 6 of the file format knows no compression")
         setup.compression = "none"
-    if setup.compression == "any":
-        from ...formats.trace_dat_compress import codec
+    setup.compression = usable_compression(setup.compression)
 
-        setup.compression = "zstd" if codec("zstd").writes else "none"
+
+def usable_compression(wish: str) -> str:
+    """The compression to write with: "any" is zstd where it can be had (trace-cmd is often built without zlib), else none."""
+    if wish not in ("any", "none", "zlib", "zstd"):
+        raise UsageError(f"there is no compression {wish!r}", "any, none, zlib and zstd are known")
+    if wish != "any":
+        return wish
+    from ...formats.trace_dat_compress import codec
+
+    return "zstd" if codec("zstd").writes else "none"
 
 
 def record(setup: Setup) -> int:
@@ -177,7 +195,7 @@ def _record(root: Tracefs, setup: Setup, buffers: Buffers, command: RecordedComm
             buffers.stop()
         options = []
         if setup.date:
-            options.append((layout.DATE, date_offset(buffers)))
+            options.append((layout.DATE, date_offset(buffers.traced[0][1])))
         if setup.proc_map:
             from ...session.recorder_ftrace_parts import process_map, process_map_option
 
@@ -195,14 +213,13 @@ def _gone(pids: list[int]) -> bool:
     return bool(pids) and not any(os.path.exists(f"/proc/{pid}") for pid in pids)
 
 
-def date_offset(buffers: Buffers) -> bytes:
+def date_offset(trace: Ftrace) -> bytes:
     """The DATE option: microseconds between the trace clock and 1970.
 
     ``per_cpu/cpu0/stats`` tells the trace clock's present time to the microsecond.
     """
     import time
 
-    trace = buffers.traced[0][1]
     best = None
     for _ in range(5):
         before = time.time_ns()
@@ -220,16 +237,8 @@ def date_offset(buffers: Buffers) -> bytes:
 
 def _tell(setup: Setup, buffers: Buffers, outcome: Outcome) -> None:
     """What trace-cmd tells at the end, and what was lost."""
-    current = ""
-    for cpu in outcome.cpus:
-        if cpu.buffer != current:
-            current = cpu.buffer
-            if not setup.quiet:
-                print(f"\nBuffer: {current}\n", file=sys.stderr)
-        if not setup.quiet:
-            print(f"CPU{cpu.cpu} data recorded at offset=0x{cpu.offset:x}", file=sys.stderr)
-            more = f" ({cpu.size} uncompressed)" if outcome.compressed else ""
-            print(f"    {cpu.stored} bytes in size{more}", file=sys.stderr)
+    if not setup.quiet:
+        say_places(outcome)
     for cpu in outcome.cpus:
         if cpu.overrun or cpu.dropped:
             of = f" of buffer {cpu.buffer}" if cpu.buffer else ""
@@ -240,4 +249,16 @@ def _tell(setup: Setup, buffers: Buffers, outcome: Outcome) -> None:
         graphs = [word for buffer in setup.buffers for word in buffer.graph]
         if graphs:
             near = buffers.near()
-            print(f"HINT: nothing was recorded: {', '.join(graphs)} was not called" + (f"; {near}" if near else ""), file=sys.stderr)
+            print(f"HINT: nothing was recorded: nobody called {' or '.join(graphs)}" + (f"; {near} also" if near else ""), file=sys.stderr)
+
+
+def say_places(outcome: Outcome) -> None:
+    """Where each CPU's pages are in the file, as trace-cmd tells it."""
+    current = ""
+    for cpu in outcome.cpus:
+        if cpu.buffer != current:
+            current = cpu.buffer
+            print(f"\nBuffer: {current}\n")
+        print(f"CPU{cpu.cpu} data recorded at offset=0x{cpu.offset:x}", file=sys.stderr)
+        more = f" ({cpu.size} uncompressed)" if outcome.compressed else ""
+        print(f"    {cpu.stored} bytes in size{more}", file=sys.stderr)

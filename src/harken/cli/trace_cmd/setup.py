@@ -50,8 +50,12 @@ class Buffers:
         self.traced: list[tuple[BufferSetup, Ftrace]] = []
         self.formats: list[tuple[str, str]] = []
 
-    def open(self) -> None:
+    def open(self, stop: bool = True, touch: bool = True) -> None:
         """Makes or finds the buffers and stops them.
+
+        Args:
+            stop: whether to stop them.
+            touch: False leaves a buffer alone for which nothing is wanted (``set``).
 
         Raises:
             KernelError, ProbeError: a buffer cannot be had.
@@ -64,7 +68,8 @@ class Buffers:
             else:
                 trace = self._main(wanted)
             self.traced.append((wanted, trace))
-            trace.set("tracing_on", "0")
+            if stop:
+                trace.set("tracing_on", "0")
 
     def _main(self, wanted: BufferSetup) -> Ftrace:
         if not self.private:
@@ -83,19 +88,20 @@ class Buffers:
             )
         return trace
 
-    def configure(self, own: Sequence[int] = (), command: int = 0) -> None:
+    def configure(self, own: Sequence[int] = (), command: int = 0, fresh: bool = True) -> None:
         """Sets everything but ``tracing_on``.
 
         Args:
             own: tasks of the recorder, which are not traced.
             command: PID of the command for ``-F``.
+            fresh: begin with an empty buffer and no tracer.
 
         Raises:
             HarkenError: something does not exist or is refused.
         """
         setup = self.setup
         for wanted, trace in self.traced:
-            self._buffer(wanted, trace)
+            self._buffer(wanted, trace, fresh)
             self._functions(wanted, trace)
             if wanted.tracer:
                 trace.set_tracer(wanted.tracer)
@@ -109,8 +115,8 @@ class Buffers:
         if setup.comm_slots:
             self.traced[0][1].set("saved_cmdlines_size", str(setup.comm_slots))
 
-    def _buffer(self, wanted: BufferSetup, trace: Ftrace) -> None:
-        if not (trace.created and self.private) and trace.tracer != "nop":
+    def _buffer(self, wanted: BufferSetup, trace: Ftrace, fresh: bool) -> None:
+        if fresh and not (trace.created and self.private) and trace.tracer != "nop":
             trace.set("current_tracer", "nop")
         if wanted.subbuf_kb:
             trace.set("buffer_subbuf_size_kb", str(wanted.subbuf_kb))
@@ -122,7 +128,7 @@ class Buffers:
             trace.set_clock("x86-tsc" if wanted.clock == "tsc2nsec" else wanted.clock)
         if wanted.cpumask:
             trace.set_cpumask(wanted.cpumask)
-        if trace.created or self.private:
+        if fresh:
             trace.clear()
 
     def _functions(self, wanted: BufferSetup, trace: Ftrace) -> None:
@@ -192,9 +198,5 @@ class Buffers:
 
     def near(self) -> str:
         """A hint for a graph of which nothing was recorded: functions that look like those that were asked for."""
-        for wanted, trace in self.traced:
-            for word in wanted.graph:
-                hint = trace.near_functions([word + "\0"]) if not set(word) & set("*?[:") else ""
-                if hint:
-                    return hint
-        return ""
+        words = [(word, trace) for wanted, trace in self.traced for word in wanted.graph]
+        return next((hint for word, trace in words if (hint := trace.near_function(word, existing=True))), "")

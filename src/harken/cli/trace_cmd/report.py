@@ -1,0 +1,239 @@
+"""``trace-cmd report``: a recording as text.
+
+Without options every record is a line in the order of time, as trace-cmd 3.1 prints it; ``--layout 3.4`` prints the lines of trace-cmd 3.4.
+``docs/trace_cmd.md`` has all options.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ...base.errors import FormatError, UsageError
+from ...base.record import Record
+from ...formats.trace_dat import open_trace
+from .arguments import number, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ...formats.trace_dat import TraceFile
+    from ...render.ftrace import Batch
+    from .filters import Filter
+
+__all__ = ("run", "Source", "Report")
+
+LETTERS = "hi:H:feGpRr:tlPLNn:EF:vVTqO:wISo:c:s"
+NAMES = (
+    "cpu= cpus events filter-test kallsyms stat uname version profile by-comm ts-offset= ts2secs= ts-diff ts-check nodate raw-ts align-ts "
+    "first-event last-event boundary check-events debug verbose? comm= pid= layout= help"
+).split()
+
+USAGE = """\
+usage:
+  harken trace-cmd report [-i FILE [--ts-offset N] [--ts2secs HZ]] ... [FILE] [OPTIONS]
+
+   -F EVENT[,EVENT][: EXPRESSION]   only these records;  -v negates those behind it;  -T shows how filters were understood
+   --cpu LIST  --comm NAME  --pid PID  -I no records of hard interrupts  -S none of soft interrupts
+   -t nanoseconds  --ts-diff  --ts-check  --align-ts  --raw-ts  --nodate
+   -R fields only  -r EVENT  -N no handlers  -n EVENT  -l latency layout  -w wakeup latencies  -O [PLUGIN:]OPTION[=VALUE]
+   --layout 3.1|3.4   the lines of which trace-cmd (3.1)
+   --stat  --uname  --version  --cpus  --first-event  --last-event  --boundary  --events  -e  -f  --kallsyms  -P  -E  --check-events
+   --profile [-H HOOK] [-G] [--by-comm]
+"""
+
+
+class Source(Record):
+    """One input file as the command line has it."""
+
+    path: str
+    offset: int = 0
+    hertz: int = 0
+
+
+class Report:
+    """A command line of report."""
+
+    def __init__(self, argv: list[str]) -> None:
+        pairs, rest = parse(argv, LETTERS, tuple(NAMES))
+        self.pairs = pairs
+        self.given = {name for name, _ in pairs}
+        self.sources: list[Source] = []
+        self.filters: list[Filter] = []
+        self.cpus: frozenset[int] | None = None
+        self.comms: list[str] = []
+        self.pids: list[int] = []
+        self.raw_events: list[str] = []
+        self.no_handlers: list[str] = []
+        self.plugin_options: dict[str, str] = {}
+        self.layout = "3.1"
+        self.hooks: list[str] = []
+        self._hertz = 0
+        self._negated = False
+        for name, value in pairs:
+            self._take(name, value)
+        self.sources += [Source(path, 0, self._hertz) for path in rest]
+        if not self.sources:
+            self.sources.append(Source("trace.dat", 0, self._hertz))
+
+    def _take(self, name: str, value: str) -> None:
+        if name == "i":
+            self.sources.append(Source(value, 0, self._hertz))
+        elif name == "ts-offset":
+            if not self.sources:
+                raise UsageError("--ts-offset must come after -i")
+            self.sources[-1] = self.sources[-1].replace(offset=number(value, "--ts-offset", 0))
+        elif name == "ts2secs":
+            if self.sources:
+                self.sources[-1] = self.sources[-1].replace(hertz=number(value, "--ts2secs"))
+            else:
+                self._hertz = number(value, "--ts2secs")
+        elif name == "F":
+            from .filters import Filter
+
+            self.filters.append(Filter(value, self._negated))
+        elif name == "v":
+            self._negated = True
+        elif name in ("cpu", "c"):
+            self.cpus = (self.cpus or frozenset()) | _cpu_list(value)
+        elif name == "comm":
+            self.comms += value.split(",")
+        elif name == "pid":
+            self.pids += [number(word, "--pid") for word in value.split(",")]
+        elif name == "r":
+            self.raw_events.append(value)
+        elif name == "n":
+            self.no_handlers.append(value)
+        elif name == "O":
+            key, equals, setting = value.partition("=")
+            self.plugin_options[key.rpartition(":")[2]] = setting if equals else "1"
+        elif name == "layout":
+            if value not in ("3.1", "3.4"):
+                raise UsageError(f"there is no layout {value!r}", "3.1 and 3.4 are known")
+            self.layout = value
+        elif name == "H":
+            self.hooks.append(value)
+
+    def has(self, *names: str) -> bool:
+        return any(name in self.given for name in names)
+
+
+def _cpu_list(text: str) -> frozenset[int]:
+    from ...kernel.procfs import parse_cpu_list
+
+    try:
+        return frozenset(parse_cpu_list(text.replace(":", ",")))
+    except ValueError:
+        raise UsageError(f"{text!r} is not a list of CPUs", "such as 0,2-4") from None
+
+
+def run(argv: list[str]) -> int:
+    """Runs the command; returns the exit status."""
+    report = Report(argv)
+    if report.has("h", "help"):
+        print(USAGE, end="")
+        return 0
+    traces = [_open(source.path) for source in report.sources]
+    try:
+        if report.has("profile"):
+            from .profile import show
+
+            return show(report, traces)
+        from .report_info import inform
+
+        status = inform(report, traces)
+        if status is not None:
+            return status
+        return _records(report, traces)
+    finally:
+        for trace in traces:
+            trace.close()
+
+
+def _open(path: str) -> TraceFile:
+    try:
+        trace = open_trace(path)
+    except FormatError as error:
+        error.exit_code = 255
+        raise
+    except OSError as error:
+        from ...base.errors import KernelError
+
+        raise KernelError(f"cannot open {path}: {error.strerror}", errno=error.errno or 0) from None
+    for problem in trace.problems:
+        print(f"WARNING: {problem}", file=sys.stderr)
+    return trace
+
+
+def _records(report: Report, traces: list[TraceFile]) -> int:
+    from .report_lines import Output
+
+    write = sys.stdout.write
+    many = len(traces) > 1
+    width = max(len(_short(trace.name)) for trace in traces) if many else 0
+    for trace in traces:
+        text = trace.text()
+        label = f"{_short(trace.name):>{width}}: " if many else ""
+        write(f"{label}cpus={trace.cpus}\n")
+        if text is not None:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(text)
+            sys.stdout.buffer.flush()
+    output = Output(report, traces)
+    for text_piece in output.pieces():
+        write(text_piece)
+    write(output.summary())
+    for problem in output.problems:
+        print(f"WARNING: {problem}", file=sys.stderr)
+    return 0
+
+
+def _short(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def batches_of(
+    trace: TraceFile, chosen: frozenset[int] | None, number_of: dict[tuple[str, int], int], problems: list[str]
+) -> Iterator[list[Batch]]:
+    """The records of a recording in windows of time; ``cpu`` of a batch is the number of its stream.
+
+    Args:
+        chosen: CPUs that are wanted, None for all.
+        number_of: (buffer, CPU) -> number of the stream.
+        problems: gets what is wrong with the file.
+    """
+    from ...formats.ring_page import parse_layout
+    from ...render.ftrace import windows
+
+    page_layout = parse_layout(trace.header_page, trace.order, trace.kernel_long)
+    groups: dict[int, list[tuple[int, Any]]] = {}
+    for buffer in trace.buffers:
+        for place in buffer.cpus:
+            if chosen is None or place.cpu in chosen:
+                stream = number_of[buffer.name, place.cpu]
+                groups.setdefault(buffer.page_size, []).append((stream, _safe_chunks(trace, place.cpu, buffer.name, problems)))
+    if len(groups) == 1:
+        size, streams = next(iter(groups.items()))
+        yield from windows(streams, size, page_layout)
+    elif groups:
+        yield from _mixed(groups, page_layout)
+
+
+def _safe_chunks(trace: TraceFile, cpu: int, buffer: str, problems: list[str]) -> Iterator[Any]:
+    """Runs of pages up to the first damage."""
+    try:
+        yield from trace.chunks(cpu, buffer)
+    except FormatError as error:
+        problems.append(f"{error}: the rest of CPU {cpu} cannot be read")
+
+
+def _mixed(groups: dict[int, list[tuple[int, Any]]], page_layout: Any) -> Iterator[list[Batch]]:
+    """Buffers with pages of different sizes: each group in its own windows, all in one go at the end (rare, and small)."""
+    from ...render.ftrace import windows
+
+    everything: list[Batch] = []
+    for size, streams in groups.items():
+        for window in windows(streams, size, page_layout):
+            everything += window
+    yield everything

@@ -1,0 +1,272 @@
+"""The records of recordings as text: filters, corrections of time, several buffers and files in one order."""
+
+from __future__ import annotations
+
+from ...formats.print_fmt import Env
+from ...formats.ring_page import Records
+from ...render.ftrace import Batch, _part
+from ...render.trace_cmd import LabelledLines, TimeDifferences, Wakeups
+from .filters import Filters
+from .report import Report, Source, _short, batches_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from ...formats.trace_dat import TraceFile
+
+__all__ = ("Output",)
+
+_HARD, _SOFT = 0x08, 0x10  # common_flags, include/linux/trace_events.h
+
+
+class _File:
+    """One recording with all that printing it needs."""
+
+    def __init__(self, report: Report, source: Source, trace: TraceFile, width: int, many: bool) -> None:
+        self.trace, self.report, self.source = trace, report, source
+        self.streams: list[tuple[str, int]] = []
+        self.number_of: dict[tuple[str, int], int] = {}
+        for buffer in trace.buffers:
+            name = buffer.name or (_short(trace.name) if many else "")
+            label = (f"{name:>{width}}: " if name else " " * (width + 2)) if width else ""
+            for place in buffer.cpus:
+                self.number_of[buffer.name, place.cpu] = len(self.streams)
+                self.streams.append((label, place.cpu))
+        clock = trace.clock or "local"
+        env = Env.of_file(trace)
+        seconds = bool(source.hertz) or (trace.tsc2nsec is not None and clock in ("x86-tsc", "tsc2nsec"))
+        self.lines = LabelledLines(
+            trace.events,
+            env,
+            "local" if seconds else clock,
+            generation=report.layout,
+            nanosecond=report.has("t"),
+            raw=True if report.has("R") else frozenset(report.raw_events),
+            latency=report.has("l"),
+            plugins=not report.has("N"),
+            no_handlers=frozenset(report.no_handlers),
+            parent=report.plugin_options.get("parent", "0") != "0",
+            indent=report.plugin_options.get("indent", "1") != "0",
+            offset=report.plugin_options.get("offset", "0") != "0",
+        )
+        self.lines.streams = self.streams
+        self.lines.raw_times = report.has("raw-ts")
+        self.lines.differences = report.has("ts-diff")
+        self.wakeups = Wakeups(self.lines) if report.has("w") else None
+        if self.wakeups is not None:
+            for name in ("sched_switch", "sched_wakeup", "sched_wakeup_new"):
+                event = trace.events.find(f"sched:{name}")
+                if event is not None:
+                    self.lines.special[event.id] = self.wakeups
+        self._entries = _graph(self.lines, report, trace)
+        self.filters = Filters(report.filters, trace.order, trace.comm) if report.filters else None
+        self.comms = frozenset(report.comms)
+        self.pids = frozenset(report.pids)
+        self.correct = _correction(report, source, trace, clock)
+
+    def windows(self, problems: list[str]) -> Iterator[list[Batch]]:
+        """The records that are wanted, with their corrected times."""
+        found = self._windows(problems)
+        return _held_back(found, self._entries) if self._entries else found
+
+    def _windows(self, problems: list[str]) -> Iterator[list[Batch]]:
+        plain = self.filters is None and not self.comms and not self.pids and not self.report.has("I", "S")
+        for window in batches_of(self.trace, self.report.cpus, self.number_of, problems):
+            batches = window if plain else [self._filtered(batch) for batch in window]
+            if self.correct is not None:
+                batches = [_retimed(batch, self.correct) for batch in batches]
+            yield [batch for batch in batches if len(batch.records)]
+
+    def _filtered(self, batch: Batch) -> Batch:
+        """The records of a batch that are wanted."""
+        records, buffer = batch.records, batch.buffer
+        cpu = self.streams[batch.cpu][1]
+        kinds = records.types.tolist() if hasattr(records.types, "tolist") else list(records.types)
+        starts, sizes, times = (list(map(int, column)) for column in (records.starts, records.sizes, records.times))
+        tests: dict[int, Any] = {}
+        if self.filters is not None:
+            for kind in set(kinds):
+                tests[kind] = self.filters.test(self.trace.events.get(kind))
+        order: Any = "little" if self.trace.order == "<" else "big"
+        hard, soft = self.report.has("I"), self.report.has("S")
+        kept = []
+        for at, kind in enumerate(kinds):
+            start = starts[at]
+            test = tests.get(kind, True)
+            if test is False or (test is not True and not test(buffer, start, start + sizes[at], cpu, times[at])):
+                continue
+            flags = buffer[start + 2]
+            if (hard and flags & _HARD) or (soft and flags & _SOFT and not flags & _HARD):
+                continue
+            if self.pids or self.comms:
+                pid = int.from_bytes(buffer[start + 4 : start + 8], order, signed=True)
+                if (self.pids and pid not in self.pids) or (self.comms and self.trace.comm(pid) not in self.comms):
+                    continue
+            kept.append(at)
+        return Batch(batch.cpu, buffer, _chosen(records, kept))
+
+
+def _chosen(records: Records, kept: list[int]) -> Records:
+    lost = []
+    if records.lost:
+        from bisect import bisect_left
+
+        lost = [(bisect_left(kept, at), count) for at, count in records.lost]
+    if hasattr(records.times, "dtype"):
+        import numpy
+
+        index = numpy.array(kept, dtype="i8")
+        columns = [column[index] for column in (records.times, records.starts, records.sizes, records.types)]
+    else:
+        columns = [[column[at] for at in kept] for column in (records.times, records.starts, records.sizes, records.types)]
+    return Records(*columns, tuple(lost))
+
+
+def _retimed(batch: Batch, correct: Any) -> Batch:
+    records = batch.records
+    return Batch(batch.cpu, batch.buffer, records.replace(times=correct(records.times)))
+
+
+def _correction(report: Report, source: Source, trace: TraceFile, clock: str) -> Any:
+    """A function of a column of times, None if they stay as they are."""
+    multiply, shift, add = 1, 0, source.offset
+    if report.has("raw-ts"):
+        return None
+    if source.hertz:
+        return _column(lambda time: (time + source.offset) * 1000000000 // source.hertz)
+    found = trace.tsc2nsec
+    if found is not None and clock in ("x86-tsc", "tsc2nsec"):
+        multiply, shift, base = found
+        return _column(lambda time: ((time + source.offset) * multiply >> shift) + base)
+    add += trace.time_offset
+    if not report.has("nodate"):
+        add += trace.date_offset
+    return _column(lambda time: time + add) if add else None
+
+
+def _then(before: Any, after: Any) -> Any:
+    return after if before is None else lambda times: after(before(times))
+
+
+def _column(function: Any) -> Any:
+    def apply(times: Any) -> Any:
+        if hasattr(times, "dtype"):
+            import numpy
+
+            # Python's integers do not overflow; a recording of which the times are corrected is seldom long
+            return numpy.array([max(function(time), 0) & (1 << 64) - 1 for time in times.tolist()], dtype="u8")
+        return [max(function(time), 0) for time in times]
+
+    return apply
+
+
+def _graph(lines: LabelledLines, report: Report, trace: TraceFile) -> frozenset[int]:
+    """Lets the function graph's events have texts of their own; returns the ids of those that begin a call."""
+    if not any(name.startswith("ftrace:funcgraph_") for name in trace.events.names) or report.has("R"):
+        return frozenset()
+    from ...analysis.function_graph_records import ENTRY_EVENTS, EXIT_EVENT, Decoder
+    from ...render.function_graph_report import ReportOptions, ReportText
+    from ...render.trace_cmd import GraphTexts
+
+    options = report.plugin_options
+    found = [event for name in (*ENTRY_EVENTS, EXIT_EVENT) if (event := trace.events.find(f"ftrace:{name}")) is not None]
+    old = report.layout == "3.1"
+    values = "" if old else "dec" if options.get("retval-dec", "0") != "0" else "hex" if options.get("retval-hex", "0") != "0" else "auto"
+    settings = ReportOptions(
+        options.get("tailprint", "0") != "0",
+        options.get("depth", "0") != "0",
+        "" if options.get("retval-skip", "0") != "0" else values,
+        old,
+    )
+
+    def caller(address: int) -> str:
+        place = trace.symbols.find(address)
+        return f"{place[0]}+0x{address - place[1]:x}" if place else ""
+
+    lines.draw(
+        GraphTexts(Decoder(found, trace.order, trace.kernel_long), ReportText(trace.symbol, settings, retaddr=None if old else caller))
+    )
+    return frozenset(event.id for event in found if event.name in ENTRY_EVENTS)
+
+
+def _held_back(windows: Iterator[list[Batch]], entries: frozenset[int]) -> Iterator[list[Batch]]:
+    """Moves a call's beginning that is the last record of a window to the next one: whether it is a leaf is told by the record behind it."""
+    carried: list[Batch] = []
+    for window in windows:
+        window = carried + window
+        carried = []
+        total = sum(len(batch.records) for batch in window)
+        if total > 1:
+            last = max(range(len(window)), key=lambda at: (int(window[at].records.times[-1]) if len(window[at].records) else -1, at))
+            batch = window[last]
+            if int(batch.records.types[-1]) in entries:
+                count = len(batch.records)
+                carried = [Batch(batch.cpu, batch.buffer, _part(batch.records, count - 1, count))]
+                window[last] = Batch(batch.cpu, batch.buffer, _part(batch.records, 0, count - 1))
+        yield [batch for batch in window if len(batch.records)]
+    if carried:
+        yield carried
+
+
+class Output:
+    """All files in one order."""
+
+    def __init__(self, report: Report, traces: Sequence[TraceFile]) -> None:
+        self.report = report
+        self.problems: list[str] = []
+        many = len(traces) > 1
+        names = [_short(trace.name) for trace in traces] if many else []
+        names += [buffer.name for trace in traces for buffer in trace.buffers if buffer.name]
+        width = max(map(len, names), default=0)
+        self.files = [_File(report, source, trace, width, many) for source, trace in zip(report.sources, traces)]
+
+    def pieces(self) -> Iterator[str]:
+        """The text in pieces."""
+        simple = len(self.files) == 1 and not self.report.has("ts-diff", "ts-check", "align-ts", "boundary")
+        if simple:
+            file = self.files[0]
+            for window in file.windows(self.problems):
+                yield file.lines.text(window)
+            return
+        yield from self._in_order()
+
+    def _in_order(self) -> Iterator[str]:
+        from heapq import merge
+
+        if self.report.has("align-ts"):
+            self._align()
+        unit = self.files[0].lines.unit()[0]
+        differences = TimeDifferences(unit) if self.report.has("ts-diff") else None
+        last = 0
+        pending: list[str] = []
+        for time, number, line in merge(*[self._lines(number, file) for number, file in enumerate(self.files)], key=lambda row: row[:2]):
+            if self.report.has("ts-check") and time < last:
+                pending.append(f"  ERROR: Time went backwards! {last} -> {time}")
+            last = time
+            pending.append(differences.line(time, line) if differences is not None else line)
+            if len(pending) >= 4096:
+                yield "\n".join(pending) + "\n"
+                pending = []
+        if pending:
+            yield "\n".join(pending) + "\n"
+
+    def _lines(self, number: int, file: _File) -> Iterator[tuple[int, int, str]]:
+        for window in file.windows(self.problems):
+            for time, line in file.lines.pairs(window):
+                yield time, number, line
+
+    def _align(self) -> None:
+        """Times count from the first record of all files."""
+        firsts = []
+        for file in self.files:
+            window = next(file.windows([]), None)
+            if window:
+                firsts.append(min(int(batch.records.times[0]) for batch in window))
+        first = min(firsts, default=0)
+        for file in self.files:
+            file.correct = _then(file.correct, _column(lambda time: time - first))
+
+    def summary(self) -> str:
+        return "".join([file.wakeups.summary() for file in self.files if file.wakeups is not None])

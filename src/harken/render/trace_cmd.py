@@ -1,0 +1,198 @@
+"""What ``trace-cmd report`` puts around the lines of records: labels of buffers and files, differences of times, wakeup latencies.
+
+``LabelledLines`` takes batches whose ``cpu`` is the number of a stream (a CPU of a buffer of a file), so that any number of buffers is merged
+in one go.  ``Wakeups`` is the ``-w`` of the report.
+"""
+
+from __future__ import annotations
+
+from .ftrace_report import ReportLines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..analysis.function_graph import Step
+    from ..analysis.function_graph_records import Decoder
+    from .ftrace import Batch, Item
+    from .function_graph_report import ReportText
+
+__all__ = ("LabelledLines", "GraphTexts", "Wakeups", "TimeDifferences")
+
+_MARK = "\x01"
+
+
+class LabelledLines(ReportLines):
+    """Report lines of several streams.
+
+    ``streams`` holds (label, CPU) for each number that batches carry as their CPU; it is set after construction.  ``differences`` leaves
+    a mark behind each time for ``TimeDifferences``.
+    """
+
+    streams: Sequence[tuple[str, int]] = ()
+    graph: GraphTexts | None = None
+    differences = False
+    raw_times = False
+
+    def draw(self, graph: GraphTexts) -> None:
+        """Prints the function graph's events by ``graph``."""
+        self.graph = graph
+        for number in graph.decoder.ids:
+            self.special[number] = graph
+
+    def _specials(self, waiting: dict[int, list[tuple[int, Item]]], out: Any, time_format: str) -> None:
+        graph = self.graph
+        if graph is not None:
+            mine = [(place, number, item) for number in graph.decoder.ids for place, item in waiting.pop(number, ())]
+            if mine:
+                mine.sort(key=lambda entry: entry[0])
+                for place, number, item, text in graph.lines(mine):
+                    if text is None:
+                        out[place] = None
+                        continue
+                    pid = item.pid - (1 << 32) if item.pid >> 31 else item.pid
+                    row = tuple([cell[0] for cell in self.cells([item.time], None)])
+                    head = self.prefix(pid, item.cpu, item.payload[2], item.payload[3]) + time_format % row
+                    out[place] = head + self.name_format(self.events[number]) + text
+        super()._specials(waiting, out, time_format)
+
+    def prefix(self, pid: int, cpu: int, flags: int, preempt: int) -> str:
+        label, real = self.streams[cpu]
+        return label + super().prefix(pid, real, flags, preempt)
+
+    def lost(self, cpu: int, number: int) -> str:
+        label, real = self.streams[cpu]
+        return label + super().lost(real, number)
+
+    def unit(self) -> tuple[int, int]:
+        return (1, 0) if self.raw_times else super().unit()
+
+    def time_format(self) -> tuple[str, int]:
+        text, cells = ("%12d: ", 1) if self.raw_times else super().time_format()
+        return (text + _MARK if self.differences else text), cells
+
+    def pairs(self, batches: Sequence[Batch]) -> list[tuple[int, str]]:
+        """(time, line) of each record of some batches, in order; a line may contain line breaks."""
+        from ..analysis.merge import merge
+
+        total = sum(len(batch.records) for batch in batches)
+        if not total:
+            return []
+        if self.plugins and self.raw is not True and self.env.comm:
+            self._teach(batches)
+        if all(hasattr(batch.records.times, "dtype") for batch in batches):
+            lines, marks = self._with_numpy(batches, total)
+        else:
+            lines, marks = self._plain(batches)
+        numbers, index = merge([batch.records.times for batch in batches])
+        times = [int(batches[number].records.times[at]) for number, at in zip(numbers, index)]
+        for place, line in marks:
+            lines[place] = line if lines[place] is None else f"{line}\n{lines[place]}"
+        return [(time, line) for time, line in zip(times, lines) if line is not None]
+
+
+class GraphTexts:
+    """The texts of funcgraph_entry and funcgraph_exit: a call that returns in the very next record is one line."""
+
+    def __init__(self, decoder: Decoder, text: ReportText) -> None:
+        self.decoder = decoder
+        self._text = text
+
+    def __call__(self, items: Sequence[Item]) -> list[str | None]:
+        return [text for _, _, _, text in self.lines([(place, 0, item) for place, item in enumerate(items)])]
+
+    def lines(self, entries: Sequence[tuple[int, int, Item]]) -> list[tuple[int, int, Item, str | None]]:
+        """(place, event id, record, text) of records in the order of time; None for the returns that are part of another line.
+
+        Args:
+            entries: (place among all records, event id, record); a gap between places is a record of another kind.
+        """
+        from ..analysis.function_graph import COMMENT, Step
+
+        steps: list[Step] = []
+        places: dict[int, int] = {}
+        last = -1
+        for at, (place, _, item) in enumerate(entries):
+            step = self.decoder.step(item.time, item.cpu, item.payload, 0, len(item.payload))
+            if step is None:
+                continue
+            if steps and place != last + 1:
+                steps.append(Step(item.time, item.cpu, item.pid, COMMENT))
+            steps.append(step)
+            places[id(step)] = at
+            last = place
+        texts: list[str | None] = [None] * len(entries)
+        for step, text in self._text.texts(steps):
+            if id(step) in places:
+                texts[places[id(step)]] = text
+        return [(place, number, item, text) for (place, number, item), text in zip(entries, texts)]
+
+
+class TimeDifferences:
+    """Puts the time since the line before behind each time (``--ts-diff``)."""
+
+    def __init__(self, unit: int) -> None:
+        self._unit = unit
+        self._last: int | None = None
+
+    def line(self, time: int, line: str) -> str:
+        """A line with its mark replaced; a time is compared as it is printed."""
+        now = (time + self._unit // 2) // self._unit
+        text = " " * 9 if self._last is None else f"{f'(+{now - self._last})':<9}"
+        self._last = now
+        return line.replace(_MARK, text, 1)
+
+
+class Wakeups:
+    """Latencies from wakeup to switch (``-w``): a ``Special`` for sched_switch and the sched_wakeup events.
+
+    Args:
+        lines: whose renderers give the events' own text.
+        offset: nanoseconds per unit of the clock.
+    """
+
+    def __init__(self, lines: ReportLines) -> None:
+        self._lines = lines
+        self._woken: dict[int, int] = {}
+        self.count = self.total = self.longest = self.shortest = 0
+        self.longest_at = self.shortest_at = 0
+
+    def __call__(self, items: Sequence[Item]) -> list[str | None]:
+        texts: list[str | None] = []
+        order: Any = "little" if self._lines.env.order == "<" else "big"
+        for item in items:
+            number = int.from_bytes(item.payload[:2], order)
+            event = self._lines.events[number]
+            renderer = self._lines.renderer(number)
+            text = renderer(item.payload) if renderer is not None else ""
+            field = event.field("next_pid" if event.name == "sched_switch" else "pid")
+            pid = int.from_bytes(item.payload[field.offset : field.offset + field.size], order) if field is not None else -1
+            if event.name != "sched_switch":
+                self._woken.setdefault(pid, item.time)
+            elif pid in self._woken:
+                latency = item.time - self._woken.pop(pid)
+                text += f" Latency: {latency // 1000}.{latency % 1000:03} usecs"
+                self._note(latency, item.time)
+            texts.append(text)
+        return texts
+
+    def _note(self, latency: int, time: int) -> None:
+        self.count += 1
+        self.total += latency
+        if latency > self.longest or self.count == 1:
+            self.longest, self.longest_at = latency, time
+        if latency < self.shortest or self.count == 1:
+            self.shortest, self.shortest_at = latency, time
+
+    def summary(self) -> str:
+        """The lines at the end, "" if nobody was woken."""
+        if not self.count:
+            return ""
+        average = self.total // self.count
+        lines = [f"\nAverage wakeup latency: {average // 1000}.{average % 1000:03} usecs"]
+        for name, value, at in (("Maximum", self.longest, self.longest_at), ("Minimum", self.shortest, self.shortest_at)):
+            micros = (at + 500) // 1000
+            when = f"{micros // 1000000:5}.{micros % 1000000:06}".strip()
+            lines.append(f"{name} Latency: {value // 1000}.{value % 1000:03} usecs at timestamp: {when}")
+        return "\n".join(lines) + "\n\n"
