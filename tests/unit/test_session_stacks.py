@@ -323,6 +323,13 @@ def test_what_is_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPat
     ]
 
 
+def test_stacks_that_were_cut_are_counted() -> None:
+    symbols = SessionSymbols(FakeKernel({"/proc/sys/kernel/perf_event_max_stack": "200\n"}), {}, True)
+    for depth in (3, 126, 127, 150, 200):
+        symbols.user_stack(5, range(1, depth + 1))
+    assert [(loss.kind, loss.subject, loss.count) for loss in symbols.losses()] == [("cut", "ustack", 2)]
+
+
 def test_names_of_a_process_that_is_gone() -> None:
     """A stack of a process whose mappings came from the kernel; what it mapped after the first look is asked for again."""
     symbols = SessionSymbols(FakeKernel({"/proc/5/maps": A}), {}, True)

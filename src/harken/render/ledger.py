@@ -32,6 +32,10 @@ KINDS: dict[str, tuple[str, str]] = {
         "{count} {subject}{s} could not be taken: all of the kernel's memory for walking stacks was in use",
         "probe fewer places that interrupt one another, or take stacks in fewer of them",
     ),
+    "cut": (
+        "{count} {subject}{s} shown are deeper than what the kernel gives: the outermost frames are missing",
+        "raise sysctl kernel.perf_event_max_stack while nothing is traced, then name a limit: kstack(512)",
+    ),
     "mappings": (
         "{count} mapping record{s} lost ({subject}): stacks of processes that have ended may show addresses instead of names",
         "too many processes started at once: trace one process (-p, -c), or print stacks as they come instead of keeping them in maps",

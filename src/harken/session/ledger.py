@@ -7,6 +7,7 @@ ring       an event found the buffer full                           the program
 map        a map was full                                           the program
 scratch    no scratch memory was free                               the program
 stack      the kernel had no memory to walk a stack                 the program
+cut        stacks that were deeper than the kernel allows           the session
 mappings   what processes have mapped was not noted                 the session
 perfbuf    a per-CPU buffer was full (kernels without ring buffer)  the kernel, per CPU
 missed     a probe's hits that the kernel could not deliver         the kernel, per link

@@ -214,12 +214,14 @@ class TraceSession:
             self.command.poll()
         from .ledger import merged, program_losses
 
+        losses = [*program_losses(self.unit, self.loaded.maps.get(LOSS)), *losses, *self._read_losses()]
         if self.symbols is not None:
             self.symbols.drain()
-            losses += self.symbols.losses()
-        self.losses = merged([*program_losses(self.unit, self.loaded.maps.get(LOSS)), *losses, *self._read_losses()])
         if self._settings.get("print_maps_on_exit", True):
             self.sink.maps([(self.tables[name].table, self.tables[name].rows()) for name in sorted(self.tables)])
+        if self.symbols is not None:
+            losses += self.symbols.losses()  # also of what was just shown
+        self.losses = merged(losses)
         self.sink.flush()
 
     def close(self) -> None:

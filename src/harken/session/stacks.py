@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = ("SessionSymbols", "Stack", "symbols_for", "value_of", "noting")
 
+#: Frames of a stack that names no limit (compiler.builtins.stacks), and of any unless kernel.perf_event_max_stack was raised.
+_DEFAULT_LIMIT = 127
+
 
 class Stack(tuple["Frame", ...]):
     """The frames of a stack, innermost first.  ``pid`` is the process, -1 for a kernel stack; equal stacks of two processes differ."""
@@ -90,6 +93,8 @@ class SessionSymbols:
         self.follower: Follower | None = None
         self._readers: list[TableReader] = []
         self._seen: set[int] = set()
+        self._cut: dict[str, int] = {}
+        self._longest = -1
 
     # -- life
     def events(self, events: Sequence[Event]) -> tuple[Event, ...]:
@@ -126,13 +131,14 @@ class SessionSymbols:
         return self.follower is not None and self.follower.unfinished
 
     def losses(self) -> list[Loss]:
-        """What is not known of processes that may have been asked for."""
+        """What is not known of processes that may have been asked for, and which stacks go on where they end."""
         from .ledger import Loss
 
         follower = self.follower
+        cut = [Loss("cut", role, count) for role, count in self._cut.items()]
         if follower is None:
-            return []
-        lost = [Loss("mappings", "the kernel's buffer", follower.lost)] if follower.lost else []
+            return cut
+        lost = cut + ([Loss("mappings", "the kernel's buffer", follower.lost)] if follower.lost else [])
         return lost + ([Loss("mappings", "processes that have ended", follower.dropped)] if follower.dropped else [])
 
     def close(self) -> None:
@@ -167,6 +173,8 @@ class SessionSymbols:
         return self.symbolizer.kernel(address)
 
     def kernel_stack(self, addresses: Sequence[int]) -> list[Frame]:
+        if len(addresses) >= _DEFAULT_LIMIT:
+            self._count_cut("kstack", len(addresses))
         return self.symbolizer.stack(-1, addresses, user=False)
 
     def user(self, pid: int, address: int) -> Frame:
@@ -179,11 +187,22 @@ class SessionSymbols:
 
     def user_stack(self, pid: int, addresses: Sequence[int]) -> list[Frame]:
         self.seen(pid)
+        if len(addresses) >= _DEFAULT_LIMIT:
+            self._count_cut("ustack", len(addresses))
         symbolizer = self.symbolizer
         frames = symbolizer.stack(pid, addresses)
         if any([not frame.module for frame in frames]) and self._news(pid):
             frames = symbolizer.stack(pid, addresses)
         return frames
+
+    def _count_cut(self, role: str, length: int) -> None:
+        """Counts a stack that is as long as the kernel allows, or as a program that names no limit gets it."""
+        if self._longest < 0:
+            from ..kernel.procfs import sysctl
+
+            self._longest = int(sysctl(self._kernel, "kernel.perf_event_max_stack") or _DEFAULT_LIMIT)
+        if length in (_DEFAULT_LIMIT, self._longest):
+            self._cut[role] = self._cut.get(role, 0) + 1
 
     def seen(self, pid: int) -> None:
         """A process is in an event: notes what it has mapped while it is there."""
