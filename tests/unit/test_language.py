@@ -342,3 +342,10 @@ BEGIN { $f = (struct foo *)0x5000; print(str($f->name)); print($f->a); print($f-
     memory += (0x7000).to_bytes(8, "little") + (1).to_bytes(2, "little") + (9).to_bytes(6, "little")
     ran = run(program, memory={0x5000: memory, 0x6000: bytes(4) + (77).to_bytes(4, "little"), 0x7000: b"str\0"})
     assert ran.text == "hello\n5\n21\n42\n9\nhello\nstr\n77\nBLUE\nRED\n56\n5\n4\n24\n"
+
+
+def test_maps_that_only_say_what_they_are_of_themselves() -> None:
+    assert run("BEGIN { @a = @a + 1; @a = @a + 1; print(@a + 0); @m = max(@a); }").text == "2\n"
+    assert run("BEGIN { $v = @n; @n = $v + 2; print(@n + 0); }").text == "2\n"
+    assert run("BEGIN { @x[1] = @y[2]; @y[2] = @x[1] + 3; print(@y[2] + 0); }").text == "3\n"
+    assert len(problems("BEGIN { @a = foo(1); print(strlen(@a)); }")) == 1
