@@ -21,7 +21,7 @@ PROGRAMS = {
         "a word a  a w a word a word a",
     ),
     "shortened strings": (
-        '$s = str($2); $n = pid > 0 ? 3 : 2; @c = comm; printf("[%s][%s][%s][%s][%s][%s]", str($2, 3), str("abcdef", $n), str($s, 4), str($s, $n),'
+        '$s = str($2); $n = pid > 0 ? 3 : 2; @c = comm; printf("[%s][%s][%s][%s][%s][%s]", str($2, 3), str("abcdef",$n), str($s, 4),str($s,$n),'  # noqa: E501
         ' str(@c, 1) == str(comm, 1) ? "same" : "other", str($2, 0));',
         "[a w][abc][a wo][a w][same][]",
     ),
