@@ -189,9 +189,9 @@ def test_stubs_without_frame_information(machine: str, code: str) -> None:
     elf = Elf(bytes(raw))
     found = unwinder(EVERY if machine == "x86_64" else ARM_ALL, machine)
     stub = 0x6666_0000_0000
-    found._processes.add(PID, Mapping(stub, stub + 0x1000, 0x1000, "/lib/stubs"))
-    open_file = found._open_file
-    found._open_file = lambda pid, mapping: elf if mapping.path == "/lib/stubs" else open_file(pid, mapping)
+    found._code._processes.add(PID, Mapping(stub, stub + 0x1000, 0x1000, "/lib/stubs"))
+    open_file = found._code._open_file
+    found._code._open_file = lambda pid, mapping: elf if mapping.path == "/lib/stubs" else open_file(pid, mapping)
     registers = {"sp": STACK, "ip": stub + 0x40, "pc": stub + 0x40, "bp": 0, "lr": at(0x510), "x29": 0}
     for pointers in (False, True):
         walk = found.walk(PID, registers, words(at(0x510)), pointers=pointers)
@@ -205,7 +205,7 @@ def test_new_mappings_are_noticed() -> None:
     registers = {"ip": at(0x10), "sp": STACK, "bp": 0}
     other = 0x6666_0000_0000
     assert found.unwind(PID, registers, words(other + 0x110, 0, 0, 0, at(0x510))) == [at(0x10)]
-    found._processes.add(PID, Mapping(other, other + 0x1000, 0x1000, "/lib/plugin"))
+    found._code._processes.add(PID, Mapping(other, other + 0x1000, 0x1000, "/lib/plugin"))
     assert found.unwind(PID, registers, words(other + 0x110, 0, 0, 0, at(0x510))) == [at(0x10), other + 0x110, at(0x510)]
 
 

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...formats.elf import Elf
     from ..model import Mapping
-    from .unwinder import Mappings
+    from .code import Mappings
 
 __all__ = ("Files",)
 

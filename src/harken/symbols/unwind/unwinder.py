@@ -4,7 +4,7 @@
 Call frame information of the files (.eh_frame, .debug_frame) tells how to get from each frame to its caller; code that nobody describes
 (made at run time, or assembly) is crossed by the frame pointer where that leads to code.
 
-What is found out about a program counter is kept per process, so that a sample costs well below a microsecond per frame.
+What is found out about a program counter is kept per process, so that a sample costs about a microsecond per frame.
 
 A stack ends where the files say so (``_start``, the start of a thread), at the end of the copy, at ``limit``, or where nothing tells the
 way: ``Walk.end`` names the reason.
@@ -18,40 +18,22 @@ Example::
 
 from __future__ import annotations
 
-from bisect import bisect_right
-
-from ...base.errors import FormatError, HarkenError
+from ...base.errors import FormatError
 from ...base.record import Record
 from . import cfi
+from .code import Code
 from .expression import evaluate
-from .frame_table import FrameTable
 from .machines import RA_SIGN_STATE, for_machine
-from .steps import BY_FP, BY_SP, END, FP_CHAIN, LEAF, NO_CFI, NOWHERE, UNMAPPED, compile_row, undescribed
+from .steps import BY_FP, BY_SP, END, LEAF, NO_CFI, UNMAPPED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from collections.abc import Mapping as Dict
-    from typing import Protocol
 
-    from ...formats.elf import Elf
-    from ...kernel.kernel import Kernel
-    from ..model import Mapping
-    from .steps import Step
+    from .code import Mappings, OpenFile, ProcessCode
 
-    class Mappings(Protocol):
-        """What is asked of ``symbols.processes.Processes``."""
-
-        kernel: Kernel | None
-
-        def mappings(self, pid: int) -> Sequence[Mapping]: ...
-        def find(self, pid: int, address: int) -> Mapping | None: ...
-        def changes(self, pid: int) -> int: ...
-        def root(self, pid: int) -> str: ...
-
-    OpenFile = Callable[[int, Mapping], Elf | None]
     Memory = Callable[[int, int], bytes | None]
-
 
 __all__ = ("Unwinder", "Walk", "COMPLETE", "TRUNCATED", "LIMIT", "LOST")
 
@@ -59,8 +41,6 @@ __all__ = ("Unwinder", "Walk", "COMPLETE", "TRUNCATED", "LIMIT", "LOST")
 COMPLETE, TRUNCATED, LIMIT, LOST = "complete", "truncated", "limit", "lost"
 
 _WORD = (1 << 64) - 1
-_MAX_CACHE = 1 << 18
-_MAX_FILES = 4096
 
 
 class Walk(Record):
@@ -80,30 +60,6 @@ class Walk(Record):
     pointers: tuple[int, ...] = ()
 
 
-class _Process:
-    """What is known of one process: its code, and the steps at addresses seen so far (``exact``: instructions, ``calls``: return
-    addresses)."""
-
-    __slots__ = ("maps", "starts", "exact", "calls", "bits", "changes")
-
-    def __init__(self, maps: Sequence[Mapping], changes: int) -> None:
-        self.exact: dict[int, Step] = {}
-        self.calls: dict[int, Step] = {}
-        self.look(maps, changes)
-
-    def look(self, maps: Sequence[Mapping], changes: int) -> None:
-        self.changes = changes
-        self.exact.clear()
-        self.calls.clear()
-        self.maps = sorted((m for m in maps if m.executable), key=lambda m: m.start)
-        self.starts = [m.start for m in self.maps]
-        self.bits = max((m.end - 1).bit_length() for m in self.maps) if self.maps else 0
-
-    def at(self, address: int) -> Mapping | None:
-        place = bisect_right(self.starts, address) - 1
-        return self.maps[place] if place >= 0 and address < self.maps[place].end else None
-
-
 class Unwinder:
     """Unwinds stacks of any number of processes.
 
@@ -116,19 +72,16 @@ class Unwinder:
 
     def __init__(self, machine: str, processes: Mappings, open_file: OpenFile | None = None, memory: Memory | None = None) -> None:
         self.machine = for_machine(machine)
-        self._processes = processes
         if open_file is None:
             from .files import Files
 
             open_file = Files(processes).open
-        self._open_file = open_file
+        self._code = Code(self.machine, processes, open_file)
         self._memory = memory
-        self._known: dict[int, _Process] = {}
-        self._tables: dict[tuple[str, int, str, str], tuple[Elf, FrameTable] | None] = {}
 
     def forget(self, pid: int) -> None:
         """Its mappings have changed (a library was unloaded, another program started)."""
-        self._known.pop(pid, None)
+        self._code.forget(pid)
 
     def unwind(self, pid: int, registers: Dict[str, int], stack: bytes | memoryview, limit: int = 127) -> list[int]:
         """The addresses of a stack, the innermost first.
@@ -150,9 +103,7 @@ class Unwinder:
         sp = _get(registers, "sp")
         if pc is None or sp is None or limit < 1:
             return Walk([], (), LOST)
-        process = self._known.get(pid)
-        if process is None or process.changes != self._processes.changes(pid):
-            process = self._know(pid)
+        process = self._code.process(pid)
         if not pointers:
             addresses, end, general = self._quick(pid, process, pc, sp, registers, stack, limit)
             if not general:
@@ -163,7 +114,7 @@ class Unwinder:
     # -- the common case: three numbers instead of a register file
 
     def _quick(
-        self, pid: int, process: _Process, pc: int, sp: int, registers: Dict[str, int], stack: bytes | memoryview, limit: int
+        self, pid: int, process: ProcessCode, pc: int, sp: int, registers: Dict[str, int], stack: bytes | memoryview, limit: int
     ) -> tuple[list[int], str, bool]:
         """(addresses, end, whether the stack has to be interpreted instead)."""
         machine = self.machine
@@ -176,7 +127,7 @@ class Unwinder:
         words = memoryview(stack)[: len(stack) & -8].cast("B").cast("Q")
         base, count = sp, len(words)
         calls, add = process.calls, addresses.append
-        step = process.exact.get(pc) or self._step(pid, process, pc, True)
+        step = process.exact.get(pc) or self._code.step(pid, process, pc, True)
         while True:
             kind, offset, ra, saved_fp, _, _ = step
             if kind == BY_SP:
@@ -214,7 +165,7 @@ class Unwinder:
                 return addresses, COMPLETE, False
             found = calls.get(pc)
             if found is None:
-                found = self._step(pid, process, pc, False)
+                found = self._code.step(pid, process, pc, False)
             step = found
             if step[0] == UNMAPPED:
                 return addresses, LOST, False
@@ -225,7 +176,7 @@ class Unwinder:
     # -- everything else: all registers
 
     def _slow(
-        self, pid: int, process: _Process, registers: Dict[str, int], stack: bytes | memoryview, limit: int
+        self, pid: int, process: ProcessCode, registers: Dict[str, int], stack: bytes | memoryview, limit: int
     ) -> tuple[Walk, list[int]]:
         """The walk, and the stack pointers of its frames."""
         machine = self.machine
@@ -237,7 +188,7 @@ class Unwinder:
         end = LIMIT
         while True:
             steps = process.exact if exact_here else process.calls
-            kind, _, _, _, fde, row = steps.get(pc) or self._step(pid, process, pc, exact_here)
+            kind, _, _, _, fde, row = steps.get(pc) or self._code.step(pid, process, pc, exact_here)
             if kind == UNMAPPED and len(addresses) > 1:
                 del addresses[-1], pointers[-1]
                 if exact[-1] == len(addresses):
@@ -331,7 +282,7 @@ class Unwinder:
         return following
 
     def _by_frame_pointer(
-        self, process: _Process, values: dict[int, int], memory: Callable[[int, int], int], jumped: bool
+        self, process: ProcessCode, values: dict[int, int], memory: Callable[[int, int], int], jumped: bool
     ) -> dict[int, int]:
         """The caller's registers by the convention that the frame pointer points to the saved frame pointer and the return address.
 
@@ -354,70 +305,6 @@ class Unwinder:
         if process.at(target) is None:
             raise ValueError("the frame pointer does not lead to code")
         return {machine.fp: memory(fp, 8), machine.sp: fp + 16, machine.pc: target}
-
-    # -- what is known about an address
-
-    def _know(self, pid: int) -> _Process:
-        if len(self._known) >= _MAX_FILES:
-            self._known.clear()
-        maps = self._processes.mappings(pid)
-        process = self._known[pid] = _Process(maps, self._processes.changes(pid))
-        return process
-
-    def _step(self, pid: int, process: _Process, pc: int, exact: bool) -> Step:
-        """The step at an address that was not seen before."""
-        steps = process.exact if exact else process.calls
-        if len(steps) >= _MAX_CACHE:
-            steps.clear()
-        # a return address may be the first one behind a function that does not return
-        lookup = pc if exact else pc - 1
-        mapping = process.at(lookup)
-        if mapping is None:
-            # code may have been mapped since
-            mapping = self._processes.find(pid, lookup)
-            if mapping is not None and not mapping.executable:
-                mapping = None
-            if process.changes != self._processes.changes(pid):
-                process.look(self._processes.mappings(pid), self._processes.changes(pid))
-        if mapping is None:
-            return NOWHERE
-        step = steps[pc] = self._compile(pid, mapping, lookup, pc, exact)
-        return step
-
-    def _compile(self, pid: int, mapping: Mapping, lookup: int, pc: int, exact: bool) -> Step:
-        opened = self._table(pid, mapping)
-        if opened is None:
-            return FP_CHAIN
-        elf, table = opened
-        try:
-            address = elf.address_of(mapping.file_offset(lookup))
-            if address is None:
-                return FP_CHAIN
-            fde = table.find(address)
-            if fde is None and not exact:
-                # the return address of a signal handler is the first instruction of code that was never called
-                fde = table.find(address + 1)
-                if fde is None or not fde.signal:
-                    return FP_CHAIN
-                address += 1
-            if fde is None:
-                return undescribed(self.machine, elf, address) if exact else FP_CHAIN
-            return compile_row(self.machine, fde, fde.row(address), pc)
-        except HarkenError:
-            return FP_CHAIN
-
-    def _table(self, pid: int, mapping: Mapping) -> tuple[Elf, FrameTable] | None:
-        private = not mapping.path.startswith("/")
-        key = (mapping.path, mapping.inode or (pid if private else 0), mapping.device, mapping.build_id)
-        if key not in self._tables:
-            if len(self._tables) >= _MAX_FILES:
-                self._tables.clear()
-            try:
-                elf = self._open_file(pid, mapping)
-            except HarkenError:
-                elf = None
-            self._tables[key] = None if elf is None or elf.machine_name != self.machine.name else (elf, FrameTable(elf))
-        return self._tables[key]
 
 
 class _Outside(Exception):
