@@ -1,10 +1,13 @@
 """Events of the ring buffer as data: columns and rows, without formatting.
 
-``columns`` takes the records that ``ring_page.walk`` found, and the format of one event, and gives its fields as columns: numpy arrays where numpy is
-installed (made when asked for, by one gather per field), lists otherwise.  Texts are lists of ``str``.  Columns of several CPUs are put together with
+``columns`` takes the records that ``ring_page.walk`` found, and the format of one event, and gives its fields as columns: numpy arrays
+where numpy is
+installed (made when asked for, by one gather per field), lists otherwise.  Texts are lists of ``str``.  Columns of several CPUs are put
+together with
 ``concatenate``; ``analysis.merge`` sorts them by time.
 
-Speed: 1,000,000 events (64 bytes, 7 fields) as columns take 0.1 s in all, half of it finding the records; trace-cmd report takes 2.4 s for them as text.
+Speed: 1,000,000 events (64 bytes, 7 fields) as columns take 0.1 s in all, half of it finding the records; trace-cmd report takes 2.4 s
+for them as text.
 
 Example:
     >>> from harken.formats.event_format import parse
@@ -36,7 +39,16 @@ if TYPE_CHECKING:
 
 __all__ = ("EventColumns", "columns", "concatenate", "event_schema", "split", "take")
 
-_CODES = {(1, False): "B", (1, True): "b", (2, False): "H", (2, True): "h", (4, False): "I", (4, True): "i", (8, False): "Q", (8, True): "q"}
+_CODES = {
+    (1, False): "B",
+    (1, True): "b",
+    (2, False): "H",
+    (2, True): "h",
+    (4, False): "I",
+    (4, True): "i",
+    (8, False): "Q",
+    (8, True): "q",
+}
 
 
 def _is_text(field: FormatField) -> bool:
@@ -45,7 +57,8 @@ def _is_text(field: FormatField) -> bool:
 
 
 def event_schema(event: EventFormat) -> Schema:
-    """The event's layout as a ``Schema``, in this machine's byte order; fields that are no integers, texts or arrays of them are raw bytes."""
+    """The event's layout as a ``Schema``, in this machine's byte order; fields that are no integers, texts or arrays of them are raw
+    bytes."""
     fields = []
     for field in event.fields:
         if field.data_loc:
@@ -66,7 +79,8 @@ def event_schema(event: EventFormat) -> Schema:
 class EventColumns:
     """The records of one event: ``times``, ``cpus`` and, by name, the fields.
 
-    ``columns["prev_pid"]`` is a numpy array (a list without numpy); texts are lists of ``str``, other memory of changing length lists of ``bytes``; arrays have two
+    ``columns["prev_pid"]`` is a numpy array (a list without numpy); texts are lists of ``str``, other memory of changing length lists
+    of ``bytes``; arrays have two
     dimensions.  A record that is too short for a field reads as zero there.
     """
 
@@ -170,7 +184,8 @@ class EventColumns:
         return zip(*[column.tolist() if hasattr(column, "tolist") else column for column in columns])
 
     def to_dict(self) -> dict[str, Any]:
-        """All columns by name, ``time`` and ``cpu`` among them: what ``pandas.DataFrame`` and ``pyarrow.table`` take (arrays of two dimensions as lists)."""
+        """All columns by name, ``time`` and ``cpu`` among them: what ``pandas.DataFrame`` and ``pyarrow.table`` take (arrays of two
+        dimensions as lists)."""
         found: dict[str, Any] = {"time": self.times, "cpu": self.cpus}
         for field in self.event.own:
             column = self[field.name]
@@ -179,7 +194,7 @@ class EventColumns:
 
     def to_arrow(self) -> Any:
         """A ``pyarrow.Table``."""
-        import pyarrow
+        import pyarrow  # type: ignore[import-not-found, unused-ignore]
 
         return pyarrow.table(self.to_dict())
 

@@ -1,21 +1,29 @@
 """``print fmt``: the text of an event, compiled.
 
-The last line of an event's format file is the C format string and the arguments with which the kernel prints the event.  ``compile_format`` makes one Python function of it; what the
-C expressions say (helpers such as ``__print_flags``, casts, ternaries, ``%pS``) is translated once per event, not interpreted once per record.
+The last line of an event's format file is the C format string and the arguments with which the kernel prints the event.
+``compile_format`` makes one Python function of it; what the
+C expressions say (helpers such as ``__print_flags``, casts, ternaries, ``%pS``) is translated once per event, not interpreted once per
+record.
 
-Dialects: "kernel" gives the text of the ``trace`` file (with the option hash-ptr off; hashed pointers are made with a secret), with C's arithmetic; "trace-cmd" gives what
-``trace-cmd report`` prints, which computes everything in unsigned 64 bits, knows no enumerators and has own texts for some events (``print_fmt_tep``); "trace-cmd-3.1" is the same without what libtraceevent learnt after 1.7.
+Dialects: "kernel" gives the text of the ``trace`` file (with the option hash-ptr off; hashed pointers are made with a secret), with C's
+arithmetic; "trace-cmd" gives what
+``trace-cmd report`` prints, which computes everything in unsigned 64 bits, knows no enumerators and has own texts for some events
+(``print_fmt_tep``); "trace-cmd-3.1" is the same without what libtraceevent learnt after 1.7.
 
-A format that cannot be compiled (it follows a pointer into the kernel's memory, or calls a function of the kernel) gives a renderer that prints the fields; its ``problem`` says why.
+A format that cannot be compiled (it follows a pointer into the kernel's memory, or calls a function of the kernel) gives a renderer that
+prints the fields; its ``problem`` says why.
 Which events of which kernel that is: docs/print_fmt.md.
 
-Speed: one ``struct`` call unpacks the fixed fields, one ``%`` makes the line, texts and names of numbers come from memos; ``Renderer.many`` runs that in one list comprehension for all
-records of an event.  Per line 0.7 to 1.5 us on an idle core; f-strings with format specifications, ``str.format`` and joined pieces were slower (measured, 6 hex numbers: ``%`` 1.3,
+Speed: one ``struct`` call unpacks the fixed fields, one ``%`` makes the line, texts and names of numbers come from memos;
+``Renderer.lines`` runs that in one list comprehension for all
+records of an event.  Per line 0.7 to 1.5 us on an idle core; f-strings with format specifications, ``str.format`` and joined pieces were
+slower (measured, 6 hex numbers: ``%`` 1.3,
 f-string 2.4 us).
 
 Example:
     >>> from harken.formats.event_format import parse
-    >>> event = parse('name: x\\nID: 7\\nformat:\\n\\tfield:int a;\\toffset:8;\\tsize:4;\\tsigned:1;\\n\\nprint fmt: "a=%d %s", REC->a, REC->a < 0 ? "neg" : "pos"')
+    >>> text = 'name: x\\nID: 7\\nformat:\\n\\tfield:int a;\\toffset:8;\\tsize:4;\\tsigned:1;\\n\\nprint fmt: '
+    >>> event = parse(text + '"a=%d %s", REC->a, REC->a < 0 ? "neg" : "pos"')
     >>> compile_format(event, Env(order="<"))(bytes(8) + b"\\xff\\xff\\xff\\xff")
     'a=-1 neg'
 """
@@ -44,14 +52,16 @@ if TYPE_CHECKING:
 
     Buffer = bytes | bytearray | memoryview
 
-__all__ = ("Env", "Renderer", "compile_format", "compile_print_fmt")
+__all__ = ("Env", "Renderer", "compile_format", "compile_print_fmt", "plain_renderer")
 
 
 class Env(Record):
     """What a format needs to know about the machine whose records it prints.
 
-    ``order`` is "<" or ">", ``long_size`` 4 or 8.  ``symbol(address)`` gives (name, start, size or 0) or None; a module is part of the name: ``"nf_hook [nf_tables]"``.
-    ``string(address)`` is the text at an address of the kernel (``printk_formats``), ``constant(name)`` the value of an enumerator, ``struct(spelling)`` a layout ("union x"),
+    ``order`` is "<" or ">", ``long_size`` 4 or 8.  ``symbol(address)`` gives (name, start, size or 0) or None; a module is part of
+    the name: ``"nf_hook [nf_tables]"``.
+    ``string(address)`` is the text at an address of the kernel (``printk_formats``), ``constant(name)`` the value of an enumerator,
+    ``struct(spelling)`` a layout ("union x"),
     the latter two usually from BTF.  ``hz`` is the kernel's CONFIG_HZ.  ``comm(pid)`` names a process.
     ``bare_syscalls``: arguments of system calls without 0x, as the ``trace`` file of kernels before Linux 6.17 has them.
     """
@@ -82,17 +92,19 @@ class Env(Record):
 class Renderer:
     """The text of one event's records.
 
-    ``problem`` is "" or why the format could not be compiled; ``unknown`` says what in it depends on the kernel's memory or time and is printed as "?" or in hex.
+    ``problem`` is "" or why the format could not be compiled; ``unknown`` says what in it depends on the kernel's memory or time and
+    is printed as "?" or in hex.
     ``source`` is the generated code, for those who want to see it.
     """
 
-    __slots__ = ("_many", "_one", "event", "needs", "problem", "source", "unknown")
+    __slots__ = ("_make", "_many", "_one", "event", "needs", "problem", "source", "unknown")
 
     def __init__(
-        self, event: EventFormat, one: Any, many: Any, needs: int, source: str, problem: str = "", unknown: tuple[str, ...] = ()
+        self, event: EventFormat, one: Any, make: Any, needs: int, source: str, problem: str = "", unknown: tuple[str, ...] = ()
     ) -> None:
-        self.event, self._one, self._many, self.needs, self.source = event, one, many, needs, source
+        self.event, self._one, self._make, self.needs, self.source = event, one, make, needs, source
         self.problem, self.unknown = problem, unknown
+        self._many: dict[str, Any] = {}
 
     def __call__(self, buffer: Buffer, start: int = 0, size: int = -1) -> str:
         """The text of the record at ``start``; ``size`` bytes long (default: to the end of the buffer)."""
@@ -102,18 +114,23 @@ class Renderer:
             return self._one(record.ljust(self.needs, b"\0"), 0, max(len(record), self.needs))  # type: ignore[no-any-return]
         return self._one(record, 0, len(record))  # type: ignore[no-any-return]
 
-    def many(self, buffer: bytes, starts: Sequence[int], ends: Sequence[int], heads: Iterable[str] | None = None) -> list[str]:
-        """The texts of many records, each behind its head.
+    def lines(
+        self, head: str, buffer: Any, starts: Sequence[int], ends: Sequence[int], shortest: int, *columns: Iterable[Any]
+    ) -> list[str]:
+        """The texts of many records, each behind a head.
 
         Args:
+            head: Python's ``%`` format of the head, for ``columns``; the same few are expected again and again.
             buffer: ``bytes`` or ``mmap``, whatever gives ``bytes`` when sliced.
             starts, ends: of the payloads, as Python integers.
-            heads: what to put before each text.
+            shortest: size of the shortest of them; 0 if not known.
         """
-        heads = repeat("") if heads is None else heads
-        if self.needs and min(map(int.__sub__, ends, starts), default=0) < self.needs:
-            return [head + self(buffer, start, end - start) for head, start, end in zip(heads, starts, ends)]
-        return self._many(buffer, starts, ends, heads)  # type: ignore[no-any-return]
+        if shortest < self.needs:
+            return [head % row[2:] + self(buffer, row[0], row[1] - row[0]) for row in zip(starts, ends, *columns)]
+        found = self._many.get(head)
+        if found is None:
+            found = self._many[head] = self._make(head, len(columns))
+        return found(buffer, starts, ends, *columns)  # type: ignore[no-any-return]
 
 
 def compile_format(event: EventFormat, env: Env | None = None) -> Renderer:
@@ -128,7 +145,7 @@ def compile_format(event: EventFormat, env: Env | None = None) -> Renderer:
         from .print_fmt_kernel import special_text
 
         special = special_text(event, env)
-    return compile_print_fmt(event, env) if special is None else _plain(event, special)
+    return compile_print_fmt(event, env) if special is None else plain_renderer(event, special)
 
 
 def compile_print_fmt(event: EventFormat, env: Env) -> Renderer:
@@ -148,19 +165,22 @@ def compile_print_fmt(event: EventFormat, env: Env) -> Renderer:
         return _assemble(event, coder, text, values)
     except (FormatError, RecursionError, struct.error, SyntaxError, MemoryError) as error:
         problem = error.message if isinstance(error, FormatError) else str(error)
-        return _plain(event, fields_text(event, env), problem.removeprefix("print fmt: "))
+        return plain_renderer(event, fields_text(event, env), problem.removeprefix("print fmt: "))
 
 
-def _plain(event: EventFormat, text: Callable[[bytes], str], problem: str = "") -> Renderer:
+def plain_renderer(event: EventFormat, text: Callable[[bytes], str], problem: str = "") -> Renderer:
     """A renderer of a function of the record's bytes."""
 
     def one(buffer: bytes, start: int, end: int) -> str:
         return text(buffer[start:end])
 
-    def many(buffer: bytes, starts: Sequence[int], ends: Sequence[int], heads: Iterable[str]) -> list[str]:
-        return [head + text(buffer[start:end]) for head, start, end in zip(heads, starts, ends)]
+    def make(head: str, _count: int) -> Any:
+        def many(buffer: bytes, starts: Sequence[int], ends: Sequence[int], *columns: Iterable[Any]) -> list[str]:
+            return [head % row[2:] + text(buffer[row[0] : row[1]]) for row in zip(starts, ends, *columns)]
 
-    return Renderer(event, one, many, event.size if not problem else 0, "", problem)
+        return many
+
+    return Renderer(event, one, make, event.size if not problem else 0, "", problem)
 
 
 def _assemble(event: EventFormat, coder: Coder, text: str, values: list[str]) -> Renderer:
@@ -171,16 +191,25 @@ def _assemble(event: EventFormat, coder: Coder, text: str, values: list[str]) ->
     target = f"({', '.join(variables)},)" if variables else "_"
     body = ", ".join(values) + ("," if values else "")
     source = "def one(b, s, e):\n" + (f"    {target} = unpack(b, s)\n" if variables else "") + f"    return {text!r} % ({body})\n"
-    head = "%s" + text
     records = "map(unpack, repeat(b), starts)" if variables else "starts"
     used = any("e" in _words(value) for value in values)
-    ends = ", ends" if used else ""
-    loop = f"h, s, {'e, ' if used else ''}{target}"
-    source += f"def many(b, starts, ends, heads):\n    return [{head!r} % (h, {body}) for {loop} in zip(heads, starts{ends}, {records})]\n"
     names["unpack"] = struct.Struct(fmt).unpack_from
     names["repeat"] = repeat
-    exec(compile(source, f"<print fmt of {event.name}>", "exec"), names)  # noqa: S102  generated above from a parsed format, identifiers are ours
-    return Renderer(event, names["one"], names["many"], needs, source, unknown=tuple(dict.fromkeys(coder.unknown)))
+
+    def make(head: str, count: int) -> Any:
+        cells = [f"c{i}" for i in range(count)]
+        loop = ", ".join([*cells, "s", *(["e"] if used else []), target])
+        columns = ", ".join([*(f"column{i}" for i in range(count)), "starts", *(["ends"] if used else []), records])
+        arguments = "".join([f", column{i}" for i in range(count)])
+        inner = ", ".join([*cells, body])
+        run(f"def many(b, starts, ends{arguments}):\n    return [{head + text!r} % ({inner}) for {loop} in zip({columns})]\n")
+        return names["many"]
+
+    def run(code: str) -> None:
+        exec(compile(code, f"<print fmt of {event.name}>", "exec"), names)  # made of a parsed format; all names in it are ours
+
+    run(source)
+    return Renderer(event, names["one"], make, needs, source, unknown=tuple(dict.fromkeys(coder.unknown)))
 
 
 def _words(code: str) -> set[str]:

@@ -1,6 +1,7 @@
 """Events as ``name=value`` lists: what is printed where a ``print fmt`` cannot or shall not be used.
 
-``fields_text`` is trace-cmd's raw form (``report -R``, and behind "[FAILED TO PARSE]"); ``kernel_fields_text`` that of the kernel's option ``fields`` (since Linux 6.4,
+``fields_text`` is trace-cmd's raw form (``report -R``, and behind "[FAILED TO PARSE]"); ``kernel_fields_text`` that of the kernel's
+option ``fields`` (since Linux 6.4,
 ``print_event_fields``).
 
 Example:
@@ -86,7 +87,8 @@ def fields_text(event: EventFormat, env: Env) -> Text:
 
 
 def kernel_fields_text(event: EventFormat, env: Env) -> Text:
-    """A function from a record to the text of the option ``fields``: numbers in hex and decimal, the last field first as the kernel lists them."""
+    """A function from a record to the text of the option ``fields``: numbers in hex and decimal, the last field first as the kernel lists
+    them."""
     order = "little" if env.order == "<" else "big"
     texts = Texts()
 

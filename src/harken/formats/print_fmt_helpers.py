@@ -1,7 +1,9 @@
 """What compiled ``print fmt`` lines call at run time: texts of addresses, flags, arrays, masks.
 
-The functions here follow the kernel's ``vsprintf`` (lib/vsprintf.c) and ``trace_print_*_seq`` (kernel/trace/trace_output.c); where libtraceevent prints something else, that is in
-``print_fmt_tep``.  Texts keep bytes that are not UTF-8 as surrogates, so that output is byte for byte what was recorded (``render.text.encode``).
+The functions here follow the kernel's ``vsprintf`` (lib/vsprintf.c) and ``trace_print_*_seq`` (kernel/trace/trace_output.c); where
+libtraceevent prints something else, that is in
+``print_fmt_tep``.  Texts keep bytes that are not UTF-8 as surrogates, so that output is byte for byte what was recorded
+(``render.text.encode``).
 
 Memory comes as ``bytes``, cut at the end of its record: what a lying record says about lengths never reaches outside of it.
 
@@ -13,6 +15,8 @@ Example:
 """
 
 from __future__ import annotations
+
+import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,8 +117,8 @@ def int_array(data: bytes, count: int, size: int, order: str) -> str:
     if size not in (1, 2, 4, 8):
         return "{" + ",".join(f"BAD SIZE:{size} 0x{byte:x}" for byte in data[: max(0, count)]) + "}"
     count = min(max(0, count), len(data) // size)
-    name = "little" if order == "<" else "big"
-    return "{" + ",".join([f"0x{int.from_bytes(data[i : i + size], name):x}" for i in range(0, count * size, size)]) + "}"  # type: ignore[arg-type]
+    numbers = struct.unpack_from(f"{order}{count}{'BBHHIIIIQ'[size]}", data)
+    return "{" + ",".join([f"0x{number:x}" for number in numbers]) + "}"
 
 
 def _bits(data: bytes, order: str, long_size: int) -> int:
@@ -175,7 +179,8 @@ def ip6(data: bytes, colons: bool = True) -> str:
 
 
 def ip6c(data: bytes) -> str:
-    """``%pI6c``: the longest run of two or more zero groups is ``::``; mapped and ISATAP addresses end in IPv4 (``ip6_compressed_string``)."""
+    """``%pI6c``: the longest run of two or more zero groups is ``::``; mapped and ISATAP addresses end in IPv4
+    (``ip6_compressed_string``)."""
     data = data[:16].ljust(16, b"\0")
     words = [data[i] << 8 | data[i + 1] for i in range(0, 16, 2)]
     mapped = not any(words[:5]) and words[5] == 0xFFFF
@@ -204,7 +209,8 @@ def ip6c(data: bytes) -> str:
 
 
 def sockaddr(data: bytes, order: str, form: str = "") -> str:
-    """``%pIS`` with what follows it: c compressed, p port, f flow, s scope.  An unknown family prints as the kernel's ``ip_addr_string``: "(einval)"."""
+    """``%pIS`` with what follows it: c compressed, p port, f flow, s scope.  An unknown family prints as the kernel's ``ip_addr_string``:
+    "(einval)"."""
     family = int.from_bytes(data[:2], "little" if order == "<" else "big")
     port = int.from_bytes(data[2:4], "big")
     if family == 2 and len(data) >= 8:

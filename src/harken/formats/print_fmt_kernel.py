@@ -1,6 +1,7 @@
 """Events whose text in the ``trace`` file is not made from their ``print fmt``.
 
-The kernel prints system calls (kernel/trace/trace_syscalls.c) and its own ftrace events (kernel/trace/trace_output.c) with functions of their own; the print fmt of these is for
+The kernel prints system calls (kernel/trace/trace_syscalls.c) and its own ftrace events (kernel/trace/trace_output.c) with functions of
+their own; the print fmt of these is for
 tools.  Function graph entries need the records around them and are made by ``analysis.function_graph`` and ``render.function_graph``.
 
 The texts of ftrace's own events have no name before them: ``NAMELESS`` lists those.
@@ -25,8 +26,8 @@ __all__ = ("special_text", "symbol_text", "NAMELESS", "binary_printf")
 
 #: Events of category ftrace which the kernel prints without "name: ".
 NAMELESS = frozenset(
-    "function kernel_stack user_stack bputs bprint print raw_data func_repeats context_switch wakeup hwlat osnoise timerlat funcgraph_entry "
-    "funcgraph_exit funcgraph_retaddr_entry mmiotrace_rw mmiotrace_map branch".split()
+    "function kernel_stack user_stack bputs bprint print raw_data func_repeats context_switch wakeup hwlat osnoise timerlat "
+    "funcgraph_entry funcgraph_exit funcgraph_retaddr_entry mmiotrace_rw mmiotrace_map branch".split()
 )
 _STATES = "RSDTtXZPI"
 
@@ -95,7 +96,8 @@ def _enter(event: EventFormat, env: Env) -> Text:
     number = struct.Struct(env.order + ("Q" if env.long_size == 8 else "I"))
     strings = {}
     for field in event.own:
-        if field.data_loc and field.name.startswith("__") and field.name.endswith("_val"):  # the text that a pointer led to, since Linux 6.19
+        # the text that a pointer led to, since Linux 6.19
+        if field.data_loc and field.name.startswith("__") and field.name.endswith("_val"):
             strings[field.name[2:-4]] = field
     texts = Texts()
     offsets = [field.offset for field in shown]
@@ -215,7 +217,8 @@ def _bprint(event: EventFormat, env: Env) -> Text:
 
 
 def binary_printf(fmt: str, data: bytes, env: Env) -> str:
-    """``bstr_printf``: a format whose arguments were stored one behind the other, numbers aligned to 4 bytes, texts with their NUL (lib/vsprintf.c, ``vbin_printf``)."""
+    """``bstr_printf``: a format whose arguments were stored one behind the other, numbers aligned to 4 bytes, texts with their NUL
+    (lib/vsprintf.c, ``vbin_printf``)."""
     from .print_fmt_printf import CONVERSION
 
     order = "little" if env.order == "<" else "big"

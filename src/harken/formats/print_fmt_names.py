@@ -1,6 +1,8 @@
-"""Enumerators (and one variable) that kernels leave as names in their print formats, with the values that they have had in every kernel since.
+"""Enumerators (and one variable) that kernels leave as names in their print formats, with the values that they have had in every kernel
+since.
 
-A kernel resolves the names that its authors marked (``TRACE_DEFINE_ENUM``) and leaves the others.  Where the kernel's BTF is at hand it knows better (``Env.constant``); these are the
+A kernel resolves the names that its authors marked (``TRACE_DEFINE_ENUM``) and leaves the others.  Where the kernel's BTF is at hand it
+knows better (``Env.constant``); these are the
 values for recordings that come without, and only names of user space's ABI or of enumerations that never changed are here.
 """
 
@@ -27,7 +29,8 @@ _add("IOPRIO_CLASS_NONE IOPRIO_CLASS_RT IOPRIO_CLASS_BE IOPRIO_CLASS_IDLE")
 ENUMERATORS["IOPRIO_CLASS_INVALID"] = 7
 # include/linux/interrupt.h
 _add(
-    "HI_SOFTIRQ TIMER_SOFTIRQ NET_TX_SOFTIRQ NET_RX_SOFTIRQ BLOCK_SOFTIRQ IRQ_POLL_SOFTIRQ TASKLET_SOFTIRQ SCHED_SOFTIRQ HRTIMER_SOFTIRQ RCU_SOFTIRQ"
+    "HI_SOFTIRQ TIMER_SOFTIRQ NET_TX_SOFTIRQ NET_RX_SOFTIRQ BLOCK_SOFTIRQ IRQ_POLL_SOFTIRQ "
+    "TASKLET_SOFTIRQ SCHED_SOFTIRQ HRTIMER_SOFTIRQ RCU_SOFTIRQ"
 )
 # include/linux/hrtimer.h
 _add("HRTIMER_NORESTART HRTIMER_RESTART")

@@ -1,6 +1,7 @@
 """Parser of the ``print fmt`` line of event formats: a C string literal, then C expressions.
 
-The text is what the preprocessor made of a ``TP_printk()``: macros are expanded, ``sizeof``, casts, enumerators that nobody resolved and GNU statement expressions are still in
+The text is what the preprocessor made of a ``TP_printk()``: macros are expanded, ``sizeof``, casts, enumerators that nobody resolved and
+GNU statement expressions are still in
 it.  ``parse`` gives the format string and one tree per argument.  Trees are plain tuples, the first element says what they are:
 
 =======================================  ==========================================================================
@@ -55,7 +56,8 @@ _TOKEN = re.compile(
 )
 
 _WORDS = frozenset(
-    "unsigned signed long short int char void bool _Bool float double const volatile struct union enum static __user __rcu __force __percpu uint ulong ushort "
+    "unsigned signed long short int char void bool _Bool float double const volatile struct union enum static "
+    "__user __rcu __force __percpu uint ulong ushort "
     "size_t ssize_t u8 u16 u32 u64 s8 s16 s32 s64 __u8 __u16 __u32 __u64 __s8 __s16 __s32 __s64 typeof __typeof__".split()
 )
 _BINARY = {

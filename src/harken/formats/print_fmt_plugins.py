@@ -1,7 +1,9 @@
 """Events that ``trace-cmd report`` prints in its own way: the handlers of libtraceevent's plugins and of trace-cmd itself.
 
-``handler`` gives the function from a record to its text, or None where the print fmt is used.  Plugin options (``-O ftrace:parent``, ``ftrace:offset``) are options here.  The indented
-function trace (``ftrace:indent``) and the function graph depend on the records before and are rendered where those are known: ``render.ftrace_report``,
+``handler`` gives the function from a record to its text, or None where the print fmt is used.  Plugin options (``-O ftrace:parent``,
+``ftrace:offset``) are options here.  The indented
+function trace (``ftrace:indent``) and the function graph depend on the records before and are rendered where those are known:
+``render.ftrace_report``,
 ``render.function_graph``.
 """
 
@@ -45,9 +47,10 @@ _VMX = {
     value: name
     for name, value in (
         item.split("=")
-        for item in "EXCEPTION_NMI=0 EXTERNAL_INTERRUPT=1 TRIPLE_FAULT=2 PENDING_INTERRUPT=7 NMI_WINDOW=8 TASK_SWITCH=9 CPUID=10 HLT=12 INVD=13 "
-        "INVLPG=14 RDPMC=15 RDTSC=16 VMCALL=18 VMCLEAR=19 VMLAUNCH=20 VMPTRLD=21 VMPTRST=22 VMREAD=23 VMRESUME=24 VMWRITE=25 VMOFF=26 VMON=27 "
-        "CR_ACCESS=28 DR_ACCESS=29 IO_INSTRUCTION=30 MSR_READ=31 MSR_WRITE=32 MWAIT_INSTRUCTION=36 MONITOR_INSTRUCTION=39 PAUSE_INSTRUCTION=40 "
+        for item in "EXCEPTION_NMI=0 EXTERNAL_INTERRUPT=1 TRIPLE_FAULT=2 PENDING_INTERRUPT=7 NMI_WINDOW=8 TASK_SWITCH=9 CPUID=10 "
+        "HLT=12 INVD=13 INVLPG=14 RDPMC=15 RDTSC=16 VMCALL=18 VMCLEAR=19 VMLAUNCH=20 VMPTRLD=21 VMPTRST=22 VMREAD=23 VMRESUME=24 "
+        "VMWRITE=25 VMOFF=26 VMON=27 CR_ACCESS=28 DR_ACCESS=29 IO_INSTRUCTION=30 MSR_READ=31 MSR_WRITE=32 MWAIT_INSTRUCTION=36 "
+        "MONITOR_INSTRUCTION=39 PAUSE_INSTRUCTION=40 "
         "MCE_DURING_VMENTRY=41 TPR_BELOW_THRESHOLD=43 APIC_ACCESS=44 EOI_INDUCED=45 EPT_VIOLATION=48 EPT_MISCONFIG=49 INVEPT=50 "
         "PREEMPTION_TIMER=52 WBINVD=54 XSETBV=55 APIC_WRITE=56 INVPCID=58 PML_FULL=62 XSAVES=63 XRSTORS=64".split()
     )
@@ -248,7 +251,8 @@ def _exit_reason(fields: _Fields, name: str) -> Callable[[bytes], str]:
 
 
 def _kvm_exit(fields: _Fields) -> Text | None:
-    reason, rip, info1, info2 = _exit_reason(fields, "exit_reason"), fields.number("guest_rip"), fields.number("info1"), fields.number("info2")
+    reason = _exit_reason(fields, "exit_reason")
+    rip, info1, info2 = fields.number("guest_rip"), fields.number("info1"), fields.number("info2")
 
     def text(record: bytes) -> str:
         one, two = info1(record), info2(record)
@@ -313,9 +317,10 @@ def _mmu_role(fields: _Fields) -> Text | None:
 
         head = f"{'new' if created(record) else 'existing'} sp gfn {gfn(record) or 0:x} " if page else ""
         return (
-            f"{head}{word & 15} q{word >> 5 & 3}{flag(7, ' direct', '')} {access[word >> 8 & 7]}{flag(11, ' invalid', '')} {flag(4, '', '!')}pae "
-            f"{flag(12, '', '!')}nxe {flag(13, '', '!')}wp{flag(14, ' smep', '')}{flag(15, ' smap', '')}{' smm' if word >> 24 & 255 else ''}"
-            f" root {count(record) or 0} {'unsync' if unsync(record) else 'sync'}\0"
+            f"{head}{word & 15} q{word >> 5 & 3}{flag(7, ' direct', '')} {access[word >> 8 & 7]}{flag(11, ' invalid', '')} "
+            f"{flag(4, '', '!')}pae {flag(12, '', '!')}nxe {flag(13, '', '!')}wp{flag(14, ' smep', '')}{flag(15, ' smap', '')}"
+            f"{' smm' if word >> 24 & 255 else ''}"
+            f" root {count(record) or 0} {'unsync' if unsync(record) else 'sync'}"
         )
 
     return text
@@ -391,7 +396,7 @@ def _bss_info(fields: _Fields) -> Text | None:
     def num(name: str, form: str, record: bytes) -> str:
         value = fields.number(name)(record)
         if value is None:
-            return f"CAN'T FIND FIELD \"{name}\""
+            return f'CAN\'T FIND FIELD "{name}"'
         value = _int(value) if form == "d" else value & 0xFFFFFFFF
         return f"{name}:{value}" if form == "d" else f"{name}:{f'{value:#x}' if value else '0'}"
 

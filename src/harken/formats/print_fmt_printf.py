@@ -1,7 +1,9 @@
 """C format strings as Python code: ``"%s flags=%#x" % (...)``.
 
-A conversion with its argument becomes one conversion of Python's ``%`` operator, which C runs through in one call; that is twice as fast as an f-string with format specifications.
-Pointer extensions (``%pS``, ``%pI4``, ...) become ``%s`` with a call.  See Documentation/core-api/printk-formats.rst in the kernel's sources.
+A conversion with its argument becomes one conversion of Python's ``%`` operator, which C runs through in one call; that is twice as fast
+as an f-string with format specifications.
+Pointer extensions (``%pS``, ``%pI4``, ...) become ``%s`` with a call.  See Documentation/core-api/printk-formats.rst in the kernel's
+sources.
 """
 
 from __future__ import annotations
@@ -118,7 +120,6 @@ class Printf:
         return _LENGTHS.get(text, self.coder.env.long_size)
 
     def integer(self, kind: str, head: str, flags: str, size: int, tree: Tree, values: list[str]) -> str:
-        coder = self.coder
         if kind in "di":
             values.append(self.argument(tree, size, True).code)
             return head + "d"

@@ -1,7 +1,9 @@
 """The dialect of ``trace-cmd report``: libtraceevent's idea of C.
 
-libtraceevent (1.7.1, of trace-cmd 3.1.6) evaluates print formats in unsigned 64 bits: fields are read without their sign, casts only cut, enumerators that the kernel left unresolved
-are -1 in tables and an address of that symbol (mostly none, 0) elsewhere.  ``%p`` is glibc's.  What it cannot parse it prints as "[FAILED TO PARSE]" with raw fields; where harken
+libtraceevent (1.7.1, of trace-cmd 3.1.6) evaluates print formats in unsigned 64 bits: fields are read without their sign, casts only cut,
+enumerators that the kernel left unresolved
+are -1 in tables and an address of that symbol (mostly none, 0) elsewhere.  ``%p`` is glibc's.  What it cannot parse it prints as "[FAILED
+TO PARSE]" with raw fields; where harken
 can compile such a format it prints the text instead.
 
 Events that libtraceevent's plugins print by themselves are in ``print_fmt_plugins``.
@@ -47,7 +49,7 @@ def tep_flags(delimiter: str, table: Sequence[tuple[int, str]], form: str) -> he
     """
 
     def make(value: int) -> str:
-        parts = []
+        parts: list[str] = []
         for mask, name in table:
             if not value and mask < 0:
                 return delimiter.join(parts) + form % name
@@ -73,7 +75,8 @@ class TepCoder(Coder):
         if value.kind == "str":  # texts count as 0
             return constant(0, 8, False)
         field = value.layout
-        if value.kind == "mem" and field is not None and not field.data_loc and not field.rel_loc:  # an array reads as the number in its place
+        if value.kind == "mem" and field is not None and not field.data_loc and not field.rel_loc:
+            # an array reads as the number in its place
             if field.size not in (1, 2, 4, 8):
                 return constant(0, 8, False)
             return self.load(Value(f"s+{field.offset}", field.size, False, "mem", end="e"), "0")

@@ -1,7 +1,9 @@
 """Pages of ftrace's ring buffer: what ``trace_pipe_raw`` gives and ``trace.dat`` holds.
 
-A page (a sub-buffer, since Linux 6.8 of any power-of-two size) starts with a 64-bit time stamp and a ``local_t`` called *commit*; their places are in ``events/header_page``
-(``Layout``).  Commit holds the number of bytes of records that follow, and two flags: events were lost before this page, and the number of them stands behind the records
+A page (a sub-buffer, since Linux 6.8 of any power-of-two size) starts with a 64-bit time stamp and a ``local_t`` called *commit*; their
+places are in ``events/header_page``
+(``Layout``).  Commit holds the number of bytes of records that follow, and two flags: events were lost before this page, and the number
+of them stands behind the records
 (kernel/trace/ring_buffer.c, ``RB_MISSED_EVENTS`` and ``RB_MISSED_STORED``).
 
 A record starts with 32 bits: ``type_len`` (5 bits) and ``time_delta`` (27 bits), in the order of the machine's bit fields:
@@ -16,8 +18,10 @@ type_len
 31          absolute time stamp: a u32 follows, bits 27..58 of the time; the upper 5 bits are those of the time before
 ==========  ===========================================================================================================
 
-``parse`` reads one page and returns a list.  ``walk`` reads many at once into arrays and never makes a Python object per record if numpy is there: it goes through all pages in
-step, the n-th records of all pages at a time, so that the interpreter's work is that of one page.  Measured on one busy core, 1,000,000 records of 64 bytes in 16,000 pages:
+``parse`` reads one page and returns a list.  ``walk`` reads many at once into arrays and never makes a Python object per record if numpy
+is there: it goes through all pages in
+step, the n-th records of all pages at a time, so that the interpreter's work is that of one page.  Measured on one busy core, 1,000,000
+records of 64 bytes in 16,000 pages:
 60 to 90 ms with numpy, 0.4 s without.
 
 Whatever a page says is checked against its size; a record that leaves its page ends the page.
@@ -74,7 +78,8 @@ class Layout(Record):
 
 
 class Page(Record):
-    """One page: its time stamp, the number of events lost before it (None: none were; 0: some were, the kernel does not say how many) and its records as
+    """One page: its time stamp, the number of events lost before it (None: none were; 0: some were, the kernel does not say how many) and
+    its records as
     (time stamp, start of the payload in the buffer, size of the payload)."""
 
     time: int
@@ -85,7 +90,8 @@ class Page(Record):
 class Records(Record):
     """Records of many pages as columns of equal length: numpy arrays, or ``array.array`` and ``list`` without numpy.
 
-    ``times`` in the clock's unit, ``starts`` and ``sizes`` of the payloads in bytes, ``types`` the event ids.  ``lost`` lists (index of the record before which events were lost,
+    ``times`` in the clock's unit, ``starts`` and ``sizes`` of the payloads in bytes, ``types`` the event ids.  ``lost`` lists (index
+    of the record before which events were lost,
     number of them or 0 if unknown); an index of ``len(times)`` stands behind the last record.
     """
 
@@ -120,7 +126,8 @@ def parse_layout(text: str | bytes, order: str = "", long_size: int = 8) -> Layo
         FormatError: a field that every page has is missing.
 
     Example:
-        >>> parse_layout("field: u64 timestamp; offset:0; size:8;\\nfield: local_t commit; offset:8; size:4;\\nfield: char data; offset:12; size:4084;", "<", 4)
+        >>> text = "field: u64 timestamp; offset:0; size:8;\\nfield: local_t commit; offset:8; size:4;\\n"
+        >>> parse_layout(text + "field: char data; offset:12; size:4084;", "<", 4)
         Layout(order='<', long_size=4, time=0, commit=8, commit_size=4, data=12)
     """
     order = order or ("<" if sys.byteorder == "little" else ">")
@@ -334,7 +341,8 @@ def _walk_numpy(pages: Buffer, page_size: int, layout: Layout, np: Any) -> Recor
 def _walk_block(words: Any, at: Any, end: Any, time: Any, little: bool, counts: Any, np: Any) -> tuple[Any, Any, Any]:
     """(times, starts, sizes) of some pages' records in order; ``counts`` gets the number of each page's.
 
-    ``at`` and ``end`` are word positions.  Usual records (1 to 28 words of payload) take the short way, about ten operations for all pages; time extends, stamps and
+    ``at`` and ``end`` are word positions.  Usual records (1 to 28 words of payload) take the short way, about ten operations for all
+    pages; time extends, stamps and
     padding are rare enough to be stepped over one by one.
     """
     index = np.nonzero(at < end)[0]  # the pages that still have records
@@ -394,7 +402,8 @@ def _walk_block(words: Any, at: Any, end: Any, time: Any, little: bool, counts: 
 
 
 def _step_over(words: Any, at: int, end: int, time: int, little: bool) -> tuple[int, int, int]:
-    """Goes to the next record that holds data: (its position, the time before it, its head); at the end (end, time, a head that does not fit)."""
+    """Goes to the next record that holds data: (its position, the time before it, its head); at the end (end, time, a head that does not
+    fit)."""
     nothing = 1 if little else 1 << 27
     while at < end:
         head = int(words[at])

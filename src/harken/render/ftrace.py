@@ -1,0 +1,483 @@
+"""ftrace records as lines of text: what is common to the kernel's ``trace`` file and to trace-cmd's report, and the former's layout.
+
+``Lines`` turns batches of records of several CPUs into text in the order of time.  A batch is cut into its events; each event's records
+become lines by one compiled list
+comprehension (``formats.print_fmt``), which writes head and text in one go, and the lines are put back into order.  ``windows`` feeds it
+from recordings of any size with a few
+megabytes per CPU in memory.
+
+The kernel's layout (kernel/trace/trace_output.c, ``trace_print_context``)::
+
+    # tracer: nop
+    #
+    # entries-in-buffer/entries-written: 2/2   #P:2
+    #
+    #                                _-----=> irqs-off/BH-disabled
+    ...
+                bash-32595   [000] d..1.  4932.494985: sys_exit: NR 61 = 437
+
+Times of nanosecond clocks are in seconds, rounded to microseconds; those of counters are as they are.
+"""
+
+from __future__ import annotations
+
+from ..analysis.merge import merge
+from ..base.record import Record
+from ..formats.print_fmt import Env, compile_format
+from ..formats.print_fmt_kernel import NAMELESS
+from ..formats.ring_page import Layout, Records, walk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Any
+
+    from ..formats.event_format import EventFormat
+    from ..formats.print_fmt import Renderer
+
+    #: Texts of one event that depend on the records around them: (records in the order of time) -> text each, None to leave a record out.
+    Special = Callable[[Sequence["Item"]], Sequence["str | None"]]
+
+__all__ = ("Batch", "Item", "KernelLines", "Lines", "kernel_flags", "kernel_header", "windows", "COUNTERS")
+
+#: Clocks whose times are not nanoseconds (``trace_clocks`` in kernel/trace/trace.c: ``in_ns`` 0).
+COUNTERS = frozenset(("counter", "uptime", "x86-tsc", "ppc-tb", "s390-tod"))
+
+
+class Item(Record):
+    """One record for a ``Special``: where it was recorded, when, and its payload."""
+
+    cpu: int
+    time: int
+    pid: int
+    payload: bytes
+
+
+class Batch(Record):
+    """Records of one CPU: what was read (``bytes``) and what was found in it."""
+
+    cpu: int
+    buffer: bytes
+    records: Records
+
+
+def windows(
+    streams: Sequence[tuple[int, Iterable[Any]]], page_size: int, layout: Layout | None = None, numpy: Any = True
+) -> Iterator[list[Batch]]:
+    """Batches of all CPUs that can be put out one after the other: no record of a later batch is earlier than one of an earlier batch.
+
+    Args:
+        streams: (cpu, buffers of whole pages in the order of recording), as ``TraceFile.chunks`` gives them.
+    """
+    waiting: dict[int, Batch] = {}
+    sources = {cpu: iter(chunks) for cpu, chunks in streams}
+    ends: dict[int, int] = {}
+
+    def fill(cpu: int) -> None:
+        for chunk in sources[cpu]:
+            data = bytes(chunk)
+            records = walk(data, page_size, layout, numpy)
+            if len(records):
+                waiting[cpu] = Batch(cpu, data, records)
+                ends[cpu] = int(max(records.times) if not hasattr(records.times, "dtype") else records.times.max())
+                return
+        del sources[cpu]
+
+    for cpu in list(sources):
+        fill(cpu)
+    while waiting:
+        open_ends = [ends[cpu] for cpu in waiting if cpu in sources]
+        horizon = min(open_ends) if open_ends else None
+        ready: list[Batch] = []
+        for cpu in sorted(waiting):
+            batch = waiting[cpu]
+            cut = len(batch.records) if horizon is None else _until(batch.records.times, horizon)
+            if cut:
+                ready.append(batch if cut == len(batch.records) else Batch(cpu, batch.buffer, _part(batch.records, 0, cut)))
+            if cut == len(batch.records):
+                del waiting[cpu]
+                if cpu in sources:
+                    fill(cpu)
+            elif cut:
+                waiting[cpu] = Batch(cpu, batch.buffer, _part(batch.records, cut, len(batch.records)))
+        if ready:
+            yield ready
+
+
+def _until(times: Any, horizon: int) -> int:
+    """The number of records that come before the first one later than ``horizon``.  Times may step back, in damaged files by any amount."""
+    if hasattr(times, "dtype"):
+        late = times > horizon
+        return int(late.argmax()) if late.any() else len(times)
+    return next((index for index, time in enumerate(times) if time > horizon), len(times))
+
+
+def _part(records: Records, start: int, stop: int) -> Records:
+    # marks in front of a part's first record are its own; those behind the last record belong to the next part
+    lost = tuple([(at - start, number) for at, number in records.lost if start <= at < stop or (at == stop == len(records))])
+    cut = slice(start, stop)
+    return Records(records.times[cut], records.starts[cut], records.sizes[cut], records.types[cut], lost)
+
+
+class Lines:
+    """Batches to text; subclasses know a layout.
+
+    Args:
+        events: id -> format.
+        env: the traced machine; ``env.comm`` names tasks.
+        clock: the clock's name; it decides how times look.
+        special: event id -> maker of texts that depend on other records.
+    """
+
+    def __init__(
+        self, events: Mapping[int, EventFormat], env: Env, clock: str = "local", special: Mapping[int, Special] | None = None
+    ) -> None:
+        self.events, self.env, self.clock = events, env, clock
+        self.special = dict(special or {})
+        self.nanoseconds = clock not in COUNTERS
+        self._renderers: dict[int, Renderer | None] = {}
+        self._prefixes: dict[int, str] = {}
+
+    # ---- what a layout says
+
+    def prefix(self, pid: int, cpu: int, flags: int, preempt: int) -> str:
+        """The part of a line in front of the time."""
+        raise NotImplementedError
+
+    def time_format(self) -> tuple[str, int]:
+        """``%`` format of the time and what follows up to the event's name, and the number of its cells (1: as it is, 2: seconds and a
+        fraction)."""
+        raise NotImplementedError
+
+    def name_format(self, event: EventFormat) -> str:
+        """What stands between time and text."""
+        raise NotImplementedError
+
+    def lost(self, cpu: int, number: int) -> str:
+        """The line that says that events were lost."""
+        raise NotImplementedError
+
+    def unknown(self, number: int) -> str:
+        """The text of an event that has no format."""
+        raise NotImplementedError
+
+    def ended(self, event: EventFormat) -> bool:
+        """Whether the event's texts may end with a line break of their own."""
+        return event.category == "ftrace" or "\\n" in event.print_fmt[-600:]
+
+    # ---- the work
+
+    def renderer(self, number: int) -> Renderer | None:
+        if number not in self._renderers:
+            event = self.events.get(number)
+            self._renderers[number] = None if event is None else self.compile(event)
+        return self._renderers[number]
+
+    def compile(self, event: EventFormat) -> Renderer:
+        return compile_format(event, self.env)
+
+    def text(self, batches: Sequence[Batch]) -> str:
+        """The lines of some batches, each line with its end; "" if there are none."""
+        total = sum(len(batch.records) for batch in batches)
+        if not total:
+            return ""
+        if all(hasattr(batch.records.times, "dtype") for batch in batches):
+            lines, marks = self._with_numpy(batches, total)
+        else:
+            lines, marks = self._plain(batches)
+        for place, line in sorted(marks, key=lambda mark: mark[0], reverse=True):
+            lines[place] = line if lines[place] is None else line + "\n" + str(lines[place])
+        kept = [line for line in lines if line is not None] if None in lines else lines
+        return "\n".join(kept) + "\n" if kept else ""  # type: ignore[arg-type]
+
+    def _common(self, buffer: bytes, starts: Sequence[int]) -> list[int]:
+        """pid << 32 | flags << 8 | preempt count of records, without numpy."""
+        import struct
+
+        unpack = struct.Struct(self.env.order + "HBBi").unpack_from
+        found = []
+        for start in starts:
+            _, flags, preempt, pid = unpack(buffer, start) if start + 8 <= len(buffer) else (0, 0, 0, 0)
+            found.append((pid & 0xFFFFFFFF) << 32 | flags << 8 | preempt)
+        return found
+
+    def heads(self, keys: Iterable[int], cpu: int) -> list[str]:
+        """The prefixes of records; each combination of task, CPU and flags is made once."""
+        made = self._prefixes
+        out = []
+        for key in keys:
+            whole = key << 16 | cpu
+            text = made.get(whole)
+            if text is None:
+                if len(made) > 1 << 17:
+                    made.clear()
+                pid = (key >> 32) - (1 << 32) if key >> 63 else key >> 32
+                text = made[whole] = self.prefix(pid, cpu, key >> 8 & 255, key & 255)
+            out.append(text)
+        return out
+
+    def cells(self, times: Any, np: Any) -> tuple[list[Any], ...]:
+        """The time's cells: (value,) or (seconds, fraction)."""
+        unit, second = self.unit()
+        if np is None:
+            values = [(time + unit // 2) // unit for time in times] if unit > 1 else list(times)
+            return (values,) if not second else ([value // second for value in values], [value % second for value in values])
+        values = (times + np.uint64(unit // 2)) // np.uint64(unit) if unit > 1 else times
+        if not second:
+            return (values.tolist(),)
+        seconds = values // np.uint64(second)
+        return seconds.tolist(), (values - seconds * np.uint64(second)).tolist()
+
+    def unit(self) -> tuple[int, int]:
+        """(clock units per printed unit, printed units per second or 0)."""
+        return (1000, 1000000) if self.nanoseconds else (1, 0)
+
+    def learn(self, event: EventFormat, items: Sequence[Item]) -> None:
+        """Called with sched events' records before their batch is printed; a layout may learn names of tasks."""
+
+    def _with_numpy(self, batches: Sequence[Batch], total: int) -> tuple[list[str | None], list[tuple[int, str]]]:
+        import numpy as np
+
+        streams, index = merge([batch.records.times for batch in batches])
+        place = [np.empty(len(batch.records), dtype="i8") for batch in batches]  # of each batch's records in the output
+        positions = np.arange(total)
+        for number in range(len(batches)):
+            mine = streams == number if len(batches) > 1 else slice(None)
+            place[number][index[mine]] = positions[mine]
+        out = np.empty(total, dtype=object)
+        marks: list[tuple[int, str]] = []
+        time_format, _ = self.time_format()
+        waiting: dict[int, list[tuple[int, Item]]] = {}
+        for number, batch in enumerate(batches):
+            records = batch.records
+            for at, count in records.lost:
+                if at < len(records):
+                    marks.append((int(place[number][at]), self.lost(batch.cpu, count)))
+            kinds = records.types
+            present = np.nonzero(np.bincount(kinds))[0].tolist()
+            for kind in present:
+                chosen = np.nonzero(kinds == kind)[0] if len(present) > 1 else slice(None)
+                starts, sizes, times = records.starts[chosen], records.sizes[chosen], records.times[chosen]
+                shortest = int(sizes.min())
+                keys = self._keys(batch.buffer, starts, shortest, np)
+                where = place[number][chosen]
+                if kind in self.special:
+                    waiting.setdefault(kind, []).extend(self._items(batch, starts, sizes, times, keys, where))
+                    continue
+                heads = self.heads(keys, batch.cpu)
+                starts_list, ends = starts.tolist(), (starts + sizes).tolist()
+                out[where] = self._lines(kind, time_format, batch.buffer, starts_list, ends, shortest, heads, self.cells(times, np))
+        self._specials(waiting, out, time_format)
+        return out.tolist(), marks
+
+    def _keys(self, buffer: bytes, starts: Any, shortest: int, np: Any) -> list[int]:
+        if shortest < 8:
+            return self._common(buffer, starts.tolist())
+        order = self.env.order
+        # the first 8 bytes of a record: u16 type, u8 flags, u8 preempt count, s32 pid
+        whole = np.ndarray((len(buffer) - 7,), dtype=f"{order}u8", buffer=buffer, strides=(1,))[starts].astype("u8")
+        if order == "<":
+            flags, preempt, pid = whole >> np.uint64(16) & np.uint64(255), whole >> np.uint64(24) & np.uint64(255), whole >> np.uint64(32)
+        else:
+            flags, preempt = whole >> np.uint64(40) & np.uint64(255), whole >> np.uint64(32) & np.uint64(255)
+            pid = whole & np.uint64(0xFFFFFFFF)
+        return (pid << np.uint64(32) | flags << np.uint64(8) | preempt).tolist()  # type: ignore[no-any-return]
+
+    def _items(self, batch: Batch, starts: Any, sizes: Any, times: Any, keys: list[int], where: Any) -> list[tuple[int, Item]]:
+        items = []
+        for start, size, time, key, place in zip(starts.tolist(), sizes.tolist(), times.tolist(), keys, where.tolist()):
+            items.append((place, Item(batch.cpu, time, key >> 32, batch.buffer[start : start + size])))
+        return items
+
+    def _lines(
+        self,
+        kind: int,
+        time_format: str,
+        buffer: bytes,
+        starts: list[int],
+        ends: list[int],
+        shortest: int,
+        heads: list[str],
+        cells: tuple[list[Any], ...],
+    ) -> list[str]:
+        renderer = self.renderer(kind)
+        if renderer is None:
+            text = self.unknown(kind)
+            return [head + time_format % tuple(row) + text for head, *row in zip(heads, *cells)]
+        event = renderer.event
+        head = "%s" + time_format + self.name_format(event).replace("%", "%%")
+        lines = renderer.lines(head, buffer, starts, ends, shortest, heads, *cells)
+        if self.ended(event):
+            lines = [line[:-1] if line.endswith("\n") else line for line in lines]
+        return lines
+
+    def _specials(self, waiting: dict[int, list[tuple[int, Item]]], out: Any, time_format: str) -> None:
+        """Events whose texts depend on one another: all of one maker at once, in the order of time."""
+        makers: dict[int, tuple[Special, list[tuple[int, int, Item]]]] = {}
+        for kind, items in waiting.items():
+            maker = self.special[kind]
+            makers.setdefault(id(maker), (maker, []))[1].extend([(place, kind, item) for place, item in items])
+        for maker, entries in makers.values():
+            entries.sort(key=lambda entry: entry[0])
+            texts = maker([item for _, _, item in entries])
+            for (place, kind, item), text in zip(entries, texts):
+                if text is None:
+                    out[place] = None
+                    continue
+                flags, preempt = (item.payload[2], item.payload[3]) if len(item.payload) > 3 else (0, 0)
+                pid = item.pid - (1 << 32) if item.pid >> 31 else item.pid
+                row = tuple([cell[0] for cell in self.cells([item.time], None)])
+                event = self.events.get(kind)
+                name = self.name_format(event) if event is not None else ""
+                line = self.prefix(pid, item.cpu, flags, preempt) + time_format % row + name + text
+                out[place] = line[:-1] if line.endswith("\n") else line
+
+    def _plain(self, batches: Sequence[Batch]) -> tuple[list[str | None], list[tuple[int, str]]]:
+        """Without numpy: record by record in the order of time."""
+        streams, index = merge([batch.records.times for batch in batches], numpy=False)
+        time_format, _ = self.time_format()
+        out: list[str | None] = [None] * len(streams)
+        place: list[dict[int, int]] = [{} for _ in batches]
+        for position, (number, at) in enumerate(zip(streams, index)):
+            place[number][at] = position
+        marks: list[tuple[int, str]] = []
+        waiting: dict[int, list[tuple[int, Item]]] = {}
+        for number, batch in enumerate(batches):
+            records = batch.records
+            for at, count in records.lost:
+                if at < len(records):
+                    marks.append((place[number][at], self.lost(batch.cpu, count)))
+            groups: dict[int, list[int]] = {}
+            for at, kind in enumerate(records.types):
+                groups.setdefault(int(kind), []).append(at)
+            for kind, chosen in groups.items():
+                starts = [int(records.starts[at]) for at in chosen]
+                sizes = [int(records.sizes[at]) for at in chosen]
+                times = [int(records.times[at]) for at in chosen]
+                keys = self._common(batch.buffer, starts)
+                where = [place[number][at] for at in chosen]
+                if kind in self.special:
+                    rows = zip(starts, sizes, times, keys, where)
+                    waiting.setdefault(kind, []).extend(
+                        [(spot, Item(batch.cpu, time, key >> 32, batch.buffer[s : s + size])) for s, size, time, key, spot in rows]
+                    )
+                    continue
+                ends = [start + size for start, size in zip(starts, sizes)]
+                cells = self.cells(times, None)
+                lines = self._lines(kind, time_format, batch.buffer, starts, ends, min(sizes), self.heads(keys, batch.cpu), cells)
+                for spot, line in zip(where, lines):
+                    out[spot] = line
+        self._specials(waiting, out, time_format)
+        return out, marks
+
+
+def kernel_flags(flags: int, preempt: int) -> str:
+    """The five letters of ``irq-info`` (``trace_print_lat_fmt``): interrupts, need-resched, context, preempt depth, migrate disable.
+
+    Example:
+        >>> kernel_flags(0x01 | 0x08, 1), kernel_flags(0x04 | 0x20, 0x12)
+        ('d.h1.', '.N.21')
+    """
+    off, bh = flags & 0x01, flags & 0x80
+    irqs = "D" if off and bh else "d" if off else "b" if bh else "."
+    resched = {0x26: "B", 0x24: "N", 0x22: "L", 0x06: "b", 0x04: "n", 0x02: "l", 0x20: "p"}.get(flags & 0x26, ".")
+    nmi, hard, soft = flags & 0x40, flags & 0x08, flags & 0x10
+    context = "Z" if nmi and hard else "z" if nmi else "H" if hard and soft else "h" if hard else "s" if soft else "."
+    low, high = preempt & 15, preempt >> 4
+    return f"{irqs}{resched}{context}{f'{low:x}' if low else '.'}{f'{high:x}' if high else '.'}"
+
+
+class KernelLines(Lines):
+    """The layout of the kernel's ``trace`` and ``trace_pipe``.
+
+    Args:
+        irq_info: the option irq-info, on by default: the letters of ``kernel_flags``.
+        tgid: names the thread group of a task (option record-tgid), or None for no column.
+    """
+
+    def __init__(
+        self,
+        events: Mapping[int, EventFormat],
+        env: Env,
+        clock: str = "local",
+        special: Mapping[int, Special] | None = None,
+        irq_info: bool = True,
+        tgid: Callable[[int], int] | None = None,
+    ) -> None:
+        super().__init__(events, env, clock, special)
+        self.irq_info, self.tgid = irq_info, tgid
+        for number in self._repeats():
+            self.special[number] = self._func_repeats
+
+    def _repeats(self) -> list[int]:
+        """Ids of func_repeats, which prints the time of the last call."""
+        return [number for number in range(1, 32) if (event := self.events.get(number)) is not None and event.name == "func_repeats"]
+
+    def _func_repeats(self, items: Sequence[Item]) -> list[str | None]:
+        texts: list[str | None] = []
+        for item in items:
+            number = int.from_bytes(item.payload[:2], "little" if self.env.order == "<" else "big")
+            renderer = self.renderer(number)
+            event = self.events[number]
+            if renderer is None:
+                continue
+            delta = 0
+            for name, shift in (("bottom_delta_ts", 0), ("top_delta_ts", 32)):
+                field = event.field(name)
+                if field is not None:
+                    raw = item.payload[field.offset : field.offset + field.size]
+                    delta |= int.from_bytes(raw, "little" if self.env.order == "<" else "big") << shift
+            row = tuple([cell[0] for cell in self.cells([max(0, item.time - delta)], None)])
+            texts.append(renderer(item.payload) + (" %5d.%06d" if self.nanoseconds else " %12d") % row + ")")
+        return texts
+
+    def prefix(self, pid: int, cpu: int, flags: int, preempt: int) -> str:
+        comm = self.env.comm(pid) if self.env.comm else "<...>"
+        text = f"{comm:>16}-{pid:<7} "
+        if self.tgid is not None:
+            group = self.tgid(pid)
+            text += f"({group:7}) " if group else "(-------) "
+        return f"{text}[{cpu:03}] {kernel_flags(flags, preempt) if self.irq_info else ''} "
+
+    def time_format(self) -> tuple[str, int]:
+        return ("%5d.%06d: ", 2) if self.nanoseconds else ("%12d: ", 1)
+
+    def name_format(self, event: EventFormat) -> str:
+        if event.category == "syscalls" or (event.category == "ftrace" and event.name in NAMELESS):
+            return ""
+        return f"{event.name}: "
+
+    def lost(self, cpu: int, number: int) -> str:
+        return f"CPU:{cpu} [LOST {number} EVENTS]" if number else f"CPU:{cpu} [LOST EVENTS]"
+
+    def unknown(self, number: int) -> str:
+        return f"Unknown type {number}"
+
+    def ended(self, event: EventFormat) -> bool:
+        return True
+
+
+def kernel_header(tracer: str, entries: int, written: int, cpus: int, irq_info: bool = True, tgid: bool = False) -> str:
+    """The comment in front of the ``trace`` file's lines (``print_func_help_header_irq``).
+
+    Args:
+        entries: in the buffers; ``written`` in all, ``cpus`` online.
+    """
+    pad = "               " if tgid else "  "
+    head = f"# tracer: {tracer}\n#\n# entries-in-buffer/entries-written: {entries}/{written}   #P:{cpus}\n#\n"
+    if not irq_info:
+        gap = "    TGID   " if tgid else ""
+        bar = "      |    " if tgid else ""
+        return f"{head}#           TASK-PID    {gap} CPU#     TIMESTAMP  FUNCTION\n#              | |      {bar}   |         |         |\n"
+    pad = "            " if tgid else "  "
+    lines = (
+        f"#                            {pad}  _-----=> irqs-off/BH-disabled\n"
+        f"#                            {pad} / _----=> need-resched\n"
+        f"#                            {pad}| / _---=> hardirq/softirq\n"
+        f"#                            {pad}|| / _--=> preempt-depth\n"
+        f"#                            {pad}||| / _-=> migrate-disable\n"
+        f"#                            {pad}|||| /     delay\n"
+        f"#           TASK-PID  {'    TGID   ' if tgid else ' '}  CPU#  |||||  TIMESTAMP  FUNCTION\n"
+        f"#              | |    {'      |    ' if tgid else ' '}    |   |||||     |         |\n"
+    )
+    return head + lines

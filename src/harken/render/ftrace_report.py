@@ -1,0 +1,243 @@
+"""Records as ``trace-cmd report`` prints them, line for line.
+
+Two generations of it print differently: 3.1.6 (libtraceevent 1.7, Debian 12) and 3.4, which has a column of latency flags
+(``generation="3.4"``)::
+
+                bash-32595 [000]  4932.494985: sys_exit:             NR 61 = 437        3.1
+                bash-32595 [000] d..1.  4932.494985: sys_exit:       ...                3.4
+
+``ReportLines`` writes the events; titles (``cpus=2``), file names and filters are the command's.  The handlers of libtraceevent's plugins
+are in
+``formats.print_fmt_plugins``; the function trace's indentation, which depends on the calls before, is made here, and the function graph
+by a ``Special`` that
+``render.function_graph`` provides.
+"""
+
+from __future__ import annotations
+
+from ..formats.print_fmt import Env, Renderer, compile_print_fmt
+from ..formats.print_fmt_fields import fields_text
+from .ftrace import Item, Lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ..formats.event_format import EventFormat
+    from .ftrace import Batch, Special
+
+__all__ = ("ReportLines", "latency_flags", "GENERATIONS")
+
+GENERATIONS = ("3.1", "3.4")
+
+#: Events whose plugin teaches libtraceevent the names of tasks: field of the pid, field of the name.
+_TEACHERS = {
+    "sched_switch": (("prev_pid", "prev_comm"), ("next_pid", "next_comm")),
+    "sched_wakeup": (("pid", "comm"),),
+    "sched_wakeup_new": (("pid", "comm"),),
+}
+
+
+def latency_flags(flags: int, preempt: int, lock_depth: int | None = None, migrate: int | None = None) -> str:
+    """The letters of ``report -l`` and of every line of 3.4 (``data_latency_format``).
+
+    Example:
+        >>> latency_flags(0x01 | 0x08, 1)
+        'd.h1.'
+    """
+    irqs = "d" if flags & 0x01 else "X" if flags & 0x02 else "."
+    hard, soft = flags & 0x08, flags & 0x10
+    context = "H" if hard and soft else "h" if hard else "s" if soft else "."
+    text = f"{irqs}{'N' if flags & 0x04 else '.'}{context}"
+    text += f"{preempt & 15:x}" if preempt & 15 else "."
+    text += f"{preempt >> 4:x}" if preempt & 0xF0 else "."
+    for extra in (migrate, lock_depth):
+        if extra is not None:
+            text += "." if extra < 0 else str(extra)
+    return text
+
+
+class ReportLines(Lines):
+    """Lines of ``trace-cmd report``.
+
+    Args:
+        generation: "3.1" or "3.4".
+        nanosecond: ``-t``, times with nine digits.
+        raw: ``-R`` (True), or the names of events to print raw (``-r``).
+        latency: ``-l``, the latency layout.
+        plugins: False for ``-N``; names in ``no_handlers`` for ``-n``.
+        parent, indent, offset: the options ``ftrace:parent``, ``ftrace:indent``, ``ftrace:offset`` of the function plugin.
+    """
+
+    def __init__(
+        self,
+        events: Mapping[int, EventFormat],
+        env: Env,
+        clock: str = "local",
+        special: Mapping[int, Special] | None = None,
+        generation: str = "3.1",
+        nanosecond: bool = False,
+        raw: bool | frozenset[str] = False,
+        latency: bool = False,
+        plugins: bool = True,
+        no_handlers: frozenset[str] = frozenset(),
+        parent: bool = False,
+        indent: bool = True,
+        offset: bool = False,
+    ) -> None:
+        dialect = "trace-cmd-3.1" if generation == "3.1" else "trace-cmd"
+        super().__init__(events, env.replace(dialect=dialect), clock, special)
+        self.generation, self.nanosecond, self.raw, self.latency = generation, nanosecond, raw, latency
+        self.plugins, self.no_handlers = plugins, no_handlers
+        self.parent, self.indent, self.offset = parent, indent, offset
+        self._learnt: dict[int, str] = {}
+        self._stacks: dict[int, list[str]] = {}
+        if plugins and raw is not True:
+            for number in range(1, 32):
+                event = self.events.get(number)
+                if event is None or event.category != "ftrace" or number in self.special or self.is_raw(event):
+                    continue
+                if event.name == "function":
+                    self.special[number] = self._functions
+                elif event.name == "func_repeats":
+                    self.special[number] = self._repeats
+
+    def is_raw(self, event: EventFormat) -> bool:
+        names = self.raw
+        return names is True or (isinstance(names, frozenset) and (event.name in names or f"{event.category}:{event.name}" in names))
+
+    def compile(self, event: EventFormat) -> Renderer:
+        if self.is_raw(event):
+            return _fields_renderer(event, self.env)
+        if not self.plugins or event.name in self.no_handlers or f"{event.category}:{event.name}" in self.no_handlers:
+            return compile_print_fmt(event, self.env)
+        return super().compile(event)
+
+    def ended(self, event: EventFormat) -> bool:
+        return event.category == "ftrace" or "\\n" in event.print_fmt[:4000]
+
+    # ---- layout
+
+    def comm(self, pid: int) -> str:
+        found = self.env.comm(pid) if self.env.comm else "<...>"
+        return self._learnt.get(pid, found) if found == "<...>" else found
+
+    def prefix(self, pid: int, cpu: int, flags: int, preempt: int) -> str:
+        comm = self.comm(pid)
+        if self.latency:
+            return f"{comm[:8]:>8}-{pid:<5} {cpu:3}{f'-0x{flags:x}' if self.raw is True else latency_flags(flags, preempt)}"
+        text = f"{comm:>16}-{pid:<5} [{cpu:03}]"
+        return f"{text} {latency_flags(flags, preempt)}" if self.generation != "3.1" else text
+
+    def time_format(self) -> tuple[str, int]:
+        if not self.nanoseconds:
+            return " %12d: ", 1
+        return (" %5d.%09d: " if self.nanosecond else " %5d.%06d: "), 2
+
+    def unit(self) -> tuple[int, int]:
+        if not self.nanoseconds:
+            return 1, 0
+        return (1, 1000000000) if self.nanosecond else (1000, 1000000)
+
+    def name_format(self, event: EventFormat) -> str:
+        return f"{event.name}: ".ljust(22)
+
+    def lost(self, cpu: int, number: int) -> str:
+        return f"CPU:{cpu} [{number} EVENTS DROPPED]" if number else f"CPU:{cpu} [EVENTS DROPPED]"
+
+    def unknown(self, number: int) -> str:
+        return "[UNKNOWN EVENT]"
+
+    # ---- names that the sched events teach
+
+    def text(self, batches: Sequence[Batch]) -> str:
+        if self.plugins and self.raw is not True and self.env.comm:
+            self._teach(batches)
+        return super().text(batches)
+
+    def _teach(self, batches: Sequence[Batch]) -> None:
+        """Tasks that the recording's list of names lacks get those of the sched events.
+
+        libtraceevent learns a name when it prints such an event and so prints "<...>" up to there; here the name is known in the
+        whole of the batch.
+        """
+        from ..formats.event_records import columns
+
+        for batch in batches:
+            kinds = batch.records.types
+            present = set(kinds.tolist() if hasattr(kinds, "tolist") else kinds)
+            for number in present:
+                event = self.events.get(number)
+                pairs = _TEACHERS.get(event.name) if event is not None and event.category == "sched" else None
+                if event is None or pairs is None:
+                    continue
+                found = columns(event, batch.buffer, batch.records, self.env.order)
+                for pid_name, comm_name in pairs:
+                    if event.field(pid_name) is None or event.field(comm_name) is None:
+                        continue
+                    pids = found[pid_name]
+                    unknown = [pid for pid in set(pids.tolist() if hasattr(pids, "tolist") else pids) if self.comm(pid) == "<...>"]
+                    if unknown:
+                        wanted = set(unknown)
+                        for pid, comm in zip(pids, found[comm_name]):
+                            if int(pid) in wanted:
+                                self._learnt.setdefault(int(pid), comm)
+                        self._prefixes.clear()
+
+    # ---- the function tracer
+
+    def _numbers(self, item: Item, *names: str) -> list[int]:
+        order = "little" if self.env.order == "<" else "big"
+        event = self.events[int.from_bytes(item.payload[:2], order)]  # type: ignore[arg-type]
+        found = []
+        for name in names:
+            field = event.field(name)
+            raw = item.payload[field.offset : field.offset + field.size] if field is not None else b""
+            found.append(int.from_bytes(raw, order))  # type: ignore[arg-type]
+        return found
+
+    def _name(self, address: int) -> tuple[str, str | None]:
+        """(as it is printed, the name or None)."""
+        found = self.env.symbol(address) if self.env.symbol else None
+        if found is None:
+            return f"0x{address:x}", None
+        name = found[0].partition(" [")[0]
+        return name + (f"+0x{address - found[1] & 0xFFFFFFFF:x} " if self.offset else ""), name
+
+    def _function(self, item: Item) -> str:
+        address, caller = self._numbers(item, "ip", "parent_ip")
+        shown, name = self._name(address)
+        shown_parent, parent = self._name(caller)
+        depth = self._depth(parent, name, item.cpu) if parent and self.indent else 0
+        return " " * (3 * depth) + shown + (f" <-- {shown_parent}" if self.parent else "")
+
+    def _depth(self, parent: str, child: str | None, cpu: int) -> int:
+        """The place of the caller on the stack of names that is kept for each CPU; a caller that is not on it starts anew."""
+        stack = self._stacks.setdefault(cpu, [])
+        try:
+            depth = stack.index(parent)
+        except ValueError:
+            depth = 0
+            stack[:1] = [parent]
+        if child:
+            stack[depth + 1 : depth + 2] = [child]
+        return depth
+
+    def _functions(self, items: Sequence[Item]) -> list[str | None]:
+        return [self._function(item) for item in items]
+
+    def _repeats(self, items: Sequence[Item]) -> list[str | None]:
+        texts: list[str | None] = []
+        for item in items:
+            count, top, bottom = self._numbers(item, "count", "top_delta_ts", "bottom_delta_ts")
+            row = tuple([cell[0] for cell in self.cells([max(0, item.time - (top << 32 | bottom))], None)])
+            time = ("%6d.%06d" if self.nanoseconds else "%12d") % row
+            texts.append(f"{self._function(item)} (count: {count}  last_ts: {time})")
+        return texts
+
+
+def _fields_renderer(event: EventFormat, env: Env) -> Renderer:
+    from ..formats.print_fmt import plain_renderer
+
+    text: Callable[[bytes], str] = fields_text(event, env)
+    return plain_renderer(event, text)
