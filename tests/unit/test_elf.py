@@ -152,6 +152,7 @@ def test_embedded_debug_symbols_and_debug_link():
         ("%rdx", Operand(8, False, "register", register="rdx")),
         ("-4@$-5", Operand(4, True, "const", -5)),
         ("4@$0x10", Operand(4, False, "const", 16)),
+        ("8@$table+8", Operand(8, False, "const", 8, symbol="table")),
         ("8@(%rax)", Operand(8, False, "memory", 0, "rax")),
         ("8@-40(%rbp)", Operand(8, False, "memory", -40, "rbp")),
         ("4@8(%rax,%rbx,4)", Operand(4, False, "memory", 8, "rax", "rbx", 4)),
@@ -181,6 +182,8 @@ def test_x86_operands(text, expected):
         ("8@[x19, #-16]", Operand(8, False, "memory", -16, "x19")),
         ("8@[x1, x2]", Operand(8, False, "memory", 0, "x1", "x2")),
         ("8@[x1, x2, lsl 3]", Operand(8, False, "memory", 0, "x1", "x2", 8)),
+        ("8@[x1, w2, sxtw 3]", Operand(8, False, "memory", 0, "x1", "x2", 8, index_bits=32, index_signed=True)),
+        ("8@[x1, w2, uxtw]", Operand(8, False, "memory", 0, "x1", "x2", 1, index_bits=32)),
         ("4@5", Operand(4, False, "const", 5)),
         ("-4@-5", Operand(4, True, "const", -5)),
     ],
@@ -197,14 +200,26 @@ def test_several_arguments():
 
 @pytest.mark.parametrize(
     "text",
-    ["8@%nope", "3@%rax", "x@%rax", "8@", "8@$", "8@$x", "8@%fs:(%rax)", "8@(%rax,%rbx,3)", "8@(%al)", "8@4(%rax", "8@a+b(%rip)", "@"],
+    ["8@%nope", "3@%rax", "x@%rax", "8@", "8@$", "8@$x+y", "8@%fs:(%rax)", "8@(%rax,%rbx,3)", "8@(%al)", "8@4(%rax", "8@a+b(%rip)", "@"],
 )
 def test_x86_operands_that_are_refused(text):
     with pytest.raises(FormatError):
         arguments(text, "x86_64")
 
 
-@pytest.mark.parametrize("text", ["8@[x0", "8@[w0]", "8@[x0, x1, ror 2]", "8@[x0, 1, 2]", "8@y0", "8@[v0]"])
+def test_what_is_not_understood_does_not_take_the_others_along():
+    first, second, third = arguments("8@%rdi 4@%fs:16 3@%rax", "x86_64", partial=True)
+    assert (first.obstacle, second.obstacle) == ("", "the place 4@%fs:16 is not understood") and third.kind == "unknown"
+    places = [one.place for one in arguments("-8@-24(%rbp) 4@counter(%rip) 8f@%xmm1 1@%ah 8@$x", "x86_64")]
+    assert places == ["[rbp - 24]", "[counter]", "xmm1", "rax >> 8", "x"]
+    (number,) = arguments("8f@%xmm1", "x86_64")
+    assert number.type == "double" and "floating-point" in number.obstacle
+    assert arguments("16@(%rax)", "x86_64")[0].obstacle == "it has 16 bytes"
+
+
+@pytest.mark.parametrize(
+    "text", ["8@[x0", "8@[w0]", "8@[x0, x1, ror 2]", "8@[x0, w1]", "8@[x0, x1, sxtw 2]", "8@[x0, 1, 2]", "8@y0", "8@[v0]"]
+)
 def test_arm64_operands_that_are_refused(text):
     with pytest.raises(FormatError):
         arguments(text, "aarch64")

@@ -165,7 +165,7 @@ def test_a_missing_source_is_left_out_or_named(catalogue):
         ("kprobe:vfs_write", []),
         ("rawtracepoint:sched_switch", ["struct task_struct * arg0"]),
         ("iter:task", ["struct task_struct * task"]),
-        ("usdt:/bin/app:prov:start", ["int32 arg0", "uint64 arg1"]),
+        ("usdt:/bin/app:prov:start", ["int32 arg0  (rdi)", "uint64 arg1  (rsi)"]),
         ("usdt:/bin/app:prov:stop", []),
         ("pmu:msr/tsc/", ["event=0x00", "event: config:0-63"]),
         ("hardware:cycles:", ["(not available: this machine shows no CPU PMU)"]),

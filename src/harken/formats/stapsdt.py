@@ -5,15 +5,13 @@ and three strings (provider, name, arguments).  If the file was prelinked, the d
 one in the note is added to the addresses.
 
 An argument is ``SIZE@OPERAND`` in the machine's assembler syntax, SIZE negative when signed, with an ``f`` for floating point:
-``-4@%edi``, ``8@-24(%rbp)``, ``8@counter+8(%rip)``, ``4@$7`` on x86; ``8@x0``, ``-4@[sp, 12]``, ``4@3`` on arm64.
+``-4@%edi``, ``8@-24(%rbp)``, ``8@counter+8(%rip)``, ``4@$7`` on x86; ``8@x0``, ``-4@[sp, 12]``, ``8@[x1, w2, sxtw 3]``, ``4@3`` on arm64.
 
 Reference: https://sourceware.org/systemtap/wiki/UserSpaceProbeImplementation
 
 Example:
-    >>> arguments("-4@%edi 8@-24(%rbp,%rcx,8) 4@$7", "x86_64")
-    (Operand(size=4, signed=True, kind='register', value=0, register='rdi', index='', scale=1, symbol='', bits=32, shift=0, float=False), \
-Operand(size=8, signed=False, kind='memory', value=-24, register='rbp', index='rcx', scale=8, symbol='', bits=64, shift=0, float=False), \
-Operand(size=4, signed=False, kind='const', value=7, register='', index='', scale=1, symbol='', bits=64, shift=0, float=False))
+    >>> [one.place for one in arguments("-4@%edi 8@-24(%rbp,%rcx,8) 4@$7", "x86_64")]
+    ['rdi', '[rbp + rcx * 8 - 24]', '7']
 """
 
 from __future__ import annotations
@@ -51,17 +49,20 @@ class Marker(Record):
 
     @property
     def operands(self) -> tuple[Operand, ...]:
-        """The argument string, parsed; raises FormatError."""
-        return arguments(self.arguments, self.machine)
+        """The argument string, parsed; what is not understood has kind "unknown".  Raises FormatError for an unknown machine."""
+        return arguments(self.arguments, self.machine, partial=True)
 
 
 class Operand(Record):
     """Where one argument is found.
 
     kind:
-        "const"     the value is ``value``
+        "const"     the value is ``value``, plus the address of ``symbol`` if that is not ""
         "register"  ``bits`` bits of ``register`` (its full name: "rdi", "x0"), after a shift right by ``shift``
         "memory"    ``size`` bytes at ``register + index * scale + value``, plus the address of ``symbol`` if that is not ""
+        "sum"       the value is ``register + value`` (no note says so, but it is what becomes of an address of a symbol)
+        "unknown"   a place that is not understood: ``symbol`` is its text
+    ``index_bits`` is 32 if only the low half of ``index`` counts, widened with its sign if ``index_signed``.
     ``size`` is in bytes; ``signed`` tells how to widen it; ``register`` may be "" in memory operands.
     """
 
@@ -76,6 +77,43 @@ class Operand(Record):
     bits: int = 64
     shift: int = 0
     float: bool = False
+    index_bits: int = 64
+    index_signed: bool = False
+
+    @property
+    def obstacle(self) -> str:
+        """Why a BPF program cannot read the argument, "" if it can."""
+        if self.kind == "unknown":
+            return f"the place {self.symbol} is not understood"
+        if self.size > 8:
+            return f"it has {self.size} bytes"
+        if self.kind in ("const", "memory") and self.symbol:
+            return f"the variable {self.symbol} cannot be found"
+        if self.register.startswith(("xmm", "ymm", "zmm", "v")):
+            return f"it is in the floating-point register {self.register}"
+        return ""
+
+    @property
+    def type(self) -> str:
+        """The argument's type as the language spells it."""
+        if self.float:
+            return {4: "float", 8: "double"}.get(self.size, f"float{8 * self.size}")
+        return f"{'' if self.signed else 'u'}int{8 * self.size}"
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words that are the same for all machines."""
+        if self.kind == "unknown":
+            return self.symbol
+        if self.kind == "register":
+            return self.register + (f" >> {self.shift}" if self.shift else "")
+        terms = [term for term in (self.symbol, self.register) if term]
+        if self.index:
+            terms.append(f"{self.index} * {self.scale}" if self.scale > 1 else self.index)
+        text = " + ".join(terms)
+        if self.value or not text:
+            text += (f" {'-' if self.value < 0 else '+'} {abs(self.value)}") if text else str(self.value)
+        return f"[{text}]" if self.kind == "memory" else text
 
 
 def markers(elf: Elf) -> tuple[Marker, ...]:
@@ -119,12 +157,13 @@ def markers(elf: Elf) -> tuple[Marker, ...]:
     return tuple(found)
 
 
-def arguments(text: str, machine: str) -> tuple[Operand, ...]:
+def arguments(text: str, machine: str, partial: bool = False) -> tuple[Operand, ...]:
     """Parses an argument string.
 
     Args:
         text: as in the note.
         machine: "x86_64", "i686" or "aarch64".
+        partial: operands that are not understood become ones of kind "unknown", instead of an error.
 
     Raises:
         FormatError: an operand that is not understood, or a machine whose syntax is not known.
@@ -143,13 +182,18 @@ def arguments(text: str, machine: str) -> tuple[Operand, ...]:
         if size_text:
             value = _integer(size_text)
             if value is None or abs(value) not in (1, 2, 4, 8, 16):
-                raise FormatError("USDT arguments", f"the size in {token[:60]!r} is not understood")
-            size, signed = abs(value), value < 0
+                if not partial:
+                    raise FormatError("USDT arguments", f"the size in {token[:60]!r} is not understood")
+                operand = ""
+            else:
+                size, signed = abs(value), value < 0
         place = parse(operand.strip())
-        if place is None or len(found) >= _MAX_ARGUMENTS:
-            raise FormatError(
-                "USDT arguments", f"{token[:60]!r} is not understood" if place is None else f"more than {_MAX_ARGUMENTS} arguments"
-            )
+        if len(found) >= _MAX_ARGUMENTS:
+            raise FormatError("USDT arguments", f"more than {_MAX_ARGUMENTS} arguments")
+        if place is None:
+            if not partial:
+                raise FormatError("USDT arguments", f"{token[:60]!r} is not understood")
+            place = Operand(0, False, "unknown", symbol=token[:60])
         found.append(place.replace(size=size, signed=signed, float=is_float))
     return tuple(found)
 
@@ -227,8 +271,8 @@ _ARM64 = _arm64_registers()
 
 def _x86_operand(text: str) -> Operand | None:
     if text.startswith("$"):
-        value = _integer(text[1:])
-        return None if value is None else Operand(0, False, "const", value)
+        value, symbol = _displacement(text[1:])
+        return None if value is None or len(text) < 2 else Operand(0, False, "const", value, symbol=symbol)
     if text.startswith("%") and "(" not in text and ":" not in text:
         found = _X86.get(text[1:])
         return found and Operand(0, False, "register", register=found[0], bits=found[1], shift=found[2])
@@ -297,16 +341,13 @@ def _arm64_operand(text: str) -> Operand | None:
         if offset is not None:
             return Operand(0, False, "memory", offset, base[0]) if len(parts) == 2 else None
         index = _ARM64.get(parts[1])
-        if index is None or index[1] != 64 or index[0].startswith("v"):
+        if index is None or index[0].startswith("v"):
             return None
-        scale = 1
-        if len(parts) == 3:
-            word, _, amount = parts[2].partition(" ")
-            shift = _integer(amount.strip().lstrip("#"))
-            if word != "lsl" or shift is None or not 0 <= shift <= 4:
-                return None
-            scale = 1 << shift
-        return Operand(0, False, "memory", 0, base[0], index[0], scale)
+        word, _, amount = parts[2].partition(" ") if len(parts) == 3 else ("lsl", "", "0")
+        shift = _integer(amount.strip().lstrip("#")) if amount else 0
+        if shift is None or not 0 <= shift <= 4 or word not in (("lsl", "sxtx") if index[1] == 64 else ("uxtw", "sxtw")):
+            return None
+        return Operand(0, False, "memory", 0, base[0], index[0], 1 << shift, index_bits=index[1], index_signed=word == "sxtw")
     value = _integer(text.lstrip("#"))
     if value is not None:
         return Operand(0, False, "const", value)

@@ -398,13 +398,27 @@ def _parameters(function: Func | None, returns: bool = False) -> list[str]:
 
 def _operands(catalogue: Catalogue, rest: str) -> list[str]:
     path, provider, name = rest.rsplit(":", 2)
-    for mark in catalogue.binary(path).stapsdt():
-        if (mark.provider, mark.name) == (provider, name):
-            try:
-                return [f"{'' if operand.signed else 'u'}int{8 * operand.size} arg{i}" for i, operand in enumerate(mark.operands)]
-            except FormatError:
-                return [f"(arguments {mark.arguments})"]
-    return []
+    elf = catalogue.binary(path)
+    marks = [mark for mark in elf.stapsdt() if (mark.provider, mark.name) == (provider, name)]
+    if not marks:
+        return []
+    try:
+        # places of one marker may differ in where and of what type their arguments are
+        shapes = dict.fromkeys(tuple(mark.operands) for mark in marks)
+        types = dict.fromkeys(tuple(operand.type for operand in shape) for shape in shapes)
+        found = []
+        for kinds in types:
+            same = [shape for shape in shapes if tuple(operand.type for operand in shape) == kinds]
+            for i, kind in enumerate(kinds):
+                where = list(dict.fromkeys(shape[i].place for shape in same))
+                found.append(f"{kind} arg{i}  ({', '.join(where[:3])}{', ...' if len(where) > 3 else ''})")
+    except FormatError:
+        found = [f"(arguments {mark.arguments})" for mark in marks[:1]]
+    if len(marks) > 1:
+        found.append(f"({len(marks)} places)")
+    if any(mark.semaphore for mark in marks):
+        found.append("(has a semaphore)")
+    return found
 
 
 def _terms(catalogue: Catalogue, rest: str) -> list[str]:

@@ -134,6 +134,8 @@ def positional(number: int) -> Builtin:
             scope.error(f"The arg{number} builtin can not be used with '{scope.kind}' probes", span, hint)
         elif number >= view.positional:
             scope.error(f"arg{number} is out of range: there are {view.positional} (arg0 to arg{view.positional - 1})", span)
+        elif number < len(view.operands) and view.operands[number].obstacle:
+            scope.error(f"arg{number} of {scope.probe_text} cannot be read: {view.operands[number].obstacle}", span)
         return T.INT64
 
     def lower(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:

@@ -68,6 +68,12 @@ def negate(b: Any, condition: Value) -> Value:
     return b.binary("xor", condition, Const(1, I1))  # type: ignore[no-any-return]
 
 
+def _widened(value: int, size: int, signed: bool) -> int:
+    """A constant cut to ``size`` bytes and widened again, as the compiler of the traced program would have stored it."""
+    value &= (1 << 8 * size) - 1
+    return value - (1 << 8 * size) if signed and value >> 8 * size - 1 else value
+
+
 def positive(value: object) -> bool:
     """Whether a constant is known and not negative."""
     return isinstance(value, int) and value >= 0
@@ -156,16 +162,24 @@ class Base:
             return b.arg(number)
         operand = self.view.operands[number]
         if operand.kind == "const":
-            return Const(operand.value)
+            return Const(_widened(operand.value, operand.size, operand.signed))
         value: Value = b.reg(operand.register) if operand.register else Const(0)
+        size = operand.size
         if operand.kind == "memory":
             if operand.index:
-                value = b.add(value, b.binary("mul", b.reg(operand.index), Const(operand.scale)))
-            value = b.load(b.to_pointer(b.add(value, Const(operand.value)), "user"), int_type(operand.size))
+                index = b.reg(operand.index)
+                if operand.index_bits < 64:
+                    index = b.resize(b.resize(index, int_type(operand.index_bits // 8), False), I64, operand.index_signed)
+                value = b.add(value, b.binary("mul", index, Const(operand.scale)))
+            value = b.load(b.to_pointer(b.add(value, Const(operand.value)), "user"), int_type(size))
             return b.resize(value, I64, operand.signed)
-        if operand.shift:  # %ah is the second byte of rax
-            value = b.binary("lshr", value, Const(operand.shift))
-        return b.resize(b.resize(value, int_type(operand.size), False), I64, operand.signed)
+        if operand.kind == "sum":
+            value = b.add(value, Const(operand.value))
+        else:
+            if operand.shift:  # %ah is the second byte of rax
+                value = b.binary("lshr", value, Const(operand.shift))
+            size = min(size, operand.bits // 8)
+        return b.resize(b.resize(value, int_type(size), False), I64, operand.signed)
 
     def memory(self, space: str) -> str:
         """A pointer's space as IR knows it: untyped addresses belong to what the probe traces."""

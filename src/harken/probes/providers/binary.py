@@ -23,7 +23,7 @@ def paths_of(pattern: Pattern, catalogue: Any) -> list[str]:
     """The files that the first part of a pattern names; each exists.
 
     "/bin/bash" and "./tool" are paths (``*`` is a wildcard within a part), "bash" is searched in ``$PATH``, "libc" and "libc.so.6" in the
-    linker's cache; "*" are the executable and the libraries of the traced process (``pattern.pid``), "" is its executable.
+    linker's cache; "*" are the executable and the libraries of the traced process (``pattern.pid``), "" is its executable (of markers: all).
 
     Raises:
         SourceError: no such file.
@@ -36,7 +36,7 @@ def paths_of(pattern: Pattern, catalogue: Any) -> list[str]:
             found = catalogue.process_binaries(pid)
         except HarkenError as error:
             fail(str(error), span, error.hint)
-        return list(found) if word else list(found[:1])
+        return list(found) if word or kind == "usdt" else list(found[:1])
     found = catalogue.binaries(word, pid)
     if not found and not is_glob(word):
         hint = (

@@ -1,7 +1,11 @@
 """usdt: static markers that programs and libraries carry (``sys/sdt.h``), ``usdt:BINARY:[PROVIDER:]NAME``.
 
 A marker may stand in several places of a file, each with its arguments elsewhere; each place is a probe of its own.  ``arg0`` ... are the
-marker's arguments, with their size and sign.  Where the marker has a semaphore, the kernel raises it while the probe is attached.
+marker's arguments, with their size and sign.  Where the marker has a semaphore, the kernel raises it while the probe is attached, in
+processes that start later too.
+
+``usdt:BINARY:NAME`` leaves the provider open; ``usdt::PROVIDER:NAME`` and ``usdt:*:NAME`` with a PID look in all files that the process has
+mapped.  ``*`` is a wildcard in each part.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from ...formats.stapsdt import Operand
 
 __all__ = ("PROVIDERS", "Usdt")
+
+_ET_EXEC = 2
 
 
 class Usdt:
@@ -66,7 +72,7 @@ class Usdt:
 
         try:
             elf = catalogue.binary(path)
-            operands = tuple(_located(operand, elf, offset) for operand in arguments(text, elf.machine_name))
+            operands = tuple(_located(operand, elf, offset) for operand in arguments(text, elf.machine_name, partial=True))
         except (FormatError, OSError):
             # the marker can be traced all the same, only without its arguments
             return View(function=name, space="user")
@@ -84,13 +90,23 @@ def _markers(path: str, pattern: Pattern, catalogue: Any, lenient: bool) -> tupl
 
 
 def _located(operand: Operand, elf: Any, offset: int) -> Operand:
-    """An operand that names a variable, as an offset from the probed instruction (``rip`` there is the instruction's own address)."""
-    if not operand.symbol:
+    """An operand that names a variable, with its address instead.
+
+    In a program that is always loaded at the same place that is a number.  Elsewhere it is an offset from the probed instruction, whose
+    address is in ``rip`` when the program runs; then each place of a marker has another operand.  What cannot be found stays as it is.
+    """
+    if not operand.symbol or operand.kind not in ("const", "memory"):
         return operand
-    symbol, here = elf.symbol(operand.symbol), elf.address_of(offset)
-    if symbol is None or here is None or operand.register or elf.machine_name != "x86_64":
-        raise FormatError("USDT arguments", f"the variable {operand.symbol} cannot be found")
-    return operand.replace(symbol="", register="rip", value=operand.value + symbol.value - here)
+    symbol = elf.symbol(operand.symbol)
+    if symbol is None:
+        return operand
+    address = operand.value + symbol.value
+    if elf.type == _ET_EXEC:
+        return operand.replace(symbol="", value=address)
+    here = elf.address_of(offset)
+    if here is None or operand.register or operand.index or elf.machine_name != "x86_64":
+        return operand
+    return operand.replace(symbol="", register="rip", value=address - here, kind="sum" if operand.kind == "const" else "memory")
 
 
 PROVIDERS = (Usdt(),)
