@@ -85,7 +85,7 @@ class _TepParser(Parser):
             words = self.type_in_parentheses()
             if words:
                 node = _Node(("cast", words, self.operand().finished()))
-            elif self.peek() == ("op", "{") or self.peek() == ("name", "REC"):
+            elif self.peek() == ("op", "{") or (self.peek() == ("name", "REC") and self.peek(2) == ("op", ")")):
                 node = _Node(self.postfix())
             else:
                 node = self.parentheses()
