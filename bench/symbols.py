@@ -56,15 +56,15 @@ wait
 exit 0
 """
 SCRIPT = ("script", "--no-inline")
-ADDRESSES = ("-F", "pid,ip,time", "--show-mmap-events", "--show-task-events")
+ADDRESSES = ("-F", "pid,ip,time", "--show-mmap-events", "--show-task-events", "--show-bpf-events")
 NAMES = ("-F", "pid,ip,sym,dso")
 
 
 class Samples(NamedTuple):
-    """Columns of samples; events are (number of samples before, what, ...): "mmap" pid Mapping, "fork" parent child, "exec" pid."""
+    """Columns of samples; events are (samples before, what, ...): "mmap" pid Mapping, "fork" parent child, "exec" pid, "ksymbol"."""
 
-    pids: list[int]
-    addresses: list[int]
+    pids: Any
+    addresses: Any
     events: list[tuple[Any, ...]]
 
 
@@ -87,18 +87,22 @@ def parse(text: str, limit: int) -> Samples:
     """Samples and events of ``perf script`` with ADDRESSES, until ``limit`` samples were seen."""
     from harken.symbols.model import Mapping
 
-    samples = Samples([], [], [])
-    events = samples.events
+    pids: list[int] = []
+    addresses: list[int] = []
+    events: list[tuple[Any, ...]] = []
     for line in text.split("\n"):
         words = line.split()
         if len(words) == 3 and words[1][-1:] == ":" and words[2][0] != "P":
-            samples.pids.append(int(words[0]))
-            samples.addresses.append(int(words[2], 16))
-            if len(samples.pids) == limit:
+            pids.append(int(words[0]))
+            addresses.append(int(words[2], 16))
+            if len(pids) == limit:
                 break
         elif len(words) > 2 and words[2].startswith("PERF_RECORD_"):
             kind = words[2].rstrip(":")
-            before = len(samples.pids)
+            before = len(pids)
+            if kind == "PERF_RECORD_KSYMBOL":  # addr START len SIZE type 1 flags 0x0 name NAME
+                flags = int(words[10], 16)
+                events.append((before, "ksymbol", -1, int(words[4], 16), int(words[6]), words[12], not flags & 1))
             if kind == "PERF_RECORD_MMAP2":
                 pid = int(words[3].partition("/")[0])
                 start, _, size = words[4].lstrip("[").partition("(")
@@ -115,25 +119,34 @@ def parse(text: str, limit: int) -> Samples:
                 events.append((before, "fork", int(parent.partition(":")[0]), int(child.partition(":")[0])))
             elif kind == "PERF_RECORD_COMM" and words[3] == "exec:":
                 events.append((before, "exec", int(words[-1].rpartition(":")[2].partition("/")[0])))
-    return samples
+    return Samples(np.array(pids, np.int64), np.array(addresses, np.uint64), events)
 
 
-def symbolize(samples: Samples, demangle: bool = True) -> tuple[list[Any], Any]:
-    """The span (symbol and file) of every sample, and the symbolizer."""
+def symbolize(samples: Samples, demangle: bool = True) -> tuple[list[Any], Any, Any]:
+    """Spans (symbol and file), the number of its span for every sample, and the symbolizer."""
     from harken.kernel.kernel import live
+    from harken.symbols.kernel_symbols import KernelSymbols
     from harken.symbols.processes import Processes
     from harken.symbols.symbolizer import Symbolizer
 
     processes = Processes(None)
-    symbolizer = Symbolizer(live(), demangle=demangle, processes=processes)
-    pids, addresses = np.array(samples.pids, np.int64), np.array(samples.addresses, np.uint64)
+    kernel = live()
+    kernel_symbols = KernelSymbols(kernel, look_again=False)
+    symbolizer = Symbolizer(kernel, demangle=demangle, processes=processes, kernel_symbols=kernel_symbols)
+    pids, addresses = samples.pids, samples.addresses
     # a process's samples belong together as long as its mappings stay; sorted by address within, all of a symbol are neighbours
     epochs = np.zeros(len(pids), np.int64)
     changes: dict[int, list[int]] = {}
     for before, what, pid, *rest in samples.events:
-        changes.setdefault(rest[0] if what == "fork" else pid, []).append(before)
+        if what == "ksymbol":  # programs that were unloaded keep their names, as in perf
+            if rest[3]:
+                kernel_symbols.add(*rest[:3])
+        else:
+            changes.setdefault(rest[0] if what == "fork" else pid, []).append(before)
+    by_pid = np.argsort(pids, kind="stable")
+    sorted_pids = pids[by_pid]
     for pid, positions in changes.items():
-        mine = np.flatnonzero(pids == pid)
+        mine = by_pid[np.searchsorted(sorted_pids, pid) : np.searchsorted(sorted_pids, pid, side="right")]
         epochs[mine] = np.searchsorted(np.array(positions), mine, side="right")
     order = np.lexsort((addresses, epochs, pids))
     ordered = addresses[order].tolist()
@@ -153,6 +166,8 @@ def symbolize(samples: Samples, demangle: bool = True) -> tuple[list[Any], Any]:
 
     epoch_of: dict[int, int] = {}
     for _, what, pid, *rest in samples.events:
+        if what == "ksymbol":
+            continue
         subject = rest[0] if what == "fork" else pid
         flush(subject, epoch_of.get(subject, 0))
         epoch_of[subject] = epoch_of.get(subject, 0) + 1
@@ -171,7 +186,7 @@ def symbolize(samples: Samples, demangle: bool = True) -> tuple[list[Any], Any]:
     ends = starts[for_order, 1]
     sizes = np.diff(ends, prepend=0)
     number[order] = np.repeat(for_order, sizes)
-    return [spans[place] for place in number.tolist()], symbolizer
+    return spans, number, symbolizer
 
 
 def expected(text: str) -> Iterator[tuple[int, str, str]]:
@@ -231,9 +246,10 @@ def worker(text_file: str, limit: int) -> None:
     with open(text_file) as file:
         samples = parse(file.read(), limit)
     begin = time.process_time()
-    spans, _ = symbolize(samples)
+    spans, number, _ = symbolize(samples)
     end = time.process_time()
-    lines = [f"{address:16x} {span.name or '[unknown]'} ({span.module or '[unknown]'})" for address, span in zip(samples.addresses, spans)]
+    texts = [f" {span.name or '[unknown]'} ({span.module or '[unknown]'})" for span in spans]
+    lines = [f"{address:16x}{texts[place]}" for address, place in zip(samples.addresses.tolist(), number.tolist())]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.write(f"{end - begin:.6f}\n")
 
@@ -256,9 +272,10 @@ def main() -> int:
         addresses = perf(data, *ADDRESSES)
         samples = parse(addresses, options.samples)
         count = len(samples.pids)
-        spans, symbolizer = symbolize(samples, demangle=False)
-        same, kinds, examples = compare(expected(perf(data, "--no-demangle", *NAMES)), samples.addresses, spans)
-        print(f"{count} samples, {len(set(samples.addresses))} addresses, {len({span.module for span in spans})} files")
+        known, number, symbolizer = symbolize(samples, demangle=False)
+        spans = [known[place] for place in number.tolist()]
+        same, kinds, examples = compare(expected(perf(data, "--no-demangle", *NAMES)), samples.addresses.tolist(), spans)
+        print(f"{count} samples, {len(np.unique(samples.addresses))} addresses, {len({span.module for span in spans})} files")
         print(f"same name: {same} ({100 * same / max(count, 1):.2f} %)")
         for kind, number in kinds.most_common():
             print(f"{kind}: {number}\n    {examples[kind]}")

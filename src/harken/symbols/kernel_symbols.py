@@ -53,14 +53,16 @@ class KernelSymbols:
         kernel: the running kernel; None for a recording.
         text: contents of /proc/kallsyms from a recording; read from the kernel if None.
         cached: keep the index between runs.
+        look_again: read kallsyms again for addresses that are in no known symbol.  Not for recordings, which state what came and went.
 
     Nothing is read before the first question.
     """
 
-    def __init__(self, kernel: Kernel | None, text: bytes | None = None, cached: bool = True) -> None:
+    def __init__(self, kernel: Kernel | None, text: bytes | None = None, cached: bool = True, look_again: bool = True) -> None:
         self._kernel = kernel
         self._text = text
         self._cached = cached
+        self._look_again = look_again and text is None and kernel is not None
         self._static: KallsymsIndex | None = None
         self._changing: KallsymsIndex | None = None
         self._static_key = ""
@@ -260,7 +262,7 @@ class KernelSymbols:
 
     def _reread(self) -> bool:
         """Looks for symbols that are new; tells whether it did."""
-        if self._kernel is None or self._text is not None or time.monotonic() - self._read_at < self._pause:
+        if self._kernel is None or not self._look_again or time.monotonic() - self._read_at < self._pause:
             return False
         self._static = self._read(self._kernel)
         self._pause = min(2 * self._pause, _REREAD_MOST) or _REREAD

@@ -177,17 +177,20 @@ class SymbolTable:
     def piece(self, vaddr: int) -> tuple[int, int, int]:
         """(first address, end, number of the symbol or -1) of the largest range around an address that has one answer."""
         bounds = self._bounds
-        place = bisect_right(bounds, vaddr) - 1
-        low = bounds[place] if place >= 0 else 0
-        high = bounds[place + 1] if place + 1 < len(bounds) else _TOP
-        if place >= 0 and self._nested:
+        after = bisect_right(bounds, vaddr)
+        high = bounds[after] if after < self._count else _TOP
+        if not after:
+            return 0, high, -1
+        place = after - 1
+        low = bounds[place]
+        if self._nested:
             place = self._inner[place]
-        if place < 0:
-            return low, high, -1
+            if place < 0:
+                return low, high, -1
         end = self._ends[place]
         if vaddr >= end:
-            return max(low, end), high, -1
-        return low, min(high, end), place
+            return low if low > end else end, high, -1
+        return low, high if high < end else end, place
 
     def name(self, place: int) -> str:
         """The name of a symbol by its number (from ``piece``)."""
@@ -217,4 +220,5 @@ class SymbolTable:
         self.starts, self._ends, self._sizes, bounds, self._inner, self._alias_starts, self._alias_sizes, self._offsets, block = columns
         self._nested = len(bounds) > 0
         self._bounds = bounds if self._nested else self.starts
+        self._count = len(self._bounds)
         self._block = memoryview(block)

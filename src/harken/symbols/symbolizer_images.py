@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 
 from ..base import cache
 from ..base.errors import HarkenError
@@ -36,8 +37,8 @@ __all__ = ("Image", "Images")
 
 _DELETED = " (deleted)"
 _SYMTAB = 2
-#: Number of symbols, and size of the file, from which on a table is kept between runs: smaller ones are read anew in a millisecond.
-_MANY, _LARGE = 200, 128 << 10
+#: Seconds of reading from which on a table is kept between runs; to map one that was kept takes a tenth of that.
+_WORTH_KEEPING = 0.0005
 _MOST = 4096
 
 
@@ -164,9 +165,10 @@ class Images:
                         return table
                 except ValueError:
                     cache.remove("symbols", key)
+        begin = time.perf_counter()
         elf = open_elf(kernel, place, debug=False)
         table = SymbolTable(elf, self._debug(elf, path, root))
-        if key and (len(table) >= _MANY or len(elf.data) >= _LARGE):
+        if key and time.perf_counter() - begin > _WORTH_KEEPING:
             others = [] if any(section.type == _SYMTAB for section in elf.sections) else debug_files.candidates(path, elf)
             table.note = [(other, _state(other)) for other in others]
             cache.store("symbols", key, table.pack())
