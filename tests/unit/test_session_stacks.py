@@ -82,6 +82,24 @@ def test_kernel_stacks() -> None:
     assert text_of_stack(named(stack("kstack", "raw")))(raw) == "\n10\n20\n30\n99\n"
 
 
+def test_lines_of_kernel_stacks_are_made_once() -> None:
+    class Counted(Names):
+        asked = 0
+
+        def kernel_stack(self, addresses: Any) -> list[Frame]:
+            self.asked += len(addresses)
+            return super().kernel_stack(addresses)
+
+    names = Counted()
+    show = text_of_stack(named(stack("kstack", limit=200), names))
+    for _ in range(3):
+        assert show(words(0x20, 0x10, 0x30, size=200)) == "\n        ext4_read+0 [ext4]\n        vfs_read+3\n        bpf_prog_1+7\n"
+    assert names.asked == 3 + 1 + 1
+    assert show(b"") == "\n" and show(words(0x10)) == "\n        vfs_read+3\n"
+    show(words(*[0x10] * 127, size=200))
+    assert names.asked == 5 + 1 + 127
+
+
 def test_user_stacks() -> None:
     names = Names()
     raw = words(7, 0x402, 0x401, 0x403, 0x99, size=7)

@@ -52,6 +52,8 @@ __all__ = ("ROLES", "Bound", "bound", "needs_names", "split", "build_ids", "text
 #: Roles of fields that hold addresses with names.
 ROLES = frozenset(("kstack", "ustack", "ksym", "usym"))
 _PID_BYTES = 8
+#: Lines of kernel stacks that are remembered; frames of a stack above which it is always asked for whole (it may have been cut).
+_REMEMBERED, _DEEP = 1 << 16, 126
 _INDENT = 8
 _BUILD_ID = struct.Struct("=i20sQ")  # struct bpf_stack_build_id, include/uapi/linux/bpf.h
 _VALID = 1  # BPF_STACK_BUILD_ID_VALID
@@ -98,9 +100,13 @@ def split(field: Field, raw: Buffer) -> tuple[int, tuple[int, ...]]:
         if len(data) < _PID_BYTES:
             return -1, ()
         pid, start = int.from_bytes(data[:4], "little"), _PID_BYTES
-    # the kernel fills the rest with zeros; a frame may be zero too, where a process has broken its stack
-    count = (len(data[start:].rstrip(b"\0")) + 7) // 8
-    return pid, struct.unpack_from(f"={count}Q", data, start)
+    addresses = struct.unpack_from(f"={(len(data) - start) // 8}Q", data, start)
+    if addresses and not addresses[-1]:  # the kernel fills the rest with zeros
+        end = addresses.index(0)
+        if any(addresses[end:]):  # a frame may be zero too, where a process has broken its stack
+            end = max([place for place, address in enumerate(addresses) if address]) + 1
+        addresses = addresses[:end]
+    return pid, addresses
 
 
 def build_ids(raw: Buffer) -> list[tuple[str, int]]:
@@ -125,15 +131,38 @@ def text_of_stack(field: Field, indent: int = _INDENT) -> Callable[[Buffer], str
     if mode == "raw" or (names is None and mode != "perf"):
         pad, show = ("", "{:x}\n") if mode == "raw" else (" " * indent, "0x{:x}\n")
         return lambda raw: "\n" + "".join([pad + show.format(address) for address in split(field, raw)[1]])
+    if names is None:
+        return lambda raw: "\n" + "".join([f"\t{address:x} [unknown]\n" for address in split(field, raw)[1]])
     line = _perf_line if mode == "perf" else _plain_line
     pad = " " * indent
+    if not user:
+        return _kernel_text(field, names, lambda frame: line(frame, pad, False))
+    stack = names.user_stack
 
     def text(raw: Buffer) -> str:
-        pid, addresses = split(field, raw)
-        if names is None:
-            return "\n" + "".join([f"\t{address:x} [unknown]\n" for address in addresses])
-        frames = names.user_stack(pid, addresses) if user else names.kernel_stack(addresses)
-        return "\n" + "".join([line(frame, pad, user) for frame in frames])
+        return "\n" + "".join([line(frame, pad, True) for frame in stack(*split(field, raw))])
+
+    return text
+
+
+def _kernel_text(field: Field, names: Names, line: Callable[[FrameLike], str]) -> Callable[[Buffer], str]:
+    """The kernel's addresses are the same for all: each line is made once."""
+    callers: dict[int, str] = {}
+    stack = names.kernel_stack
+
+    def text(raw: Buffer) -> str:
+        _, addresses = split(field, raw)
+        # the innermost address may mean another function than the same one as a return address
+        rest = [callers.get(address) for address in addresses[1:]]
+        if None in rest or len(addresses) > _DEEP:
+            frames = stack(addresses)
+            shown: list[str | None] = [line(frame) for frame in frames]
+            if len(callers) > _REMEMBERED:
+                callers.clear()
+            callers.update([(frame.address, str(one)) for frame, one in zip(frames[1:], shown[1:]) if frame.name])
+        else:
+            shown = [*[line(frame) for frame in stack(addresses[:1])], *rest]
+        return "\n" + "".join([one or "" for one in shown])
 
     return text
 
