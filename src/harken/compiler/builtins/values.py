@@ -135,7 +135,7 @@ def positional(number: int) -> Builtin:
         elif number >= view.positional:
             scope.error(f"arg{number} is out of range: there are {view.positional} (arg0 to arg{view.positional - 1})", span)
         elif number < len(view.operands) and view.operands[number].obstacle:
-            scope.error(f"arg{number} of {scope.probe_text} cannot be read: {view.operands[number].obstacle}", span)
+            scope.error(f"arg{number} cannot be read: {view.operands[number].obstacle}", span)
         return T.INT64
 
     def lower(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:

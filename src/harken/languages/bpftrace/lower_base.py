@@ -167,7 +167,7 @@ class Base:
         size = operand.size
         if operand.kind == "memory":
             if operand.index:
-                index = b.reg(operand.index)
+                index: Value = b.reg(operand.index)
                 if operand.index_bits < 64:
                     index = b.resize(b.resize(index, int_type(operand.index_bits // 8), False), I64, operand.index_signed)
                 value = b.add(value, b.binary("mul", index, Const(operand.scale)))

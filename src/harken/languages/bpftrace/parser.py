@@ -148,6 +148,9 @@ class _Parser(Definitions):
             while j < len(text) and text[j].isdecimal():
                 j += 1
             if j == i + 1:
+                if text[j : j + 1] in ("/", ")", "|"):  # the end of a name in a regular expression
+                    out, i = out + "$", j
+                    continue
                 fail("syntax: expected a number after '$' in the attach point", span)
             n = int(text[i + 1 : j])
             if not 0 < n <= len(self.params):

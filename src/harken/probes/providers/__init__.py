@@ -105,11 +105,13 @@ def split(text: str) -> tuple[str, ...]:
 
     >>> split('uprobe:"/opt/a:b":main')
     ('uprobe', '/opt/a:b', 'main')
+    >>> split(r'uprobe:bash:"/^f\\(a, b\\)/"')
+    ('uprobe', 'bash', '/^f\\\\(a, b\\\\)/')
     """
     words, word, quoted, escaped = [], "", False, False
     for char in text:
-        if escaped:
-            word, escaped = word + char, False
+        if escaped:  # other backslashes belong to regular expressions
+            word, escaped = word + (char if char in '"\\' else "\\" + char), False
         elif quoted and char == "\\":
             escaped = True
         elif char == '"':

@@ -23,7 +23,8 @@ def paths_of(pattern: Pattern, catalogue: Any) -> list[str]:
     """The files that the first part of a pattern names; each exists.
 
     "/bin/bash" and "./tool" are paths (``*`` is a wildcard within a part), "bash" is searched in ``$PATH``, "libc" and "libc.so.6" in the
-    linker's cache; "*" are the executable and the libraries of the traced process (``pattern.pid``), "" is its executable (of markers: all).
+    linker's cache; "*" are the executable and the libraries of the traced process (``pattern.pid``), "" is its executable
+    (of markers: all).
 
     Raises:
         SourceError: no such file.
