@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harken.base.errors import KernelError
 from harken.base.schema import Field, Schema
 from harken.compiler.unit import Event, Table, Unit
 from harken.formats.spec import Spec
@@ -339,6 +340,20 @@ def test_what_is_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPat
         ("mappings", "the kernel's buffer"),
         ("mappings", "processes that have ended"),
     ]
+
+
+def test_a_damaged_ring_ends_following_but_not_the_session() -> None:
+    made, sampler = follower(FakeKernel({"/proc/5/maps": A}))
+
+    def broken() -> list[Any]:
+        raise KernelError("a perf ring is damaged", errno=5)
+
+    sampler.read = broken  # type: ignore[method-assign]
+    sampler.lost = 3
+    made.drain()
+    made.drain()
+    assert made.lost == 4 and made.problem == "a perf ring is damaged"
+    assert made.tell(5, Processes(None))
 
 
 def test_stacks_that_were_cut_are_counted() -> None:

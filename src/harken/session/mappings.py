@@ -17,7 +17,7 @@ from __future__ import annotations
 from array import array
 from time import monotonic
 
-from ..base.errors import KernelError
+from ..base.errors import FormatError, KernelError
 from ..kernel.procfs_process import processes as all_processes
 
 TYPE_CHECKING = False
@@ -75,7 +75,7 @@ class Follower:
         self.kernel, self._pid, self._wanted = kernel, pid, wanted
         self.fds: tuple[int, ...] = ()
         self.problem = ""
-        self.dropped = 0
+        self.dropped = self._lost = 0
         self._known: dict[int, _Known] = {}
         self._files: dict[tuple[str, int, str, str], int] = {}
         self._paths: list[tuple[str, int, str, str]] = []
@@ -112,6 +112,7 @@ class Follower:
         """Ends following; what is known stays."""
         sampler, self._sampler, self.fds = self._sampler, None, ()
         if sampler is not None:
+            self._lost += sampler.lost
             sampler.close()
 
     @property
@@ -122,7 +123,7 @@ class Follower:
     @property
     def lost(self) -> int:
         """Records that the kernel could not store."""
-        return self._sampler.lost if self._sampler is not None else 0
+        return self._lost + (self._sampler.lost if self._sampler is not None else 0)
 
     # -- what is there already
 
@@ -157,7 +158,14 @@ class Follower:
             return
         from ..kernel.sampling import MappingEvent, TaskEvent
 
-        for record in self._sampler.read():
+        try:
+            records = self._sampler.read()
+        except (FormatError, KernelError) as problem:
+            self._lost += 1  # at least the record that nobody understands, and what would have come
+            self.problem = str(problem)
+            self.close()
+            return
+        for record in records:
             kind = type(record)
             if kind is MappingEvent:
                 self._mapped(record)

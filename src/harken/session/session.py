@@ -171,7 +171,7 @@ class TraceSession:
         if self._deadline is not None:
             left = max(0, int((self._deadline - time.monotonic()) * 1000 + 0.999))
             wait = left if wait < 0 else min(wait, left)
-        ready = self.kernel.poll(self._fds, wait)
+        ready = self.kernel.poll(self._fds if self.symbols is None else [*self._fds, *self.symbols.fds], wait)
         if not busy:
             self.drain()
         if self.ended:
@@ -349,11 +349,9 @@ class TraceSession:
         pid = self.command.pid if self.command is not None else self.pid
         symbols.follow(pid if pid > 0 else -1, list(self.tables.values()))
         follower = symbols.follower
-        if follower is not None:
-            self._fds += follower.fds
-            if follower.problem:
-                text = f"what processes have mapped is not noted; those that end have no names: {follower.problem}"
-                self.sink.emit([item for item in (self.sink.warning("mappings", text, ""),) if item is not None])
+        if follower is not None and follower.problem:
+            text = f"what processes have mapped is not noted; those that end have no names: {follower.problem}"
+            self.sink.emit([item for item in (self.sink.warning("mappings", text, ""),) if item is not None])
 
     def _open_ring(self) -> None:
         assert self.loaded is not None

@@ -126,6 +126,11 @@ class SessionSymbols:
                 self.follower.look()
 
     @property
+    def fds(self) -> tuple[int, ...]:
+        """Readable when there is much to ``drain``."""
+        return self.follower.fds if self.follower is not None else ()
+
+    @property
     def unfinished(self) -> bool:
         """Whether ``drain`` has more to do when there is time."""
         return self.follower is not None and self.follower.unfinished
