@@ -1,7 +1,6 @@
 """Compression of ``trace.dat``: the two algorithms that trace-cmd knows, zlib and zstd.
 
-zlib is Python's own.  zstd is found in this order: Python's ``compression.zstd`` (3.14), the ``zstandard`` package
-(``pip install harken[zstd]``), and the C library ``libzstd.so.1`` that most distributions install with their base system.
+zlib is Python's own.  zstd is Python's ``compression.zstd`` (3.14), else the ``zstandard`` package (``pip install harken[zstd]``).
 
 Sizes in a file may lie: nothing is expanded beyond the size that the caller states and allows.
 
@@ -91,7 +90,7 @@ def _zlib_expand(data: Any, size: int) -> bytes:
 
 
 def _zstd() -> Codec:
-    for make in (_zstd_standard, _zstd_package, _zstd_library):
+    for make in (_zstd_standard, _zstd_package):
         found = make()
         if found is not None:
             return found
@@ -100,7 +99,7 @@ def _zstd() -> Codec:
 
 def _zstd_missing(_data: Any, _size: int) -> bytes:
     raise FormatError(
-        "trace.dat", "it is compressed with zstd, which is not installed", hint="pip install 'harken[zstd]', or install libzstd"
+        "trace.dat", "it is compressed with zstd, which is not installed", hint="pip install 'harken[zstd]'"
     )
 
 
@@ -124,10 +123,3 @@ def _zstd_package() -> Codec | None:
             return bytes(reader.read(size + 1))
 
     return Codec("zstd", version, lambda data: bytes(zstandard.ZstdCompressor().compress(data)), expand)
-
-
-def _zstd_library() -> Codec | None:
-    from ..abi.libzstd import load
-
-    library = load()
-    return Codec("zstd", library.version, library.compress, library.expand) if library is not None else None

@@ -1,7 +1,7 @@
 """Symbols in a recording: the kallsyms text and the ``trace_printk`` formats of the traced machine.
 
-Lookups answer as trace-cmd's do, so that reports agree: of several symbols at one address the last one of the text counts, absolute
-symbols (type A) do not, and the last symbol reaches to the end of the address space.
+Lookups answer as trace-cmd's do, so that reports agree: an address within a function that has several names has the first of the text,
+absolute symbols (type A) do not count, and the last symbol reaches to the end of the address space.
 
 Example:
     >>> table = Symbols(b"ffffffff81000000 T _stext\\nffffffff81000100 t do_it\\nffffffffc0000000 t init\\t[ext4]\\n")
@@ -16,7 +16,11 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 
-__all__ = ("Symbols", "parse_printk")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ("Symbols", "parse_printk", "printk_lines")
 
 _MAX_TEXT = 128 << 20
 
@@ -30,44 +34,66 @@ class Symbols:
         self._lines: list[bytes] = []
 
     def _load(self) -> array[int]:
-        found: dict[int, bytes] = {}
-        for line in self._text.split(b"\n"):
+        if self._starts is not None:
+            return self._starts
+        found: list[tuple[int, bytes]] = []
+        # Symbols of one address stand in the reverse order of the text, as trace-cmd sorts them.
+        for line in reversed(self._text.split(b"\n")):
             address, _, rest = line.partition(b" ")
             if len(rest) < 3 or rest[0] in b"aA" or len(address) > 16:
                 continue
             try:
-                found[int(address, 16)] = rest[2:]
+                found.append((int(address, 16), rest[2:]))
             except ValueError:
                 continue
-        starts = sorted(found)
-        self._lines = [found[start] for start in starts]
-        self._starts = array("Q", starts)
+        found.sort(key=lambda pair: pair[0])
+        self._lines = [line for _, line in found]
+        self._starts = array("Q", [start for start, _ in found])
         self._text = b""
         return self._starts
 
     def find(self, address: int) -> tuple[str, int, str] | None:
         """(name, address of the symbol, module or "") of the symbol that an address lies in; None before the first."""
-        starts = self._starts
-        if starts is None:
-            starts = self._load()
+        starts = self._load()
         index = bisect_right(starts, address) - 1
         if index < 0:
             return None
+        if starts[index] == address and index and starts[index - 1] == address:
+            index = self._any_of(address)
+        return self._at(index)
+
+    def _any_of(self, address: int) -> int:
+        """Which of several symbols bsearch(3) finds."""
+        starts = self._load()
+        low, high = 0, len(starts)
+        while low < high:
+            middle = (low + high) // 2
+            if starts[middle] == address:
+                return middle
+            if starts[middle] < address:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _at(self, index: int) -> tuple[str, int, str]:
         name, _, module = self._lines[index].partition(b"\t")
-        return name.decode("utf-8", "backslashreplace"), starts[index], module.strip(b"[] \t\r").decode("utf-8", "backslashreplace")
+        text = module.strip(b"[] \t\r").decode("utf-8", "backslashreplace")
+        return name.decode("utf-8", "backslashreplace"), self._load()[index], text
 
     def name(self, address: int) -> str:
         """The symbol's name, "" if there is none."""
         found = self.find(address)
         return found[0] if found else ""
 
-    @property
-    def starts(self) -> array[int]:
-        """The addresses of all symbols, ascending."""
-        return self._load() if self._starts is None else self._starts
+    def all(self) -> Iterator[tuple[int, str, str]]:
+        """(address, name, module or "") of all symbols, by address."""
+        for index in range(len(self._load())):
+            name, start, module = self._at(index)
+            yield start, name, module
 
     def __len__(self) -> int:
-        return len(self._load() if self._starts is None else self._starts)
+        return len(self._load())
 
 
 def parse_printk(text: str) -> dict[int, str]:
@@ -77,16 +103,23 @@ def parse_printk(text: str) -> dict[int, str]:
         >>> parse_printk('0xffffffff82000000 : "hello %d\\n"\n')
         {18446744071595622400: 'hello %d\n'}
     """
-    found = {}
+    return {address: _unescape(quoted) for address, quoted in printk_lines(text)}
+
+
+def _unescape(text: str) -> str:
+    return text.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"').replace("\\\\", "\\") if "\\" in text else text
+
+
+def printk_lines(text: str) -> list[tuple[int, str]]:
+    """(address, what stands between the quotes) of each line, in order."""
+    found = []
     for line in text.split("\n"):
         address, colon, quoted = line.partition(" : ")
         start, end = quoted.find('"'), quoted.rfind('"')
         if not colon or not 0 <= start < end:
             continue
         try:
-            found[int(address, 16)] = (
-                quoted[start + 1 : end].replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"').replace("\\\\", "\\")
-            )
+            found.append((int(address, 16), quoted[start + 1 : end]))
         except ValueError:
             continue
     return found

@@ -1,7 +1,7 @@
 """What ``trace-cmd report`` puts around the lines of records: labels of buffers and files, differences of times, wakeup latencies.
 
-``LabelledLines`` takes batches whose ``cpu`` is the number of a stream (a CPU of a buffer of a file), so that any number of buffers is merged
-in one go.  ``Wakeups`` is the ``-w`` of the report.
+``LabelledLines`` takes batches whose ``cpu`` is the number of a stream (a CPU of a buffer of a file), so that any number of buffers is
+merged in one go.  ``Wakeups`` is the ``-w`` of the report.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     EVENT[,EVENT...][: EXPRESSION]
 
-An EVENT is a regular expression for the name of an event or of a system, or SYSTEM/EVENT with one for each.  The EXPRESSION is C-like: fields,
-numbers and "texts", compared with ``== != < <= > >= & ^ =~ !~`` (the last two with a regular expression), computed with ``+ - * / % | & ^ << >>``, joined by ``&& || !``
-and parentheses.  COMM, CPU, PID and TIMESTAMP are fields of every event.  A comparison with a field that an event lacks is false.
+An EVENT is a regular expression for the name of an event or of a system, or SYSTEM/EVENT with one for each.  The EXPRESSION is C-like:
+fields, numbers and "texts", compared with ``== != < <= > >= =~ !~`` (the last two with a regular expression), computed with
+``+ - * / % | & ^ << >>``, joined by ``&& || !`` and parentheses.  COMM, CPU, PID and TIMESTAMP are fields of every event.  A comparison
+with a field that an event lacks is false.
 
 Example:
     >>> from harken.formats.event_format import parse
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 __all__ = ("Filter", "Filters")
 
 _TOKEN = re.compile(
-    r"""\s*(?:(0[xX][0-9a-fA-F]+|\d+)|("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|([A-Za-z_][\w.]*)|(=~|!~|==|!=|<=|>=|<<|>>|&&|\|\||[-+*/%<>&|^!()]))"""
+    r"""\s*(?:(0[xX][0-9a-fA-F]+|\d+)|("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|([A-Za-z_][\w.]*)"""
+    r"""|(=~|!~|==|!=|<=|>=|<<|>>|&&|\|\||[-+*/%<>&|^!()]))"""
 )
 _LEVELS: tuple[tuple[str, ...], ...] = (
     ("||",), ("&&",), ("|",), ("^",), ("&",), ("==", "!=", "=~", "!~"), ("<", "<=", ">", ">="), ("<<", ">>"), ("+", "-"), ("*", "/", "%"),
@@ -88,7 +90,10 @@ class Filter:
 
 
 class Filters:
-    """All of a command line: a record is shown if one of those without ``-v`` passes it (or there are none), and none of those with ``-v``."""
+    """All filters of a command line.
+
+    A record is shown if one of those without ``-v`` passes it (or there are none), and none of those with ``-v``.
+    """
 
     def __init__(self, filters: list[Filter], order: str, comm: Callable[[int], str]) -> None:
         self._filters, self._order, self._comm = filters, order, comm
@@ -188,12 +193,8 @@ class _Parser:
             raise UsageError("the filter is nested too deeply")
         try:
             if kind == "num":
-                return (
-                    "num",
-                    int(value, 0)
-                    if value[:2] in ("0x", "0X")
-                    else int(value, 8 if len(value) > 1 and value[0] == "0" and value.isdigit() and not set(value) & {"8", "9"} else 10),
-                )
+                octal = len(value) > 1 and value[0] == "0" and value.isdigit() and not set(value) & {"8", "9"}
+                return ("num", int(value, 16 if value[:2] in ("0x", "0X") else 8 if octal else 10))
             if kind == "str":
                 return ("str", re.sub(r"\\(.)", r"\1", value[1:-1]) if "\\" in value and "~" not in self._before() else value[1:-1])
             if kind == "name":
@@ -328,13 +329,13 @@ def _field(name: str, event: EventFormat, order: str, comm: Callable[[int], str]
 def _integer(field: FormatField | None, order: str) -> Value:
     if field is None or field.size not in (1, 2, 4, 8):
         raise _Missing
-    name = "little" if order == "<" else "big"
+    name: Any = "little" if order == "<" else "big"
     offset, size, signed = field.offset, field.size, field.signed
     return lambda buffer, start, end, cpu, time: int.from_bytes(buffer[start + offset : start + offset + size], name, signed=signed)
 
 
 def _text(field: FormatField, order: str) -> Value:
-    name = "little" if order == "<" else "big"
+    name: Any = "little" if order == "<" else "big"
     offset, size = field.offset, field.size
 
     def fixed(buffer: Any, start: int, end: int, cpu: int, time: int) -> str:

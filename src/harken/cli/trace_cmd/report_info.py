@@ -29,7 +29,7 @@ def inform(report: Report, traces: list[TraceFile]) -> int | None:
         elif report.has("P"):
             _printk(trace)
         elif report.has("E"):
-            for name in trace.events.names:
+            for name in sorted(trace.events.names, key=lambda name: name.split(":", 1)):
                 print(name)
         elif report.has("events"):
             _formats(trace)
@@ -43,7 +43,7 @@ def inform(report: Report, traces: list[TraceFile]) -> int | None:
                 _statistics(trace)
             if report.has("uname"):
                 print(trace.uname)
-            if report.has("version"):
+            if report.has("version", "uname"):  # trace-cmd prints both for --uname
                 print(trace.written_by)
         else:
             return None
@@ -65,29 +65,25 @@ def _check(trace: TraceFile) -> int:
 
 def _symbols(trace: TraceFile) -> None:
     symbols = trace.symbols
-    len(symbols)  # parses them
     lines = []
-    for start in symbols.starts:
-        found = symbols.find(start)
-        if found is not None:
-            lines.append(f"{start:016x} {found[0]}" + (f" [{found[2]}]" if found[2] else ""))
+    for start, name, module in symbols.all():
+        lines.append(f"{start:016x} {name}" + (f" [{module}]" if module else ""))
     sys.stdout.write("\n".join(lines) + "\n")
 
 
 def _printk(trace: TraceFile) -> None:
-    from ...formats.trace_dat_symbols import parse_printk
+    from ...formats.trace_dat_symbols import printk_lines
 
-    for address, text in sorted(parse_printk(trace.printk_formats).items()):
-        shown = text.replace("\n", "\\n")
-        print(f"{address:016x} {shown}")
+    # of several texts at one address the last one comes first, as trace-cmd sorts them
+    for address, text in sorted(reversed(printk_lines(trace.printk_formats)), key=lambda pair: pair[0]):
+        print(f"{address:016x} {text}")
 
 
 def _formats(trace: TraceFile) -> None:
-    for number in trace.events.ids:
-        event = trace.events.get(number)
-        if event is None or event.category == "ftrace":
-            continue
-        print(f"\nsystem: {event.category}\n{trace.events.text(number)}")
+    for system, texts in trace.event_formats:
+        print(f"\nsystem: {system}")
+        for text in texts:
+            print(bytes(text).decode("utf-8", "backslashreplace"))
 
 
 def _order(trace: TraceFile) -> None:
@@ -122,7 +118,7 @@ def _cpus(report: Report, trace: TraceFile) -> None:
             except FormatError as error:
                 print(f"WARNING: {error}", file=sys.stderr)
             if time is not None:
-                parts.append(f"\t{label} event: {_seconds(time, report.has('t'))}")
+                parts.append(f"\t{label} event:{_seconds(time, report.has('t'))}")
         print(f"  {place.cpu}{''.join(parts)}")
 
 
@@ -135,9 +131,15 @@ def _seconds(time: int, nanoseconds: bool) -> str:
 
 def _statistics(trace: TraceFile) -> None:
     texts = [option.data.split(b"\0", 1)[0].decode("utf-8", "backslashreplace") for option in trace.option_list(layout.CPUSTAT)]
-    if not texts:
-        return
-    print('\nKernel buffer statistics:\n  Note: "entries" are the entries left in the kernel ring buffer and are not')
-    print("        recorded in the trace data. They should all be zero.\n")
+    if texts:
+        print('\nKernel buffer statistics:\n  Note: "entries" are the entries left in the kernel ring buffer and are not')
+        print("        recorded in the trace data. They should all be zero.\n")
     for text in texts:
         print(text)
+    print()
+    top = trace.buffer("")
+    at = trace.page_size  # trace-cmd tells the places in its temporary file if the records are compressed
+    for place in top.cpus if top is not None else ():
+        size = trace.size(place.cpu)
+        print(f"CPU{place.cpu} data recorded at offset=0x{at if top.compressed else place.offset:x}\n    {size} bytes in size")  # type: ignore[union-attr]
+        at += -(-size // trace.page_size) * trace.page_size

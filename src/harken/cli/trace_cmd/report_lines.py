@@ -118,10 +118,10 @@ def _chosen(records: Records, kept: list[int]) -> Records:
         import numpy
 
         index = numpy.array(kept, dtype="i8")
-        columns = [column[index] for column in (records.times, records.starts, records.sizes, records.types)]
+        times, starts, sizes, types = (column[index] for column in (records.times, records.starts, records.sizes, records.types))
     else:
-        columns = [[column[at] for at in kept] for column in (records.times, records.starts, records.sizes, records.types)]
-    return Records(*columns, tuple(lost))
+        times, starts, sizes, types = ([c[at] for at in kept] for c in (records.times, records.starts, records.sizes, records.types))
+    return Records(times, starts, sizes, types, tuple(lost))
 
 
 def _retimed(batch: Batch, correct: Any) -> Batch:
@@ -192,7 +192,7 @@ def _graph(lines: LabelledLines, report: Report, trace: TraceFile) -> frozenset[
 
 
 def _held_back(windows: Iterator[list[Batch]], entries: frozenset[int]) -> Iterator[list[Batch]]:
-    """Moves a call's beginning that is the last record of a window to the next one: whether it is a leaf is told by the record behind it."""
+    """Moves a call's beginning that is the last record of a window to the next one: the record behind it tells whether it is a leaf."""
     carried: list[Batch] = []
     for window in windows:
         window = carried + window
@@ -241,7 +241,7 @@ class Output:
         differences = TimeDifferences(unit) if self.report.has("ts-diff") else None
         last = 0
         pending: list[str] = []
-        for time, number, line in merge(*[self._lines(number, file) for number, file in enumerate(self.files)], key=lambda row: row[:2]):
+        for time, _, line in merge(*[self._lines(number, file) for number, file in enumerate(self.files)], key=lambda row: row[:2]):
             if self.report.has("ts-check") and time < last:
                 pending.append(f"  ERROR: Time went backwards! {last} -> {time}")
             last = time
