@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
     from .base.errors import HarkenError as HarkenError
     from .session.api import Trace as Trace
+    from .session import ftrace_api as ftrace
     from .session.api import trace as trace
 
-__all__ = ("HarkenError", "Trace", "__version__", "trace")
+__all__ = ("HarkenError", "Trace", "__version__", "ftrace", "trace")
 
 __version__ = "0.1.0"
 
@@ -34,13 +35,18 @@ _LAZY = {"trace": "session.api", "Trace": "session.api", "HarkenError": "base.er
 
 
 def __getattr__(name: str) -> Any:
+    if name == "ftrace":
+        return _keep(name, __import__("harken.session.ftrace_api", fromlist=["instance"]))
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module 'harken' has no attribute {name!r}")
-    value = getattr(__import__(f"harken.{module}", fromlist=[name]), name)
+    return _keep(name, getattr(__import__(f"harken.{module}", fromlist=[name]), name))
+
+
+def _keep(name: str, value: Any) -> Any:
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, "ftrace"})

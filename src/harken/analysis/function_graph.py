@@ -281,35 +281,32 @@ def build(steps: Iterable[Step]) -> dict[tuple[int, int], list[Call]]:
 class Leaves:
     """Finds calls that called nothing: an entry whose return is the next record of its CPU gets it as ``leaf`` and is left out."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("held",)
 
     def __init__(self) -> None:
-        self._held: Step | None = None
+        #: the entry that waits for what comes next
+        self.held: Step | None = None
 
     def feed(self, step: Step) -> Iterator[Step]:
         """Takes the next step of this CPU; yields those that are complete."""
-        held = self._held
+        held = self.held
         if held is not None:
-            self._held = None
+            self.held = None
             if step.kind == RETURN and step.func == held.func and step.pid == held.pid:
                 held.leaf = step
                 yield held
                 return
             yield held
         if step.kind == ENTRY:
-            self._held = step
+            self.held = step
         else:
             yield step
 
     def flush(self) -> Iterator[Step]:
         """The entry that still waits for what comes next, if there is one."""
-        if self._held is not None:
-            held, self._held = self._held, None
+        if self.held is not None:
+            held, self.held = self.held, None
             yield held
-
-    @property
-    def waiting(self) -> bool:
-        return self._held is not None
 
 
 def leaves(steps: Iterable[Step]) -> Iterator[Step]:

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "run a program (the default: 'harken -e ...' is 'harken run -e ...')"),
     "list": ("list", "list what can be traced"),
     "symbolize": ("symbolize", "turn addresses of the kernel, of processes and of files into names"),
+    "graph": ("graph", "show who calls whom and how long it takes, of kernel or user functions"),
     "trace-cmd": ("trace_cmd", "record and report with ftrace: trace-cmd's commands and files"),
     "doctor": ("doctor", "tell what this machine allows, and how to allow more"),
 }

@@ -27,14 +27,12 @@ if TYPE_CHECKING:
 
     from ..analysis.function_graph import Step
 
-__all__ = ("GraphText", "Options", "header", "latency_flags", "mark", "options_of")
+__all__ = ("GraphText", "Options", "header", "mark", "options_of")
 
 #: Returns deeper than this are not compared with entries (FTRACE_RETFUNC_DEPTH).
 _DEPTH = 50
 _RULE = " ------------------------------------------\n"
 _BLANK = "              |  "
-#: common_flags & (NEED_RESCHED 4, PREEMPT_RESCHED 0x20, NEED_RESCHED_LAZY 2) -> sign
-_RESCHED = {0: ".", 4: "n", 2: "l", 0x20: "p", 0x24: "N", 0x22: "L", 6: "b", 0x26: "B"}
 
 
 class Options(Record):
@@ -107,22 +105,6 @@ def _time(duration: int) -> str:
     if len(text) < 7:
         text += "." + f"{rest:03d}"[: 7 - len(text)]
     return f"{text} us {'':{max(0, 8 - len(text))}}"
-
-
-def latency_flags(flags: int, preempt: int) -> str:
-    """The five signs of the latency format (``trace_print_lat_fmt``): interrupts off, must reschedule, in an interrupt, depths of
-    preemption and migration being off.
-
-    Example:
-        >>> latency_flags(0x09, 0x12)
-        'd.h21'
-    """
-    irqs_off = ("D" if flags & 0x80 else "d") if flags & 0x01 else "b" if flags & 0x80 else "."
-    need = _RESCHED[flags & 0x26]
-    hard, soft, nmi = flags & 0x08, flags & 0x10, flags & 0x40
-    where = ("Z" if hard else "z") if nmi else ("H" if soft else "h") if hard else "s" if soft else "."
-    low, high = preempt & 15, preempt >> 4
-    return f"{irqs_off}{need}{where}{f'{low:x}' if low else '.'}{f'{high:x}' if high else '.'}"
 
 
 def header(options: Options, latency: str = "") -> str:
@@ -266,7 +248,9 @@ class GraphText:
         if options.proc:
             text += self._proc(step.pid) + " | "
         if options.latency:
-            text += f" {latency_flags(step.flags, step.preempt)} | "
+            from .ftrace import kernel_flags
+
+            text += f" {kernel_flags(step.flags, step.preempt)} | "
         return text
 
     def _switch(self, step: Step, state: _Cpu) -> str:

@@ -1,0 +1,333 @@
+"""``harken graph``: who calls whom, and how long it takes.
+
+::
+
+    harken graph -F do_sys_openat2 ls                  # a kernel function and all it calls, while ls runs
+    harken graph -F 'vfs_*' --summary -d 5             # time per function, 5 seconds
+    harken graph -F vfs_read --folded -d 5 > folded    # for flame graphs
+    harken graph -x ./program -F main -F 'parse_*' -- ./program input
+    harken graph -F vfs_read --threshold 1ms           # long calls only
+
+Kernel functions are traced by the function_graph tracer in a private instance (before Linux 6.11 in the top buffer, whose settings are
+put back).  A kernel without it is told so, and probes at both ends of the chosen functions stand in: fentry/fexit, else kprobe/kretprobe.
+Functions of programs and libraries (``-x``) have uprobes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ...base.errors import ProbeError, UsageError
+from ...base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    from ...analysis.function_graph import Call, Step
+    from ...render.function_graph import GraphText
+
+__all__ = ("NAME", "HELP", "Options", "run")
+
+NAME = "graph"
+HELP = "show who calls whom and how long it takes, of kernel or user functions"
+
+_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+
+
+class Options(Record):
+    """The command's options; ``threshold`` in ns, ``duration`` in seconds."""
+
+    functions: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    binary: str = ""
+    threshold: int = 0
+    depth: int = 0
+    summary: bool = False
+    folded: bool = False
+    sort: str = "self_time"
+    top: int = 30
+    pid: int = 0
+    command: tuple[str, ...] = ()
+    duration: float | None = None
+    words: tuple[str, ...] = ()
+    using: str = ""
+
+
+def parse_time(text: str) -> int:
+    """A time with its unit as ns; without one it is in microseconds, as in ``tracing_thresh``.
+
+    Example:
+        >>> parse_time("1.5ms"), parse_time("20")
+        (1500000, 20000)
+
+    Raises:
+        UsageError: it is none.
+    """
+    digits = text.rstrip("nums")
+    try:
+        value = float(digits) * _UNITS[text[len(digits) :] or "us"]
+    except (KeyError, ValueError):
+        raise UsageError(f"{text!r} is not a time", "for example: 500ns, 20us, 1.5ms, 2s") from None
+    if not 0 <= value < 1e18:
+        raise UsageError(f"{text!r} is not a time that can be measured")
+    return int(value)
+
+
+def options(argv: list[str]) -> Options:
+    """The options in the arguments after the command's name.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+    import argparse
+
+    parser = argparse.ArgumentParser(prog=f"harken {NAME}", description=HELP[0].upper() + HELP[1:] + ".")
+    add = parser.add_argument
+    add("-F", "--function", action="append", default=[], metavar="FUNC", help="this function (or glob) and what it calls; several")
+    add("-l", "--only", action="append", default=[], metavar="FUNC", help="record only these kernel functions, whoever calls them")
+    add("-x", "--binary", default="", help="functions of this program or library")
+    add("-t", "--threshold", default="0", metavar="TIME", help="only calls at least this long (20us, 1.5ms)")
+    add("--depth", type=int, default=0, metavar="N", help="only N levels of calls")
+    add("--summary", action="store_true", help="time per function, and what each called most")
+    add("--folded", action="store_true", help="folded stacks with their own time in ns, for flame graphs")
+    add("--sort", choices=("self", "total", "calls", "longest"), default="self", help="order of the summary")
+    add("--top", type=int, default=30, metavar="N", help="lines of the summary (default: 30)")
+    add("-p", "--pid", type=int, default=0, help="only this process")
+    add("-c", "--cmd", default="", metavar="COMMAND", help="run this command, trace only it")
+    add("-d", "--duration", type=float, default=None, metavar="SECONDS", help="end after this time")
+    add(
+        "-O", dest="words", action="append", default=[], metavar="OPTION", help="an option of the tracer: funcgraph-proc, nosleep-time, ..."
+    )
+    add("--using", choices=("function_graph", "fentry", "kprobe"), default="", help="how to trace kernel functions")
+    add("command", nargs=argparse.REMAINDER, help="a command to run and trace")
+    found = parser.parse_args(argv)
+    command = tuple(found.command[1:] if found.command[:1] == ["--"] else found.command)
+    if found.cmd:
+        import shlex
+
+        if command:
+            raise UsageError("a command is given twice")
+        command = tuple(shlex.split(found.cmd))
+    if command and found.pid:
+        raise UsageError("a graph follows a process or a command, not both")
+    if found.binary and not found.function:
+        raise UsageError("which functions? say -F FUNC", "globs are allowed: -F 'parse_*'")
+    if found.binary and found.only:
+        raise UsageError("-l is for kernel functions; with -x, say -F")
+    if found.depth < 0 or found.pid < 0 or found.top < 1 or (found.duration is not None and not found.duration > 0):
+        raise UsageError("numbers must be positive")
+    binary = found.binary
+    if binary and "/" not in binary:
+        from shutil import which
+
+        binary = which(binary) or binary
+    return Options(
+        tuple(found.function),
+        tuple(found.only),
+        os.path.abspath(binary) if binary else "",
+        parse_time(found.threshold),
+        found.depth,
+        found.summary,
+        found.folded,
+        "self_time" if found.sort == "self" else found.sort,
+        found.top,
+        found.pid,
+        command,
+        found.duration,
+        tuple(found.words),
+        found.using,
+    )
+
+
+def run(argv: list[str]) -> int:
+    """Runs the command; the exit status is 0, or the traced command's own."""
+    chosen = options(argv)
+    from ...kernel.kernel import live
+
+    kernel = live()
+    if chosen.binary:
+        from ...session.function_graph_probes import user_graph
+
+        return _probes(chosen, user_graph(chosen.binary, chosen.functions, **_limits(chosen)))
+    if chosen.using in ("", "function_graph"):
+        from ...session.ftrace_api import instance
+
+        with instance(kernel=kernel) as trace:
+            if trace.has_function_graph:
+                return _function_graph(chosen, trace)
+        message = "this kernel has no function_graph tracer"
+        if chosen.using or not chosen.functions:
+            raise ProbeError(message, "with -F FUNC, probes at both ends of the chosen functions stand in for it")
+        print(f"{message}; probes at both ends of the chosen functions stand in for it", file=sys.stderr)
+    if not chosen.functions:
+        raise UsageError("which functions? say -F FUNC")
+    from ...session.function_graph_probes import kernel_graph
+
+    return _probes(chosen, kernel_graph(kernel, chosen.functions, using=chosen.using, **_limits(chosen)))
+
+
+def _limits(chosen: Options) -> dict[str, Any]:
+    return {"pid": chosen.pid or None, "command": chosen.command or None, "duration": chosen.duration}
+
+
+def _interruptible(stop: Callable[[], None]) -> None:
+    """Ctrl-C ends the trace, and what was collected is shown."""
+    import signal
+
+    def handle(_number: int, _frame: object) -> None:
+        stop()
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+
+
+def _function_graph(chosen: Options, trace: Any) -> int:
+    from ...session.command import Command
+
+    command = Command(trace.kernel, chosen.command) if chosen.command else None
+    try:
+        pids = [command.pid] if command is not None else _threads(chosen.pid) if chosen.pid else []
+        recorded = ("sleep-time", "graph-time", "irqs", "retval", "retaddr", "args")
+        words = [word for word in chosen.words if word.endswith(recorded)]
+        trace.function_graph(
+            *chosen.functions, only=chosen.only, depth=chosen.depth, options=words, pids=pids, children=command is not None
+        )
+        output = _Output(chosen, trace.symbol, trace.comm, trace.comment, trace.interrupts)
+        trace.start()
+        if command is not None:
+            command.release()
+        _interruptible(trace.stop)
+        done = command.poll if command is not None else None
+        if chosen.pid:
+            done = lambda: not os.path.exists(f"/proc/{chosen.pid}")  # noqa: E731
+        output.take(trace.steps(chosen.duration, done, leaves=output.live))
+        output.finish(sum(trace.lost.values()))
+        return _status(command)
+    finally:
+        if command is not None:
+            command.close()
+
+
+def _threads(pid: int) -> list[int]:
+    try:
+        return sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        raise UsageError(f"there is no process {pid}") from None
+
+
+def _status(command: Any) -> int:
+    if command is None or command.status is None:
+        return 0
+    return os.waitstatus_to_exitcode(command.status) if not os.WIFSIGNALED(command.status) else 128 + os.WTERMSIG(command.status)
+
+
+def _probes(chosen: Options, graph: Any) -> int:
+    output = _Output(chosen, str, graph.comm, None, None)
+    with graph:
+        _interruptible(graph.stop)
+        steps = graph.steps()
+        if chosen.depth:
+            steps = (step for step in steps if step.depth < chosen.depth)
+        output.take(_by_cpu(steps) if output.live else steps)
+        output.finish(0)
+    if graph.lost:
+        print(f"{graph.lost} events were lost", file=sys.stderr)
+    return 0
+
+
+def _by_cpu(steps: Iterable[Step]) -> Iterator[Step]:
+    """Finds leaves among the steps of all CPUs; an entry waits for the next step of its CPU, but for no more than a few of others."""
+    from ...analysis.function_graph import Leaves
+
+    states: dict[int, Leaves] = {}
+    for step in steps:
+        state = states.get(step.cpu)
+        if state is None:
+            state = states[step.cpu] = Leaves()
+        for cpu, other in states.items():
+            if cpu != step.cpu:
+                yield from other.flush()
+        yield from state.feed(step)
+    for state in states.values():
+        yield from state.flush()
+
+
+class _Output:
+    """Text as it comes, or sums at the end."""
+
+    def __init__(
+        self,
+        chosen: Options,
+        symbol: Callable[[Any], str],
+        comm: Callable[[int], str],
+        comment: Callable[[Step], str | None] | None,
+        interrupts: Callable[[], tuple[int, int]] | None,
+    ) -> None:
+        from ...render.function_graph import GraphText, header, options_of
+
+        self.chosen, self.symbol, self.comm = chosen, symbol, comm
+        self.summary: Any = None
+        self.text: GraphText | None = None
+        self.write = sys.stdout.write
+        if chosen.summary or chosen.folded:
+            from ...analysis.function_graph_summary import Summary
+
+            self.summary = Summary(symbol)
+        else:
+            shown = options_of(chosen.words, cpus=os.cpu_count() or 1)
+            self.text = GraphText(symbol, comm, shown, comment, interrupts=interrupts() if interrupts is not None else (0, 0))
+            self.write(header(shown))
+        #: steps are printed as they come
+        self.live = self.text is not None and not chosen.threshold
+
+    def take(self, steps: Iterable[Step]) -> None:
+        """Shows or adds up all steps."""
+        if self.live:
+            assert self.text is not None
+            write, make, flush = self.write, self.text.step, sys.stdout.flush
+            direct = sys.stdout.isatty()
+            for step in steps:
+                text = make(step)
+                if text:
+                    write(text)
+                    if direct:
+                        flush()
+            return
+        from ...analysis.function_graph import Builder
+
+        builder = Builder(self._root)
+        for step in steps:
+            builder.feed(step)
+        builder.close()
+
+    def _root(self, root: Call) -> None:
+        least = self.chosen.threshold
+        if least and (not root.returned or root.duration < least):
+            return
+        if self.summary is not None:
+            self.summary.add(root, self.comm(root.pid).replace(";", ":") if self.chosen.folded else "")
+            return
+        from ...analysis.function_graph_summary import replay
+
+        assert self.text is not None
+        for step in replay(root, least):
+            self.write(self.text.step(step))
+        sys.stdout.flush()
+
+    def finish(self, lost: int) -> None:
+        """Writes the sums; ``lost`` records were lost."""
+        if self.summary is not None:
+            from ...render.function_graph_summary import folded_lines, summary_lines
+
+            if self.chosen.folded:
+                lines = folded_lines(self.summary)
+            else:
+                lines = summary_lines(self.summary, self.symbol, self.chosen.sort, self.chosen.top)
+            for line in lines:
+                self.write(line)
+        sys.stdout.flush()
+        if lost:
+            print(f"at least {lost} records were lost: the buffer was full", file=sys.stderr)
