@@ -69,5 +69,6 @@ fi
 
 if [ "$extra" = dev ]; then
     command -v apt-get > /dev/null &&
-        apt_install qemu-system-x86 busybox-static bpftrace bpftool bpfcc-tools trace-cmd linux-perf binutils
+        apt_install qemu-system-x86 busybox-static bpftrace bpftool bpfcc-tools trace-cmd linux-perf binutils \
+            gcc g++ libc6-dev systemtap-sdt-dev dwz libc6-dbg
 fi

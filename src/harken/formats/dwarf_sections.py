@@ -138,7 +138,7 @@ class Sections:
         try:
             import zstandard
         except ImportError:
-            hint = "pip install zstandard, or use Python 3.14"
+            hint = "pip install harken[zstd], or use Python 3.14"
             error = FormatError(self.what, f"section {section.name} is compressed with zstd, which this Python cannot read", section.offset)
             error.hint = hint
             raise error from None

@@ -12,6 +12,7 @@ one word with ``*``         whatever has a part that matches, of any kind
 one word                    whatever has this word as a part; if nothing has, whatever contains it
 ``struct x``, ``union x``, ``enum x``  types of the kernel's BTF, with wildcards
 ``uprobe:BINARY:SYMBOL``, ``usdt:BINARY:[PROVIDER:]NAME``  BINARY is a path, a pattern, a program of PATH or a library ("libc")
+``uprobe:BINARY:/REGEX/``, ``uprobe:BINARY:cpp:NAME``  functions as ``providers.functions`` chooses them
 ==========================  ==========================================================================================
 
 A process (``pid``) adds the functions and markers of the files it has mapped.
@@ -299,6 +300,8 @@ def _search_types(catalogue: Catalogue, kind: str, pattern: str) -> Iterator[Gro
 
 def _search_files(catalogue: Catalogue, kind: str, rest: str, pid: int) -> Iterator[Group]:
     """Functions or markers of binaries: ``rest`` is "BINARY:SYMBOL", "BINARY", or for usdt "BINARY:PROVIDER:NAME"."""
+    from .providers.functions import choose, is_regex
+
     binary, parts = _split_binary(rest)
     if binary in ("", "*"):
         if pid <= 0:
@@ -317,8 +320,10 @@ def _search_files(catalogue: Catalogue, kind: str, rest: str, pid: int) -> Itera
                 marks = dict.fromkeys((mark.provider, mark.name) for mark in elf.stapsdt())
                 found = [f"{kind}:{path}:{p}:{n}" for p, n in marks if matches(wanted[0], p) and matches(wanted[1], n)]
             else:
-                names = dict.fromkeys(name for name, _, _ in elf.functions())
-                found = [f"{kind}:{path}:{name}" for name in select(parts[-1] if parts else "*", names)]
+                target, cpp = parts[-1] if parts else "*", parts[:1] == ["cpp"] and len(parts) > 1
+                chosen = choose(elf, target, cpp, None) if cpp or is_regex(target) else elf.functions()
+                names = dict.fromkeys(name for name, _, _ in chosen)
+                found = [f"{kind}:{path}:{name}" for name in (names if cpp or is_regex(target) else select(target, names))]
         except HarkenError:
             if many:  # a pattern over a folder meets scripts and data
                 continue
@@ -332,8 +337,12 @@ def _split_binary(rest: str) -> tuple[str, list[str]]:
     if rest.startswith('"'):
         path, _, tail = rest[1:].partition('"')
         return path, [part for part in tail.lstrip(":").split(":") if part]
-    path, *parts = rest.split(":")
-    return path, [part for part in parts if part]
+    path, colon, tail = rest.partition(":")
+    if tail.startswith("cpp:"):
+        return path, ["cpp", tail[4:].strip('"')]
+    if tail.startswith("/"):
+        return path, [tail]
+    return path, [part for part in tail.split(":") if part]
 
 
 def near(catalogue: Catalogue, pattern: str) -> list[str]:

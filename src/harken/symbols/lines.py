@@ -187,6 +187,14 @@ class LineTable:
     def _note(self, error: FormatError) -> None:
         self.problem = self.problem or str(error)
 
+    @property
+    def _units(self) -> list[Unit]:
+        try:
+            return self._dwarf.units
+        except FormatError as error:
+            self._note(error)
+            return []
+
     def _is_code(self, address: int) -> bool:
         """Whether there is code at an address: what the linker threw away has lines at address 0."""
         return not self._code or any(low <= address < high for low, high in self._code)
@@ -202,7 +210,6 @@ class LineTable:
         return None
 
     def _build_index(self) -> tuple[list[int], list[tuple[int, Unit]]]:
-        units = self._dwarf.units
         found: list[tuple[int, int, Unit]] = []
         known: set[int] = set()
         try:
@@ -214,7 +221,7 @@ class LineTable:
         except FormatError as error:
             self._note(error)
             found, known = [], set()
-        for unit in units:
+        for unit in self._units:
             if unit.offset in known or unit.type in (UT_TYPE, UT_SPLIT_TYPE):
                 continue
             try:
@@ -266,7 +273,7 @@ class LineTable:
             self._kept = amount
             self._programs.clear()
             self._functions.clear()
-            for unit in self._dwarf.units:
+            for unit in self._units:
                 unit.forget()
 
     def _with_file(self, file: str) -> list[tuple[Unit, LineProgram]]:
@@ -274,7 +281,7 @@ class LineTable:
         found: list[tuple[Unit, LineProgram]] = []
         seen: set[int] = set()
         last = file.rpartition("/")[2]
-        for unit in self._dwarf.units:
+        for unit in self._units:
             try:
                 if unit.type in (UT_TYPE, UT_SPLIT_TYPE) or AT_STMT_LIST not in unit.root:
                     continue

@@ -51,7 +51,7 @@ class Symbolizer:
         kernel: the running kernel; None if all mappings and kernel symbols come from a recording and no file shall be opened.
         demangle: show C++ and Rust names as written (needs ``harken[demangle]``).
         parameters: with the parameters of C++ functions.
-        lines: find source lines (needs ``harken[dwarf]`` and debug information).
+        lines: find source lines (needs debug information).
         inlines: show inlined functions as frames of their own; implies ``lines``.
         debuginfod: ask the servers of ``DEBUGINFOD_URLS`` for missing debug information.
         processes: address spaces that are known already.

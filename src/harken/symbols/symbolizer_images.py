@@ -97,7 +97,7 @@ class Images:
         return self._remembered(path) or self._keep(path, self._open(path, "", "", iter([path])))
 
     def lines(self, image: Image) -> Any:
-        """The line table (``symbols.lines``) of an image, None if it has no DWARF or the library for it is missing."""
+        """The line table (``symbols.lines``) of an image, None if it has no DWARF."""
         if not image.lines_known:
             image.lines_known = True
             try:
@@ -105,7 +105,7 @@ class Images:
                 if elf is not None:
                     from .lines import LineTable
 
-                    image.lines = LineTable.of(elf)
+                    image.lines = LineTable.of(elf, self._kernel)
             except HarkenError as error:
                 self.problems[image.path] = error.message + (f" ({error.hint})" if error.hint else "")
         return image.lines
@@ -132,14 +132,14 @@ class Images:
 
     def _open(self, path: str, build_id: str, root: str, places: Iterator[str]) -> Image:
         kernel = self._kernel
-        problem = "not on this machine"
+        problem = ""
         if kernel is None:
             return Image(path)
         for place in places:
             try:
                 table = self._table(kernel, path, place, root)
             except HarkenError as error:
-                problem = error.message
+                problem = problem or error.message
                 continue
             if build_id and table.build_id != build_id:
                 problem = f"another build of this file was mapped (build-id {build_id})"
@@ -147,7 +147,7 @@ class Images:
             if table.problem:
                 self.problems[path] = table.problem
             return Image(path, table, place, root)
-        self.problems[path] = problem
+        self.problems[path] = problem or "not on this machine"
         return Image(path)
 
     def _table(self, kernel: Kernel, path: str, place: str, root: str) -> SymbolTable:
@@ -193,7 +193,17 @@ class Images:
         """The file that holds an image's DWARF."""
         if self._kernel is None or not image.place:
             return None
-        elf = open_elf(self._kernel, image.place, debug=False)
+        # by its name if that is still the same file: split units lie beside it
+        elf = None
+        for place in dict.fromkeys((image.root + image.path, image.place)):
+            try:
+                elf = open_elf(self._kernel, place, debug=False)
+            except HarkenError:
+                continue
+            if elf.build_id == image.build_id:
+                break
+        if elf is None or elf.build_id != image.build_id:
+            return None
         if _has_dwarf(elf):
             return elf
         found = debug_files.find(self._kernel, image.path.removesuffix(_DELETED), elf, image.root, self._debuginfod)
