@@ -14,6 +14,7 @@ from harken.kernel.verifier_messages import MESSAGES
 STATISTICS = "processed 6 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0\n"
 
 LINES = [
+    ("The total number of maps per program has reached the limit of 64", "too_many_maps"),
     # one wording per line; several kernels' wordings of one thing stand together
     ("R0 invalid mem access 'map_value_or_null'", "null_deref"),
     ("R0 invalid mem access 'alloc_mem_or_null'", "null_deref"),

@@ -98,9 +98,7 @@ def _zstd() -> Codec:
 
 
 def _zstd_missing(_data: Any, _size: int) -> bytes:
-    raise FormatError(
-        "trace.dat", "it is compressed with zstd, which is not installed", hint="pip install 'harken[zstd]'"
-    )
+    raise FormatError("trace.dat", "it is compressed with zstd, which is not installed", hint="pip install 'harken[zstd]'")
 
 
 def _zstd_standard() -> Codec | None:
