@@ -49,7 +49,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert wheel.name.endswith("-py3-none-any.whl"), "no compiler is needed"
     assert "harken/py.typed" in names
     outside = [name for name in names if not name.startswith("harken/") and ".dist-info/" not in name]
-    assert {name.partition(".data/")[2] for name in outside} <= {"scripts/harken"}, outside
+    assert {name.partition(".data/")[2] for name in outside} <= {"scripts/harken", "scripts/harken-trace-cmd"}, outside
     assert not [name for name in names if "/tests/" in name or Path(name).name.startswith("test_") or "__pycache__" in name]
     sources = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src" / "harken").rglob("*.py")}
     assert sources <= set(names)
