@@ -1,7 +1,8 @@
 """Leftovers of killed owners in tracefs: the check that every start of a trace makes.
 
 What lives in tracefs outlives ``kill -9``.  ``sweep_leftovers`` looks for harken's names there and removes what belongs to owners that are
-dead.  When there is nothing of harken's, which is the rule, it costs three reads and imports nothing.
+dead; it also takes back what they changed of settings that everybody shares.  When there is nothing of harken's, which is the rule, it
+costs three reads and imports nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ("sweep_leftovers",)
 
 _ROOTS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+_JOURNALS = "/run/harken"  # ftrace_journal.DIRECTORY: made when the first shared setting is changed
 _LIMIT = 16 << 20
 
 
@@ -21,6 +23,10 @@ def sweep_leftovers(kernel: Kernel) -> list[str]:
 
     Never raises and never mounts: what cannot be looked at now is found by a later start.
     """
+    if kernel.exists(_JOURNALS):
+        from .ftrace_journal import sweep_journals
+
+        sweep_journals(kernel)
     for root in _ROOTS:
         if not kernel.exists(f"{root}/trace"):
             continue
