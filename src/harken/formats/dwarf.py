@@ -27,6 +27,7 @@ from .dwarf_forms import (
     Abbreviations,
     leb,
     read_value,
+    steps_of,
 )
 from .dwarf_sections import Sections, cut
 
@@ -186,6 +187,8 @@ class Unit:
     ) -> None:
         self.dwarf, self.offset, self.end, self.version, self.type = dwarf, offset, end, version, kind
         self.offset_size, self.address_size, self.header = offset_size, address_size, header
+        #: of offsets, addresses and references to other units
+        self.sizes = (offset_size, address_size, address_size if version < 3 else offset_size)
         self._abbreviation_offset = abbreviations + bases.get("abbrev", 0)
         self._identity = identity
         self._bases = bases
@@ -231,8 +234,12 @@ class Unit:
             self._root = self.entry(self.header)[1]
         return self._root
 
-    def entry(self, place: int) -> tuple[Abbreviation | None, Attributes, int]:
-        """(abbreviation, attributes, place behind) of the entry at ``place``; abbreviation None ends a list of children."""
+    def entry(self, place: int, wanted: frozenset[int] | None = None) -> tuple[Abbreviation | None, Attributes, int]:
+        """(abbreviation, attributes, place behind) of the entry at ``place``; abbreviation None ends a list of children.
+
+        Args:
+            wanted: leave out other attributes where that saves time.
+        """
         data = self.data
         try:
             code, place = leb(data, place)
@@ -242,9 +249,15 @@ class Unit:
             if abbreviation is None:
                 raise FormatError(self.dwarf.what, f"abbreviation {code} is not declared", self.offset + place)
             found: Attributes = {}
-            for name, form, constant in abbreviation.attributes:
-                form, value, place = read_value(self, data, place, form, constant)
-                found[name] = form, value
+            order = self.dwarf.order
+            for name, form, constant, size in steps_of(self, abbreviation):
+                if size < 0:
+                    form, value, place = read_value(self, data, place, form, constant)
+                    found[name] = form, value
+                else:
+                    if wanted is None or name in wanted:
+                        found[name] = form, int.from_bytes(data[place : place + size], order)
+                    place += size
         except (IndexError, OverflowError):
             raise FormatError(self.dwarf.what, "an entry of .debug_info is truncated", self.offset) from None
         if place > len(data):

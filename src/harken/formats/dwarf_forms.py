@@ -23,6 +23,7 @@ __all__ = (
     "plan_of",
     "read_value",
     "signed_leb",
+    "steps_of",
     "skip",
 )
 
@@ -86,12 +87,14 @@ def signed_leb(data: bytes, place: int) -> tuple[int, int]:
 class Abbreviation:
     """What entries with one code look like: ``attributes`` are (name, form, constant of form implicit_const)."""
 
-    __slots__ = ("attributes", "children", "plans", "tag")
+    __slots__ = ("attributes", "children", "plans", "steps", "tag")
 
     def __init__(self, tag: int, children: bool, attributes: tuple[tuple[int, int, int], ...]) -> None:
         self.tag, self.children, self.attributes = tag, children, attributes
         #: by (size of offsets, size of addresses, size of ref_addr)
         self.plans: dict[tuple[int, int, int], tuple[int, ...]] = {}
+        #: the same for attributes one by one: (name, form, constant, size or -1 if it is not fixed)
+        self.steps: dict[tuple[int, int, int], tuple[tuple[int, int, int, int], ...]] = {}
 
 
 class Abbreviations(dict[int, Abbreviation]):
@@ -179,10 +182,28 @@ def read_value(unit: Unit, data: bytes, place: int, form: int, constant: int) ->
     return form, int.from_bytes(data[place:end], unit.dwarf.order), end
 
 
+def steps_of(unit: Unit, abbreviation: Abbreviation) -> tuple[tuple[int, int, int, int], ...]:
+    """An abbreviation's attributes with their sizes in this unit: (name, form, constant, size), -1 for what ``read_value`` must read."""
+    key = unit.sizes
+    steps = abbreviation.steps.get(key)
+    if steps is None:
+        made = []
+        for name, form, constant in abbreviation.attributes:
+            size = _FIXED.get(form, -1)
+            if form in _OFFSETS:
+                size = key[0]
+            elif form == 0x01:
+                size = key[1]
+            elif form == 0x10:
+                size = key[2]
+            made.append((name, form, constant, size or -1))
+        steps = abbreviation.steps[key] = tuple(made)
+    return steps
+
+
 def plan_of(unit: Unit, abbreviation: Abbreviation) -> tuple[int, ...]:
     """How to pass over an entry's attributes, for ``skip``."""
-    reference = unit.address_size if unit.version < 3 else unit.offset_size
-    key = (unit.offset_size, unit.address_size, reference)
+    key = unit.sizes
     plan = abbreviation.plans.get(key)
     if plan is None:
         steps: list[int] = []
@@ -194,7 +215,7 @@ def plan_of(unit: Unit, abbreviation: Abbreviation) -> tuple[int, ...]:
                 elif form == 0x01:
                     size = unit.address_size
                 elif form == 0x10:
-                    size = reference
+                    size = key[2]
                 elif form in _LEBS:
                     size = _LEB
                 elif form == 0x08:

@@ -25,7 +25,7 @@ import os
 from bisect import bisect_right
 
 from ..base.errors import FormatError, HarkenError
-from ..formats.dwarf import AT_CALL_FILE, AT_CALL_LINE, AT_COMP_DIR, AT_NAME, AT_STMT_LIST, UT_SPLIT_TYPE, UT_TYPE, Dwarf, Unit
+from ..formats.dwarf import AT_COMP_DIR, AT_NAME, AT_STMT_LIST, UT_SPLIT_TYPE, UT_TYPE, Dwarf, Unit
 from ..formats.dwarf_line import LineProgram, join
 from .lines_functions import Function, functions
 
@@ -120,13 +120,10 @@ class LineTable:
                 return [("", file, line, False)] if row is not None else []
             found: list[Place] = []
             for function in reversed(chain):
-                owner = function.unit
-                _, attributes, _ = owner.entry(function.place)
-                found.append((owner.name(attributes), file, line, function.inlined))
+                name, number, called = function.facts
+                found.append((name, file, line, function.inlined))
                 if function.inlined:
-                    number = owner.number(attributes, AT_CALL_FILE)
-                    file = program.file(number) if program is not None else ""
-                    line = owner.number(attributes, AT_CALL_LINE)
+                    file, line = program.file(number) if program is not None else "", called
             return found
         except FormatError as error:
             self._note(error)

@@ -7,7 +7,7 @@ trees of them by their sibling's place where the compiler states it.
 from __future__ import annotations
 
 from ..base.errors import FormatError
-from ..formats.dwarf import AT_HIGH_PC, AT_LOW_PC, AT_RANGES, AT_SIBLING
+from ..formats.dwarf import AT_CALL_FILE, AT_CALL_LINE, AT_HIGH_PC, AT_LOW_PC, AT_RANGES, AT_SIBLING
 from ..formats.dwarf_forms import leb, plan_of, skip
 
 TYPE_CHECKING = False
@@ -21,6 +21,7 @@ _SUBPROGRAM, _INLINED = 0x2E, 0x1D
 _NO_CODE = frozenset((0x01, 0x02, 0x04, 0x05, 0x13, 0x15, 0x17, 0x34, 0x48, 0x49, 0x4109, 0x410A, 0x4107, 0x4108))
 _MAX_ENTRIES = 1 << 23
 _MAX_DEPTH = 1 << 10
+_WANTED = frozenset((AT_LOW_PC, AT_HIGH_PC, AT_RANGES, AT_SIBLING))
 
 
 class Function:
@@ -29,11 +30,21 @@ class Function:
     ``ranges`` are (start, end) pairs of addresses; ``place`` is that of its entry in ``unit``.
     """
 
-    __slots__ = ("children", "inlined", "place", "ranges", "unit")
+    __slots__ = ("_facts", "children", "inlined", "place", "ranges", "unit")
 
     def __init__(self, unit: Unit, place: int, ranges: list[tuple[int, int]], inlined: bool) -> None:
         self.unit, self.place, self.ranges, self.inlined = unit, place, ranges, inlined
         self.children: list[Function] = []
+        self._facts: tuple[str, int, int] | None = None
+
+    @property
+    def facts(self) -> tuple[str, int, int]:
+        """(name, number of the file with the call that was inlined, its line); raises FormatError."""
+        if self._facts is None:
+            unit = self.unit
+            _, attributes, _ = unit.entry(self.place)
+            self._facts = unit.name(attributes), unit.number(attributes, AT_CALL_FILE), unit.number(attributes, AT_CALL_LINE)
+        return self._facts
 
     def around(self, address: int) -> list[Function]:
         """This function and the inlined ones around an address in it, outermost first."""
@@ -128,7 +139,7 @@ def _function(
     unit: Unit, data: bytes, start: int, tag: int, within: Function | None, tops: list[tuple[int, int, Function]]
 ) -> tuple[Function | None, int, int]:
     """(the function whose code the entry's children are in, the place behind, the place of the sibling if the children need no look)."""
-    _, attributes, place = unit.entry(start)
+    _, attributes, place = unit.entry(start, _WANTED)
     has_code = AT_LOW_PC in attributes and AT_HIGH_PC in attributes or AT_RANGES in attributes
     ranges = unit.ranges(attributes) if has_code else []
     if tag == _INLINED:
