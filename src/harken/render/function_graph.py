@@ -107,13 +107,14 @@ def _time(duration: int) -> str:
     return f"{text} us {'':{max(0, 8 - len(text))}}"
 
 
-def header(options: Options, latency: str = "") -> str:
+def header(options: Options, latency: str = "", tracer: str = "function_graph") -> str:
     """The lines above the graph.
 
     Args:
+        tracer: where the calls come from.
         latency: with ``Options.latency``, the block about the latency that was measured, which no record tells.
     """
-    lines = ["# tracer: function_graph\n#\n"]
+    lines = [f"# tracer: {tracer}\n#\n"]
     if not options.context:
         return lines[0]
     if options.latency:

@@ -26,7 +26,7 @@ import time
 
 from ..analysis.function_graph import Builder, Leaves
 from ..analysis.function_graph_records import ENTRY_EVENTS, EXIT_EVENT, Decoder
-from ..base.errors import KernelError, UsageError
+from ..base.errors import KernelError, ProbeError, UsageError
 from ..formats.event_format import EventFormat, parse
 from ..formats.ring_page import Layout, Records, parse_layout, walk
 from ..formats.ring_page import parse as parse_page
@@ -166,6 +166,10 @@ class TraceInstance:
                 raise UsageError("choose the tracer before records are read")
             self._top, self.ftrace = self.ftrace, Ftrace.top(self.ftrace.root)
         target = self.ftrace
+        if "function_graph" not in target.tracers:
+            raise ProbeError(
+                "this kernel has no function_graph tracer", "'harken graph' traces calls by probes at both ends of functions instead"
+            )
         target.set("tracing_on", "0")
         if functions:
             target.functions("set_graph_function", functions)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ("ProbeGraph", "kernel_graph", "user_graph")
 
 _MOST = 1000
+_KPROBES = ("kprobe_multi", "kprobe_perf", "kprobe_tracefs")
 
 
 class ProbeGraph:
@@ -131,7 +132,7 @@ def kernel_graph(
     features = Features(kernel)
     reasons = []
     mechanism = ""
-    for name, wanted in (("fentry", ("fentry",)), ("kprobe", ("kprobe_multi", "kprobe_perf", "kprobe_tracefs"))):
+    for name, wanted in (("fentry", ("fentry",)), ("kprobe", _KPROBES)):
         if using not in ("", name):
             continue
         answers = [features.answer(one) for one in wanted]
@@ -144,7 +145,16 @@ def kernel_graph(
             "there is no way to trace calls of kernel functions here (" + "; ".join(reasons) + ")",
             "functions of programs and libraries can be traced: harken graph -x BINARY -F FUNCTION",
         )
-    chosen = _choose(functions, sorted({name for name, _ in Catalogue(kernel, features).functions()}), "the kernel")
+    catalogue = Catalogue(kernel, features)
+    chosen = _choose(functions, sorted({name for name, _ in catalogue.functions()}), "the kernel")
+    if mechanism == "fentry":
+        described = catalogue.described()
+        if all(name in described for name in functions if not is_glob(name)):
+            chosen = [name for name in chosen if name in described]
+        elif not using and any(features.answer(one).state == "yes" for one in _KPROBES):
+            mechanism = "kprobe"  # fentry needs the function's types
+        if not chosen:
+            raise ProbeError("BTF describes none of these functions, so fentry cannot trace them", "try --using kprobe")
     first, second = ("fentry", "fexit") if mechanism == "fentry" else ("kprobe", "kretprobe")
     program = _program([f"{first}:{name}" for name in chosen], [f"{second}:{name}" for name in chosen])
     return ProbeGraph(trace(program, pid=pid, command=command, duration=duration, name="graph"), f"{first}/{second}")

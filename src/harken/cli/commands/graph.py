@@ -225,7 +225,7 @@ def _status(command: Any) -> int:
 
 
 def _probes(chosen: Options, graph: Any) -> int:
-    output = _Output(chosen, str, graph.comm, None, None)
+    output = _Output(chosen, str, graph.comm, None, None, graph.mechanism)
     with graph:
         _interruptible(graph.stop)
         steps = graph.steps()
@@ -265,6 +265,7 @@ class _Output:
         comm: Callable[[int], str],
         comment: Callable[[Step], str | None] | None,
         interrupts: Callable[[], tuple[int, int]] | None,
+        tracer: str = "function_graph",
     ) -> None:
         from ...render.function_graph import GraphText, header, options_of
 
@@ -279,7 +280,7 @@ class _Output:
         else:
             shown = options_of(chosen.words, cpus=os.cpu_count() or 1)
             self.text = GraphText(symbol, comm, shown, comment, interrupts=interrupts() if interrupts is not None else (0, 0))
-            self.write(header(shown))
+            self.write(header(shown, tracer=tracer))
         #: steps are printed as they come
         self.live = self.text is not None and not chosen.threshold
 

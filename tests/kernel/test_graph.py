@@ -1,0 +1,100 @@
+"""Call graphs on a live kernel: function_graph where it is there, uprobes, and the library's ftrace."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+import pytest
+
+from harken.analysis.function_graph import build
+from harken.base.errors import KernelError, ProbeError
+from harken.kernel.kernel import live
+from harken.session import ftrace_api, function_graph_probes
+
+pytestmark = [pytest.mark.kernel, pytest.mark.needs("tracefs")]
+
+
+@pytest.fixture
+def trace():
+    with ftrace_api.instance() as made:
+        yield made
+
+
+def open_something() -> None:
+    os.close(os.open("/proc/self/comm", os.O_RDONLY))
+
+
+def test_records_of_an_event(trace):
+    trace.enable("sched:sched_switch")
+    trace.start()
+    for _ in range(5):
+        os.sched_yield()
+    found = list(trace.records(0.2))
+    assert found and all(record.event.name == "sched_switch" for record in found)
+    assert [record.time for record in found] == sorted(record.time for record in found)
+    assert isinstance(found[0]["next_comm"], str) and found[0]["next_pid"] >= 0
+
+
+def test_columns_of_an_event(trace):
+    trace.enable("sched:sched_switch")
+    columns = trace.columns(0.2)
+    assert len(columns["sched_switch"]) == len(columns["sched_switch"]["next_pid"]) > 0
+
+
+def test_the_instance_is_gone_afterwards():
+    with ftrace_api.instance() as made:
+        name = made.ftrace.name
+        assert name in os.listdir(made.ftrace.root.path("instances"))
+    assert name not in os.listdir(made.ftrace.root.path("instances"))
+
+
+def test_function_graph(trace):
+    if not trace.has_function_graph:
+        with pytest.raises(ProbeError):
+            trace.function_graph("do_sys_openat2")
+        pytest.skip("this kernel has no function_graph tracer")
+    root = trace.ftrace.root
+    before = root.read("set_graph_function"), root.read("current_tracer"), root.read("max_graph_depth")
+    trace.function_graph("do_sys_openat2", depth=3, pids=[os.getpid()])
+    trace.start()
+    open_something()
+    trees = trace.graph(0.2)
+    calls = [call for call in trees[os.getpid(), -1] if trace.symbol(call.func).startswith("do_sys_openat2")]
+    assert calls and calls[0].duration > 0 and 0 <= calls[0].self_time <= calls[0].duration
+    assert max(call.depth for call in calls[0].walk()) == 2
+    assert sum(call.duration for call in calls[0].children) <= calls[0].duration
+    trace.close()
+    assert (root.read("set_graph_function"), root.read("current_tracer"), root.read("max_graph_depth")) == before
+
+
+def test_user_functions():
+    with open("/proc/self/maps") as maps:
+        library = next((line.split()[-1] for line in maps if "/libc.so" in line or "/libc-" in line), "")
+    if not library:
+        pytest.skip("no libc")
+    try:
+        graph = function_graph_probes.user_graph(library, ["getppid"], pid=os.getpid(), duration=0.5)
+        graph.__enter__()
+    except KernelError as error:
+        pytest.skip(f"no uprobes: {error}")
+    with graph:
+        libc = ctypes.CDLL(None)
+        for _ in range(3):
+            libc.getppid()
+        roots = build(graph.steps())
+    calls = [call for trees in roots.values() for call in trees]
+    assert [(call.func, call.returned) for call in calls] == [("getppid", True)] * 3
+    assert calls[0].duration > 0 and calls[0].retval == os.getppid() and graph.lost == 0
+
+
+def test_kernel_functions_by_probes_or_why_not():
+    try:
+        graph = function_graph_probes.kernel_graph(live(), ["do_sys_openat2"], pid=os.getpid(), duration=0.5)
+    except ProbeError as error:
+        assert "harken graph -x" in error.hint
+        pytest.skip(str(error))
+    with graph:
+        open_something()
+        roots = build(graph.steps())
+    assert any(call.func == "do_sys_openat2" and call.returned for trees in roots.values() for call in trees)
