@@ -419,8 +419,7 @@ class Coder:
         name = "little" if self.order == "<" else "big"
         self.names["_int"] = int.from_bytes
         sign = ", signed=True" if signed else ""
-        end = f"min(e, _p+{size})"
-        return Value(f'_int(b[(_p := {start}):{end}] if _p >= s else b"", "{name}"{sign})', size, signed)
+        return Value(f'_int(b[_p:min(e, _p+{size})] if (_p := {start}) >= s else b"", "{name}"{sign})', size, signed)
 
     def on_index(self, tree: Tree) -> Value:
         array = self.value(tree[1])

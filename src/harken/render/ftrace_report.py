@@ -231,7 +231,7 @@ class ReportLines(Lines):
         for item in items:
             count, top, bottom = self._numbers(item, "count", "top_delta_ts", "bottom_delta_ts")
             row = tuple([cell[0] for cell in self.cells([max(0, item.time - (top << 32 | bottom))], None)])
-            time = ("%6d.%06d" if self.nanoseconds else "%12d") % row
+            time = self.time_format()[0].strip(" :") % row
             texts.append(f"{self._function(item)} (count: {count}  last_ts: {time})")
         return texts
 

@@ -1,0 +1,246 @@
+"""render.ftrace and render.ftrace_report: both layouts, with and without numpy, what was lost, events that depend on one another."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from harken.formats.event_format import parse
+from harken.formats.print_fmt import Env
+from harken.formats.ring_page import Layout
+from harken.render.ftrace import KernelLines, Lines, kernel_flags, kernel_header, windows
+from harken.render.ftrace_report import ReportLines, latency_flags
+from harken.testing.ring_builder import pages, record
+
+COMMON = """\
+\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;
+\tfield:unsigned char common_flags;\toffset:2;\tsize:1;\tsigned:0;
+\tfield:unsigned char common_preempt_count;\toffset:3;\tsize:1;\tsigned:0;
+\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;
+
+"""
+
+
+def event(name, number, category, print_fmt, *fields):
+    body = "".join(f"\tfield:{field}\n" for field in fields)
+    return parse(f"name: {name}\nID: {number}\nformat:\n{COMMON}{body}\nprint fmt: {print_fmt}\n", category)
+
+
+LONG = "unsigned long {};\toffset:{};\tsize:8;\tsigned:0;"
+EVENTS = {
+    found.id: found
+    for found in (
+        event(
+            "function",
+            1,
+            "ftrace",
+            '" %ps <-- %ps", (void *)REC->ip, (void *)REC->parent_ip',
+            LONG.format("ip", 8),
+            LONG.format("parent_ip", 16),
+        ),
+        event(
+            "kernel_stack",
+            4,
+            "ftrace",
+            '"x"',
+            "int size;\toffset:8;\tsize:4;\tsigned:1;",
+            "unsigned long caller[8];\toffset:16;\tsize:64;\tsigned:0;",
+        ),
+        event(
+            "print",
+            5,
+            "ftrace",
+            '"%ps: %s", (void *)REC->ip, REC->buf',
+            LONG.format("ip", 8),
+            "char buf[];\toffset:16;\tsize:0;\tsigned:0;",
+        ),
+        event(
+            "func_repeats",
+            17,
+            "ftrace",
+            '"x"',
+            LONG.format("ip", 8),
+            LONG.format("parent_ip", 16),
+            "u16 count;\toffset:24;\tsize:2;\tsigned:0;",
+            "u16 top_delta_ts;\toffset:26;\tsize:2;\tsigned:0;",
+            "u32 bottom_delta_ts;\toffset:28;\tsize:4;\tsigned:0;",
+        ),
+        event("beat", 300, "test", '"n=%d", REC->n', "int n;\toffset:8;\tsize:4;\tsigned:1;"),
+        event(
+            "sched_wakeup",
+            301,
+            "sched",
+            '"x"',
+            "char comm[16];\toffset:8;\tsize:16;\tsigned:0;",
+            "int pid;\toffset:24;\tsize:4;\tsigned:1;",
+            "int prio;\toffset:28;\tsize:4;\tsigned:1;",
+        ),
+        event(
+            "sys_exit_read",
+            302,
+            "syscalls",
+            '"0x%lx", REC->ret',
+            "int __syscall_nr;\toffset:8;\tsize:4;\tsigned:1;",
+            "long ret;\toffset:16;\tsize:8;\tsigned:1;",
+        ),
+    )
+}
+COMMS = {0: "<idle>", 7: "bash"}
+
+
+def symbol(address):
+    names = {0x1000: "alpha", 0x2000: "beta", 0x3000: "gamma [mod]"}
+    start = address & ~0xFFF
+    return (names[start], start, 0) if start in names else None
+
+
+ENV = Env("<", symbol=symbol, comm=lambda pid: COMMS.get(pid, "<...>"))
+
+
+def made(number, task=7, flags=0, preempt=0, **values):
+    return record(EVENTS[number], {"common_pid": task, "common_flags": flags, "common_preempt_count": preempt} | values)
+
+
+def text(kind, streams, numpy=True, **options) -> list[str]:
+    lines: Lines = kind(EVENTS, options.pop("env", ENV), **options)
+    built = [(cpu, [data if isinstance(data, bytes) else pages(data, "<")]) for cpu, data in streams]
+    return "".join(lines.text(window) for window in windows(built, 4096, Layout("<"), numpy)).splitlines()
+
+
+def many(number_of_pages: int, start: int = 0):
+    """A stream long enough for the walk with numpy."""
+    return [(start + i * 1000, made(300, n=i)) for i in range(number_of_pages * 260)]
+
+
+MIXED = [
+    (0, [(1000, made(300, n=1)), (5000, made(302, 0, 0x09, 1, ret=-1)), (1_500_000_499, made(5, ip=0x1000, buf="hello\n"))]),
+    (1, [(3000, made(300, 9, 0x04, 0x21, n=2)), (5000, made(4, caller=(0x2004).to_bytes(8, "little") + b"\xff" * 56))]),
+]
+
+
+@pytest.mark.parametrize("numpy", (True, False))
+def test_the_kernels_layout(numpy):
+    assert text(KernelLines, MIXED, numpy) == [
+        "            bash-7       [000] .....     0.000001: beat: n=1",
+        "           <...>-9       [001] .n.12     0.000003: beat: n=2",
+        "          <idle>-0       [000] d.h1.     0.000005: sys_read -> 0xffffffffffffffff",
+        "            bash-7       [001] .....     0.000005: <stack trace>",
+        " => beta",
+        "            bash-7       [000] .....     1.500000: alpha: hello",
+    ]
+    assert (
+        text(KernelLines, MIXED[:1], numpy, irq_info=False, tgid={7: 6}.get, clock="counter")[0]
+        == "            bash-7       (      6) [000]          1000: beat: n=1"
+    )
+
+
+@pytest.mark.parametrize("numpy", (True, False))
+def test_trace_cmds_layouts(numpy):
+    old = text(ReportLines, MIXED, numpy)
+    assert old == [
+        "            bash-7     [000]     0.000001: beat:                 n=1",
+        "           <...>-9     [001]     0.000003: beat:                 n=2",
+        "          <idle>-0     [000]     0.000005: sys_exit_read:        0xffffffffffffffff",
+        "            bash-7     [001]     0.000005: kernel_stack:         <stack trace >",
+        "=> beta (2004)",
+        "            bash-7     [000]     1.500000: print:                alpha: hello",
+    ]
+    new = text(ReportLines, MIXED, numpy, generation="3.4")
+    assert new[1] == "           <...>-9     [001] .N.12     0.000003: beat:                 n=2"
+    assert text(ReportLines, MIXED, numpy, nanosecond=True)[-1].startswith("            bash-7     [000]     1.500000499: print:")
+    assert text(ReportLines, MIXED, numpy, raw=True)[0].endswith("beat:                  n=1")
+    assert text(ReportLines, MIXED, numpy, raw=frozenset(("test:beat",)))[0].endswith("beat:                  n=1")
+    assert text(ReportLines, MIXED, numpy, latency=True)[2].startswith("  <idle>-0       0d.h1.     0.000005: sys_exit_read:")
+    assert text(ReportLines, MIXED, numpy, clock="counter")[0] == "            bash-7     [000]         1000: beat:                 n=1"
+
+
+def test_both_ways_agree_on_many_records():
+    rng = random.Random(5)
+    streams = []
+    for cpu in range(3):
+        time, records = cpu, []
+        for i in range(9000):
+            time += rng.randrange(3000)
+            kind = rng.choice((300, 300, 301, 302, 5))
+            records.append(
+                (
+                    time,
+                    made(
+                        kind, rng.randrange(12), rng.randrange(256), rng.randrange(256), n=i, comm="cat", pid=4, buf="x", ip=0x1000, ret=i
+                    ),
+                )
+            )
+        streams.append((cpu, pages(records, "<", lost={2: 5, 4: -1})))
+    for kind in (KernelLines, ReportLines):
+        assert text(kind, streams) == text(kind, streams, False)
+    out = text(ReportLines, streams)
+    assert sum("[5 EVENTS DROPPED]" in line for line in out) == 3 and sum(line.endswith("[EVENTS DROPPED]") for line in out) == 3
+    assert sum("[LOST 5 EVENTS]" in line for line in text(KernelLines, streams)) == 3
+
+
+def test_windows_are_in_order_and_lose_nothing():
+    streams = [(cpu, [pages(many(10, start), "<") for start in (cpu, 2_600_000 + cpu, 5_200_000 + cpu)]) for cpu in range(3)]
+    seen, latest = 0, 0
+    for window in windows(streams, 4096, Layout("<")):
+        times = [int(time) for batch in window for time in batch.records.times]
+        assert min(times) >= latest
+        latest, seen = max(times), seen + len(times)
+    assert seen == 3 * 3 * 2600
+
+
+@pytest.mark.parametrize("numpy", (True, False))
+def test_times_that_go_back_do_not_stop_the_reader(numpy):
+    streams = [(0, [pages(many(30, start), "<") for start in (9_000_000, 0, 1 << 40, 5)]), (1, [pages(many(2), "<")])]
+    assert sum(len(batch.records) for window in windows(streams, 4096, Layout("<"), numpy) for batch in window) == 4 * 30 * 260 + 520
+
+
+def test_unknown_events_and_empty_recordings():
+    strange = (77).to_bytes(2, "little") + bytes(6)
+    assert text(ReportLines, [(0, [(1, strange)])])[0].endswith("[UNKNOWN EVENT]")
+    assert text(KernelLines, [(0, [(1, strange)])])[0].endswith("Unknown type 77")
+    assert text(ReportLines, []) == [] and text(ReportLines, [(0, b"")]) == []
+
+
+def test_the_function_trace_is_indented_by_callers():
+    calls = [(0x2000, 0x1000), (0x3000, 0x2004), (0x2000, 0x3008), (0x3000, 0x1000), (0x9000, 0x2000)]
+    stream = [(i, made(1, ip=ip, parent_ip=parent)) for i, (ip, parent) in enumerate(calls)]
+    out = [line.partition("function:             ")[2] for line in text(ReportLines, [(0, stream)])]
+    assert out == ["beta", "   gamma", "      beta", "gamma", "         0x9000"]  # the plugin never shortens its stack
+    shown = text(ReportLines, [(0, stream)], parent=True, indent=False, offset=False)
+    assert shown[1].endswith("gamma <-- beta")
+    assert text(KernelLines, [(0, stream)])[1].endswith(": gamma <-beta")
+    repeat = [(2_000_000, made(17, ip=0x2000, parent_ip=0x1000, count=3, bottom_delta_ts=1_000_000))]
+    assert text(KernelLines, [(0, repeat)])[0].endswith("beta <-alpha (repeats: 3, last_ts:     0.001000)")
+    assert text(ReportLines, [(0, repeat)])[0].endswith("beta (count: 3  last_ts:     0.001000)")
+
+
+def test_wakeups_teach_names():
+    stream = [(1000, made(301, 7, comm="sleep", pid=55, prio=120)), (2000, made(300, 55, n=1))]
+    out = text(ReportLines, [(0, stream)])
+    assert out == [
+        "            bash-7     [000]     0.000001: sched_wakeup:         sleep:55 [120]",
+        "           sleep-55    [000]     0.000002: beat:                 n=1",
+    ]
+    assert "<...>-55" in text(ReportLines, [(0, stream)], plugins=False)[1]
+
+
+def test_texts_that_need_their_neighbours():
+    def pairs(items):
+        return [f"first of {len(items)} at {items[0].time}" if i == 0 else None for i in range(len(items))]
+
+    for numpy in (True, False):
+        out = text(
+            KernelLines, [(0, [(1, made(300, n=1)), (3000, made(302, ret=1))]), (1, [(2, made(300, n=2))])], numpy, special={300: pairs}
+        )
+        assert [line.partition(": ")[2] for line in out] == ["beat: first of 2 at 1", "sys_read -> 0x1"]
+
+
+def test_flags():
+    assert kernel_flags(0x81, 0) == "D...." and kernel_flags(0x80 | 0x26 | 0x48, 0) == "bBZ.." and kernel_flags(0x18, 0xF) == "..Hf."
+    assert latency_flags(0x1F, 0x10) == "dNH.1" and latency_flags(0x02, 0, lock_depth=-1) == "X....."
+
+
+def test_header():
+    assert kernel_header("nop", 3, 5, 2).splitlines()[:3] == ["# tracer: nop", "#", "# entries-in-buffer/entries-written: 3/5   #P:2"]
+    assert kernel_header("nop", 3, 5, 2).splitlines()[-1] == "#              | |         |   |||||     |         |"
