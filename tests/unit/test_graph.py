@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,3 +88,27 @@ def test_leaves_among_several_cpus() -> None:
         ("g", 0, True),
         ("f", 1, False),
     ]
+
+
+RECORDING = Path(__file__).parent.parent / "oracle" / "fixtures" / "function_graph-6.12-trace-cmd-3.1.6.dat"
+
+
+def graph_of_file(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    assert graph.run(["-i", str(RECORDING), *words]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_recording(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = graph_of_file(capsys)
+    assert lines[4] == " 0) + 15.818 us   |  mutex_unlock();" and " 0)               |  do_sys_openat2() {" in lines
+    chosen = graph_of_file(capsys, "-F", "path_*", "--depth", "2")
+    assert chosen[4].strip().endswith("path_openat() {") and chosen[-1].endswith("}") and all("mutex_unlock" not in line for line in chosen)
+    folded = graph_of_file(capsys, "--folded")
+    assert any(line.startswith("busybox;do_sys_openat2;do_filp_open;path_openat ") for line in folded)
+    table = graph_of_file(capsys, "--summary", "--top", "1", "--sort", "total")
+    assert table[1].endswith("do_sys_openat2") and table[-1].startswith("... and ")
+
+
+def test_a_recording_is_not_live() -> None:
+    with pytest.raises(UsageError):
+        graph.options(["-i", "trace.dat", "-x", "/bin/sh", "-F", "f"])

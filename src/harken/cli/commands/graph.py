@@ -7,6 +7,7 @@
     harken graph -F vfs_read --folded -d 5 > folded    # for flame graphs
     harken graph -x ./program -F main -F 'parse_*' -- ./program input
     harken graph -F vfs_read --threshold 1ms           # long calls only
+    harken graph -i trace.dat --summary                # calls that were recorded
 
 Kernel functions are traced by the function_graph tracer in a private instance (before Linux 6.11 in the top buffer, whose settings are
 put back).  A kernel without it is told so, and probes at both ends of the chosen functions stand in: fentry/fexit, else kprobe/kretprobe.
@@ -54,6 +55,7 @@ class Options(Record):
     duration: float | None = None
     words: tuple[str, ...] = ()
     using: str = ""
+    input: str = ""
 
 
 def parse_time(text: str) -> int:
@@ -101,6 +103,7 @@ def options(argv: list[str]) -> Options:
     add(
         "-O", dest="words", action="append", default=[], metavar="OPTION", help="an option of the tracer: funcgraph-proc, nosleep-time, ..."
     )
+    add("-i", "--input", default="", metavar="FILE", help="calls of a recording (trace.dat) instead of a live trace")
     add("--using", choices=("function_graph", "fentry", "kprobe"), default="", help="how to trace kernel functions")
     add("command", nargs=argparse.REMAINDER, help="a command to run and trace")
     found = parser.parse_args(argv)
@@ -119,6 +122,8 @@ def options(argv: list[str]) -> Options:
         raise UsageError("-l is for kernel functions; with -x, say -F")
     if found.depth < 0 or found.pid < 0 or found.top < 1 or (found.duration is not None and not found.duration > 0):
         raise UsageError("numbers must be positive")
+    if found.input and (found.binary or found.only or found.using or command or found.duration):
+        raise UsageError("-i is for a recording; -x, -l, -d, --using and a command are for a live trace")
     binary = found.binary
     if binary and "/" not in binary:
         from shutil import which
@@ -139,12 +144,15 @@ def options(argv: list[str]) -> Options:
         found.duration,
         tuple(found.words),
         found.using,
+        found.input,
     )
 
 
 def run(argv: list[str]) -> int:
     """Runs the command; the exit status is 0, or the traced command's own."""
     chosen = options(argv)
+    if chosen.input:
+        return _recording(chosen)
     from ...kernel.kernel import live
 
     kernel = live()
@@ -167,6 +175,31 @@ def run(argv: list[str]) -> int:
     from ...session.function_graph_probes import kernel_graph
 
     return _probes(chosen, kernel_graph(kernel, chosen.functions, using=chosen.using, **_limits(chosen)))
+
+
+def _recording(chosen: Options) -> int:
+    from ...base.glob import compiled
+    from ...formats.trace_dat import open_trace
+    from ...session.function_graph_file import RecordedGraph
+
+    graph = RecordedGraph(open_trace(chosen.input))
+    tests = [compiled(pattern) for pattern in chosen.functions]
+    names: dict[int, bool] = {}
+
+    def wanted(func: int) -> bool:
+        found = names.get(func)
+        if found is None:
+            name = graph.symbol(func).partition(" ")[0]
+            found = names[func] = any(test(name) for test in tests)
+        return found
+
+    output = _Output(chosen, graph.symbol, graph.comm, graph.comment, graph.interrupts, wanted=wanted if tests else None)
+    steps = graph.steps(leaves=output.live)
+    if chosen.pid:
+        steps = (step for step in steps if step.pid == chosen.pid)
+    output.take(steps)
+    output.finish(graph.lost)
+    return 0
 
 
 def _limits(chosen: Options) -> dict[str, Any]:
@@ -266,10 +299,11 @@ class _Output:
         comment: Callable[[Step], str | None] | None,
         interrupts: Callable[[], tuple[int, int]] | None,
         tracer: str = "function_graph",
+        wanted: Callable[[Any], bool] | None = None,
     ) -> None:
         from ...render.function_graph import GraphText, header, options_of
 
-        self.chosen, self.symbol, self.comm = chosen, symbol, comm
+        self.chosen, self.symbol, self.comm, self.wanted = chosen, symbol, comm, wanted
         self.summary: Any = None
         self.text: GraphText | None = None
         self.write = sys.stdout.write
@@ -282,7 +316,7 @@ class _Output:
             self.text = GraphText(symbol, comm, shown, comment, interrupts=interrupts() if interrupts is not None else (0, 0))
             self.write(header(shown, tracer=tracer))
         #: steps are printed as they come
-        self.live = self.text is not None and not chosen.threshold
+        self.live = self.text is not None and not chosen.threshold and wanted is None and not (chosen.input and chosen.depth)
 
     def take(self, steps: Iterable[Step]) -> None:
         """Shows or adds up all steps."""
@@ -305,6 +339,19 @@ class _Output:
         builder.close()
 
     def _root(self, root: Call) -> None:
+        if self.wanted is None:
+            self._tree(root)
+            return
+        waiting = [root]
+        while waiting:
+            call = waiting.pop()
+            if self.wanted(call.func):
+                call.parent = None
+                self._tree(call)
+            else:
+                waiting += reversed(call.children)
+
+    def _tree(self, root: Call) -> None:
         least = self.chosen.threshold
         if least and (not root.returned or root.duration < least):
             return
@@ -314,7 +361,7 @@ class _Output:
         from ...analysis.function_graph_summary import replay
 
         assert self.text is not None
-        for step in replay(root, least):
+        for step in replay(root, least, self.chosen.depth if self.chosen.input and self.chosen.depth else -1):
             self.write(self.text.step(step))
         sys.stdout.flush()
 
