@@ -223,6 +223,8 @@ def classify(name: str, dso: str, span: Any) -> str:
         return "perf does not name the stubs of .plt.sec" if ours.endswith("@plt") else "harken knows, perf does not"
     if ours == "[unknown]":
         return "perf knows, harken does not"
+    if name == "@plt" and ours.endswith("@plt"):
+        return "perf does not name the stubs of ifuncs"
     if name.partition("@")[0] == ours:
         return "perf shows the version too"
     return "different names"

@@ -91,7 +91,7 @@ def _run(options: argparse.Namespace) -> int:
         kernel,
         demangle=demangled,
         lines=options.lines or as_addr2line,
-        inlines=options.inlines,
+        inlines=options.inlines or as_addr2line,
         debuginfod=options.debuginfod,
         kernel_symbols=recorded,
     )
@@ -129,7 +129,7 @@ def _resolver(symbolizer: Symbolizer, options: argparse.Namespace) -> Resolve:
             raise ProbeError(
                 f"process {pid} is not there, is a kernel thread, or may not be looked at", "ps -e lists processes; other users' need root"
             )
-        if options.inlines:
+        if options.inlines or options.format == "addr2line":
             return lambda addresses: [
                 (symbolizer.kernel(address),) if address >> 63 else symbolizer.user(pid, address) for address in addresses
             ]
@@ -179,6 +179,8 @@ def _printer(options: argparse.Namespace) -> Callable[[tuple[Frame, ...]], str]:
     if options.format == "addr2line":
 
         def lines(group: tuple[Frame, ...]) -> str:
+            # without -i, addr2line shows the innermost of inlined functions
+            group = group if options.inlines else group[:1]
             head = [f"{group[0].address:#018x}"] if options.addresses else []
             return (
                 "\n".join(head + [line for frame in group for line in render.addr2line(frame, options.functions, options.basenames)]) + "\n"
