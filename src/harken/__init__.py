@@ -23,15 +23,16 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .base.errors import HarkenError as HarkenError
-    from .session.api import Trace as Trace
     from .session import ftrace_api as ftrace
+    from .session.api import Trace as Trace
     from .session.api import trace as trace
+    from .symbols.symbolizer import Symbolizer as Symbolizer
 
-__all__ = ("HarkenError", "Trace", "__version__", "ftrace", "trace")
+__all__ = ("HarkenError", "Symbolizer", "Trace", "__version__", "ftrace", "trace")
 
 __version__ = "0.1.0"
 
-_LAZY = {"trace": "session.api", "Trace": "session.api", "HarkenError": "base.errors"}
+_LAZY = {"trace": "session.api", "Trace": "session.api", "HarkenError": "base.errors", "Symbolizer": "symbols.symbolizer"}
 
 
 def __getattr__(name: str) -> Any:

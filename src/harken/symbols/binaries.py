@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 
 from ..base.errors import FormatError, HarkenError, ProbeError
 from ..formats.elf import Elf
@@ -34,7 +33,6 @@ _CACHE_MAGIC = b"glibc-ld.so.cache1.1"
 #: Where libraries live on systems without ld.so.cache (musl, and images without ldconfig); "*" is the multiarch triplet.
 _LIBRARY_FOLDERS = ("/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_DEBUG = "/usr/lib/debug"
 _MAX_MATCHES = 4096
 _MAX_FILE = 2 << 30
 #: Files up to this size are read, not mapped: that costs some milliseconds at most, holds no descriptor, and nobody can pull the
@@ -165,7 +163,7 @@ def open_elf(kernel: Kernel, path: str, debug: bool = True) -> Elf:
         FormatError: it is not an ELF file.
     """
     try:
-        fd = kernel.open(path)
+        fd = kernel.open(path, os.O_RDONLY | os.O_NONBLOCK)  # whoever puts a FIFO there shall not make us wait
     except OSError as error:
         raise ProbeError(f"cannot open {path}: {os.strerror(error.errno or 0)}") from None
     try:
@@ -187,27 +185,11 @@ def open_elf(kernel: Kernel, path: str, debug: bool = True) -> Elf:
 
 
 def _debug_file(kernel: Kernel, path: str, elf: Elf) -> Elf | None:
-    """The separate file with a stripped file's symbols: by build-id, then by the name in .gnu_debuglink (gdb's rules, and its order)."""
-    build_id = elf.build_id
+    """The separate file with a stripped file's symbols (``debug_files``); ``path`` may lie below a process's root."""
+    from .debug_files import find
+
     root = "/".join(path.split("/")[:4]) if path.startswith("/proc/") and path.split("/")[3:4] == ["root"] else ""
-    choices = []
-    if len(build_id) > 2:
-        choices = [f"{prefix}{_DEBUG}/.build-id/{build_id[:2]}/{build_id[2:]}.debug" for prefix in dict.fromkeys((root, ""))]
-    link = elf.debug_link()
-    if link is not None:
-        folder, _, _ = path.rpartition("/")
-        inner = folder[len(root) :]
-        choices += [f"{folder}/.debug/{link[0]}", f"{folder}/{link[0]}", f"{root}{_DEBUG}{inner}/{link[0]}"]
-    for choice in choices:
-        if choice == path or not kernel.exists(choice):
-            continue
-        try:
-            found = open_elf(kernel, choice, debug=False)
-        except HarkenError:
-            continue
-        if found.build_id == build_id if build_id else link is not None and zlib.crc32(found.data) == link[1]:
-            return found
-    return None
+    return find(kernel, path[len(root) :], elf, root)
 
 
 def _root(kernel: Kernel, pid: int) -> str:
