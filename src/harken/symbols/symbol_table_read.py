@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ("Arrays", "read_arrays", "MAX_SYMBOLS")
 
 #: Most symbols that are read from one file.
-MAX_SYMBOLS = 1 << 22
+MAX_SYMBOLS = 1 << 21
 _MAX_SECTIONS = 1 << 18
 #: Longest name and most bytes of names that are kept; tables may point to the same long string a million times.
 _MAX_NAME, _MAX_NAMES = 1 << 14, 1 << 28
