@@ -53,82 +53,107 @@ class Decoder:
     """Makes a ``Step`` of a record.
 
     Args:
-        events: all formats that may be met: a mapping with ``get(id)``, or formats.
+        events: all formats that may be met; those that are not of the graph are passed over.
         order, long_size: of the recorded machine.
+
+    Raises:
+        FormatError: a graph event lacks a field that every kernel has.
     """
 
     def __init__(self, events: Iterable[EventFormat], order: str = "", long_size: int = 8) -> None:
         self.order = order or ("<" if sys.byteorder == "little" else ">")
         self.long_size = long_size
+        self._type = struct.Struct(self.order + "H").unpack_from
         self._common = struct.Struct(self.order + "HBBi").unpack_from
-        self._entries: dict[int, _Fields] = {}
-        self._exits: dict[int, _Fields] = {}
+        #: event id -> (least size, maker)
+        self._makers: dict[int, tuple[int, Callable[[int, int, Any, int, int], Step]]] = {}
         for event in events:
             if event.name in ENTRY_EVENTS:
-                self._entries[event.id] = self._fields(event, "func depth retaddr", "func depth")
+                self._makers[event.id] = self._entry(event)
             elif event.name == EXIT_EVENT:
-                self._exits[event.id] = self._fields(event, "func depth calltime rettime overrun retval", "func depth calltime rettime")
-
-    def _fields(self, event: EventFormat, wanted: str, needed: str) -> _Fields:
-        made = _Fields(event, wanted.split(), self.order)
-        for name in needed.split():
-            if name not in made.index:
-                raise FormatError(f"event {event.name}", f"no field {name}")
-        return made
+                self._makers[event.id] = self._exit(event)
 
     @property
     def ids(self) -> frozenset[int]:
         """The ids of graph events."""
-        return frozenset((*self._entries, *self._exits))
+        return frozenset(self._makers)
 
     def step(self, time: int, cpu: int, data: Any, start: int, size: int) -> Step | None:
         """The step of a record; None if the record is too short to be one."""
         if size < 8:
             return None
-        kind, flags, preempt, pid = self._common(data, start)
-        fields = self._exits.get(kind)
-        if fields is not None:
-            if size < fields.need:
-                return None
-            values, index = fields.unpack(data, start), fields.index
-            over, result = index.get("overrun"), index.get("retval")
+        found = self._makers.get(self._type(data, start)[0])
+        if found is None:
+            kind, flags, preempt, pid = self._common(data, start)
+            return Step(time, cpu, pid, COMMENT, flags=flags, preempt=preempt, type=kind, data=bytes(data[start : start + size]))
+        return found[1](time, cpu, data, start, size) if size >= found[0] else None
+
+    def _fields(self, event: EventFormat, wanted: str, needed: str) -> _Fields:
+        made = _Fields(event, f"common_flags common_preempt_count common_pid {wanted}".split(), self.order)
+        for name in f"common_flags common_preempt_count common_pid {needed}".split():
+            if name not in made.index:
+                raise FormatError(f"event {event.name}", f"no field {name}")
+        return made
+
+    def _exit(self, event: EventFormat) -> tuple[int, Callable[[int, int, Any, int, int], Step]]:
+        fields = self._fields(event, "func depth calltime rettime overrun retval", "func depth calltime rettime")
+        unpack, index = fields.unpack, fields.index
+        flags, preempt, pid, func, depth, begin, end = (
+            index[name] for name in ("common_flags", "common_preempt_count", "common_pid", "func", "depth", "calltime", "rettime")
+        )
+        over, value = index.get("overrun", -1), index.get("retval", -1)
+
+        def make(time: int, cpu: int, data: Any, start: int, _size: int) -> Step:
+            at = unpack(data, start)
             return Step(
                 time,
                 cpu,
-                pid,
+                at[pid],
                 RETURN,
-                values[index["func"]],
-                values[index["depth"]],
-                values[index["calltime"]],
-                values[index["rettime"]],
-                0 if over is None else values[over],
-                None if result is None else values[result],
-                flags=flags,
-                preempt=preempt,
+                at[func],
+                at[depth],
+                at[begin],
+                at[end],
+                at[over] if over >= 0 else 0,
+                at[value] if value >= 0 else None,
+                None,
+                (),
+                at[flags],
+                at[preempt],
             )
-        fields = self._entries.get(kind)
-        if fields is not None:
-            if size < fields.need:
-                return None
-            values, index = fields.unpack(data, start), fields.index
-            back = index.get("retaddr")
+
+        return fields.need, make
+
+    def _entry(self, event: EventFormat) -> tuple[int, Callable[[int, int, Any, int, int], Step]]:
+        fields = self._fields(event, "func depth retaddr", "func depth")
+        unpack, index = fields.unpack, fields.index
+        flags, preempt, pid, func, depth = (index[name] for name in ("common_flags", "common_preempt_count", "common_pid", "func", "depth"))
+        back, tail, size_of = index.get("retaddr", -1), fields.tail, self.long_size
+        layout = self.order + "{}" + ("Q" if size_of == 8 else "I")
+
+        def make(time: int, cpu: int, data: Any, start: int, size: int) -> Step:
+            at = unpack(data, start)
             args: tuple[int, ...] = ()
-            if fields.tail and size >= fields.tail + self.long_size:
-                count = (size - fields.tail) // self.long_size
-                args = struct.unpack_from(f"{self.order}{count}{'Q' if self.long_size == 8 else 'I'}", data, start + fields.tail)
+            if tail and size >= tail + size_of:
+                args = struct.unpack_from(layout.format((size - tail) // size_of), data, start + tail)
             return Step(
                 time,
                 cpu,
-                pid,
+                at[pid],
                 ENTRY,
-                values[index["func"]],
-                values[index["depth"]],
-                retaddr=None if back is None else values[back],
-                args=args,
-                flags=flags,
-                preempt=preempt,
+                at[func],
+                at[depth],
+                0,
+                0,
+                0,
+                None,
+                at[back] if back >= 0 else None,
+                args,
+                at[flags],
+                at[preempt],
             )
-        return Step(time, cpu, pid, COMMENT, flags=flags, preempt=preempt, type=kind, data=bytes(data[start : start + size]))
+
+        return fields.need, make
 
 
 def steps(
