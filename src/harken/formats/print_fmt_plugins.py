@@ -172,7 +172,8 @@ def _hrtimer(fields: _Fields) -> Text | None:
         if address is None:
             return ""
         found = fields.symbol(address)
-        return f" function={found[0] if found else f'0x{address:08x}'}"
+        place = f"{found[0]}/0x{address - found[1] & 0xFFFFFFFF:x}" if found else f"0x{address:08x}"
+        return f" function={place}"
 
     def text(record: bytes) -> str:
         head = f"hrtimer=0x{timer(record) or 0:x}"
@@ -332,10 +333,13 @@ def _kernel_stack(fields: _Fields) -> Text | None:
         return None
     size, order = fields.env.long_size, "little" if fields.env.order == "<" else "big"
     start, stop = field.offset, (1 << 8 * fields.env.long_size) - 1
+    depth = fields.number("size")  # since Linux 3.4; what lies behind is filling
 
     def text(record: bytes) -> str:
         lines = ["<stack trace >\n"]
-        for at in range(start, len(record) - size + 1, size):
+        count = depth(record)
+        end = len(record) if count is None else min(len(record), start + count * size)
+        for at in range(start, end - size + 1, size):
             address = int.from_bytes(record[at : at + size], order)  # type: ignore[arg-type]
             if address == stop or address & 0xFFFFFFFF == 0xFFFFFFFF:
                 break

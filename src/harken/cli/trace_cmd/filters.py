@@ -10,7 +10,7 @@ with a field that an event lacks is false.
 Example:
     >>> from harken.formats.event_format import parse
     >>> event = parse('name: x\\nID: 7\\nformat:\\n\\tfield:int a;\\toffset:8;\\tsize:4;\\tsigned:1;\\n\\nprint fmt: ""', "sys")
-    >>> chosen = Filter("x: a > 3 && COMM == \\"ls\\"").compile(event, "<", lambda pid: "ls")
+    >>> chosen = Filter("x: a > 3 && CPU == 0").compile(event, "<", lambda pid: "ls")
     >>> chosen(bytes(8) + b"\\4\\0\\0\\0", 0, 12, 0, 0), chosen(bytes(12), 0, 12, 0, 0)
     (True, False)
     >>> str(Filter("x: a > 3 && !(b == 1)"))

@@ -1,0 +1,158 @@
+"""Buffers of ftrace on a live kernel: every change is undone, by the owner or by the next start after its death."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from harken.base.errors import KernelError, ProbeError, UsageError
+from harken.kernel import ftrace_journal, tracefs
+from harken.kernel.ftrace import Ftrace
+from harken.kernel.kernel import live
+from harken.kernel.tracefs_instances import instance_names
+
+pytestmark = [pytest.mark.kernel, pytest.mark.needs("tracefs")]
+
+
+@pytest.fixture
+def root():
+    return tracefs.find(live())
+
+
+def test_a_private_buffer_takes_all_settings_and_vanishes(root):
+    with Ftrace.private(root, "settings") as trace:
+        name = trace.name
+        assert len(trace.enable("sched")) > 10
+        assert trace.enable("sched_switch", filter="prev_pid > 0") == [("sched", "sched_switch")]
+        trace.disable("sched:*stat*")
+        trace.add_trigger("sched", "sched_switch", "traceoff:1 if prev_pid == 0xfffffff")
+        trace.pids([os.getpid()], children=True)
+        trace.not_pids([1])
+        trace.set_cpumask("1")
+        trace.set_clock("mono")
+        trace.set_buffer_kb(128)
+        trace.option("nomarkers")
+        assert trace.read("events/sched/sched_switch/enable").startswith("1")
+        assert trace.read("events/sched/sched_stat_runtime/enable").startswith("0")
+        assert trace.read("events/sched/sched_switch/filter").strip() == "prev_pid > 0"
+        assert "traceoff" in trace.read("events/sched/sched_switch/trigger")
+        assert trace.clock == "mono" and trace.read("set_event_pid").strip() == str(os.getpid())
+        assert int(trace.read("tracing_cpumask").replace(",", ""), 16) == 1
+        assert trace.settings.undo() == []
+        assert trace.clock == "local" and trace.read("set_event_pid").strip() == ""
+        assert trace.read("events/sched/sched_switch/trigger").startswith("#")
+        assert trace.read("options/markers").strip() == "1"
+    assert name not in instance_names(root)
+
+
+def test_what_does_not_exist_is_told_with_what_does(root):
+    with Ftrace.private(root, "errors") as trace:
+        with pytest.raises(ProbeError, match="sched_swich") as caught:
+            trace.enable("sched_swich")
+        assert "sched_switch" in caught.value.hint
+        assert trace.enable("sched_swich", ignore=True) == []
+        with pytest.raises(KernelError, match="nofield"):
+            trace.enable("sched:sched_switch", filter="nofield == 1")
+        with pytest.raises(ProbeError, match="no_such_tracer") as caught:
+            trace.set_tracer("no_such_tracer")
+        assert "nop" in caught.value.hint
+        with pytest.raises(ProbeError, match="no clock"):
+            trace.set_clock("sundial")
+        with pytest.raises(ProbeError, match="markerz") as caught:
+            trace.option("nomarkerz")
+        assert "markers" in caught.value.hint
+        with pytest.raises(UsageError, match="mask"):
+            trace.set_cpumask("x")
+    with pytest.raises(KernelError, match="no buffer called"):
+        Ftrace.named(root, "harken_no_such", create=False)
+
+
+def test_events_are_in_the_buffer(root):
+    with Ftrace.private(root, "events") as trace:
+        trace.set("tracing_on", "0")
+        trace.enable("syscalls:sys_enter_getpid" if root.has_event("syscalls", "sys_enter_getpid") else "raw_syscalls:sys_enter")
+        trace.pids([os.getpid()])
+        trace.start()
+        for _ in range(20):
+            os.getppid(), os.getpid()
+        trace.stop()
+        assert not trace.running
+        entries = [line for cpu in trace.cpus for line in trace.stats(cpu).split("\n") if line.startswith("entries")]
+        assert len(entries) == len(trace.cpus)
+        trace.clear()
+        assert all(line.startswith("#") for line in trace.read("trace").split("\n") if line)
+
+
+def test_changes_of_the_shared_buffer_outlive_no_owner(root, tmp_path):
+    file = "buffer_percent" if root.exists("buffer_percent") else "saved_cmdlines_size"
+    before = root.read(file).strip()
+    wanted = str(int(before) + 1) if int(before) < 99 else "50"
+    child = os.fork()
+    if not child:
+        try:
+            ftrace_journal.DurableSettings(root, str(tmp_path)).set(file, wanted)
+            os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    os.waitpid(child, 0)
+    try:
+        assert root.read(file).strip() == wanted and len(os.listdir(tmp_path)) == 1
+        assert ftrace_journal.sweep_journals(root.kernel, str(tmp_path)) == [file]
+        assert root.read(file).strip() == before and os.listdir(tmp_path) == []
+    finally:
+        root.write(file, before)
+
+
+def test_what_others_changed_since_is_theirs(root, tmp_path):
+    file = "buffer_percent"
+    if not root.exists(file):
+        pytest.skip("no buffer_percent")
+    before = root.read(file).strip()
+    child = os.fork()
+    if not child:
+        try:
+            ftrace_journal.DurableSettings(root, str(tmp_path)).set(file, "33")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    try:
+        root.write(file, "44")
+        assert ftrace_journal.sweep_journals(root.kernel, str(tmp_path)) == []
+        assert root.read(file).strip() == "44"
+    finally:
+        root.write(file, before)
+
+
+def test_a_living_owners_journal_stays(root, tmp_path):
+    file = "buffer_percent"
+    if not root.exists(file):
+        pytest.skip("no buffer_percent")
+    before = root.read(file).strip()
+    settings = ftrace_journal.DurableSettings(root, str(tmp_path))
+    settings.set(file, "34")
+    assert ftrace_journal.sweep_journals(root.kernel, str(tmp_path)) == [] and root.read(file).strip() == "34"
+    assert settings.undo() == []
+    assert root.read(file).strip() == before and os.listdir(tmp_path) == []
+
+
+def test_lists_of_functions_are_put_back_whole(root):
+    with Ftrace.private(root, "functions") as trace:
+        if not trace.has("set_ftrace_filter"):
+            pytest.skip("no function tracer in instances")
+        try:
+            trace.functions("set_ftrace_filter", ["vfs_read", "vfs_write"])
+        except KernelError as error:
+            pytest.skip(str(error))
+        assert trace.read("set_ftrace_filter").split() == ["vfs_read", "vfs_write"] or set(trace.read("set_ftrace_filter").split()) == {
+            "vfs_read",
+            "vfs_write",
+        }
+        trace.functions("set_ftrace_filter", ["^vfs_(read|write)v$"])
+        assert set(trace.read("set_ftrace_filter").split()) == {"vfs_readv", "vfs_writev"}
+        with pytest.raises(ProbeError) as caught:
+            trace.functions("set_ftrace_filter", ["vfs_raed"])
+        assert "vfs_read" in caught.value.hint
+        assert trace.settings.undo() == []
+        assert trace.read("set_ftrace_filter").startswith("####")

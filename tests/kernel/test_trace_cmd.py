@@ -1,0 +1,202 @@
+"""trace-cmd's commands on a live kernel: recordings, killed recordings, named buffers; nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from harken.base.errors import KernelError, ProbeError, UsageError
+from harken.cli.commands.trace_cmd import run
+from harken.formats.ring_page import parse_layout, walk
+from harken.formats.trace_dat import open_trace
+from harken.kernel import tracefs
+from harken.kernel.ftrace_journal import sweep_journals
+from harken.kernel.kernel import live
+from harken.kernel.tracefs_instances import instance_names
+from harken.kernel.tracefs_leftovers import sweep_leftovers
+
+pytestmark = [pytest.mark.kernel, pytest.mark.needs("tracefs")]
+
+STATE = ("current_tracer", "tracing_on", "events/sched/sched_switch/enable", "trace_clock", "set_event_pid")
+
+
+@pytest.fixture
+def root():
+    return tracefs.find(live())
+
+
+@pytest.fixture
+def clean(root):
+    """Fails if a test leaves instances or changed settings behind."""
+    before = {name: root.read(name) for name in STATE if root.exists(name)}
+    mine = [name for name in instance_names(root) if name.startswith(f"harken_{os.getpid()}_")]
+    yield
+    assert [name for name in instance_names(root) if name.startswith(f"harken_{os.getpid()}_")] == mine
+    assert {name: root.read(name) for name in before} == before
+
+
+def events_of(path, buffer=""):
+    """Number of records of each event."""
+    counts = {}
+    with open_trace(str(path)) as trace:
+        assert trace.problems == []
+        layout = parse_layout(trace.header_page, trace.order, trace.kernel_long)
+        for place in trace.buffer(buffer).cpus:
+            for chunk in trace.chunks(place.cpu, buffer):
+                records = walk(bytes(chunk), trace.buffer(buffer).page_size, layout)
+                for kind in records.types:
+                    event = trace.events.get(int(kind))
+                    name = event.name if event is not None else str(kind)
+                    counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+@pytest.mark.parametrize("options", [("--file-version", "6"), ("--compression", "none"), ("--compression", "zlib")])
+def test_a_command_is_recorded(root, clean, tmp_path, capsys, options):
+    path = tmp_path / "trace.dat"
+    words = ["record", "-o", str(path), *options, "-e", "sched:sched_process_exec", "-e", "sched:sched_switch", "sh", "-c", ":"]
+    assert run(words) == 0
+    counts = events_of(path)
+    assert counts["sched_process_exec"] >= 1 and counts["sched_switch"] >= 1 and set(counts) == {"sched_process_exec", "sched_switch"}
+    assert "CPU0 data recorded at offset=0x" in capsys.readouterr().err
+    with open_trace(str(path)) as trace:
+        assert "sh" in trace.comms.values() and trace.uname.split()[2] == os.uname().release
+        assert len(trace.option_list(2)) == len(trace.buffer().cpus)
+
+
+def test_only_the_command(root, clean, tmp_path):
+    path = tmp_path / "trace.dat"
+    assert run(["record", "-q", "-o", str(path), "-F", "-c", "-e", "sched:sched_process_exec", "sh", "-c", "/bin/true; exit 0"]) == 0
+    with open_trace(str(path)) as trace:
+        event = trace.events.find("sched:sched_process_exec")
+        layout = parse_layout(trace.header_page, trace.order, trace.kernel_long)
+        names = []
+        for place in trace.buffer().cpus:
+            for chunk in trace.chunks(place.cpu):
+                data = bytes(chunk)
+                records = walk(data, 4096, layout)
+                where = event.field("filename").offset
+                for start in records.starts:
+                    at = int.from_bytes(data[int(start) + where : int(start) + where + 2], "little")
+                    names.append(data[int(start) + at :].split(b"\0", 1)[0])
+    assert any(name.endswith(b"/sh") for name in names) and any(name.endswith(b"/true") for name in names) and len(names) <= 4
+
+
+def test_buffers_of_their_own(root, clean, tmp_path):
+    path, name = tmp_path / "trace.dat", f"harken_test_{os.getpid()}"
+    assert run(["record", "-q", "-o", str(path), "-e", "sched:sched_switch", "-B", name, "-e", "raw_syscalls:sys_enter", "true"]) == 0
+    assert set(events_of(path)) == {"sched_switch"} and set(events_of(path, name)) == {"sys_enter"}
+    assert name not in instance_names(root)
+
+
+def test_start_stop_extract_and_reset_in_a_named_buffer(root, clean, tmp_path, capfd):
+    name = f"harken_test_{os.getpid()}"
+    try:
+        assert run(["start", "-B", name, "-e", "sched:sched_switch", "-C", "mono"]) == 0
+        assert name in instance_names(root) and root.read(f"instances/{name}/tracing_on").strip() == "1"
+        time.sleep(0.05)
+        assert run(["stop", "-B", name]) == 0 and root.read(f"instances/{name}/tracing_on").strip() == "0"
+        capfd.readouterr()
+        assert run(["show", "-B", name]) == 0
+        assert "sched_switch:" in capfd.readouterr().out
+        assert run(["stat", "-B", name]) == 0
+        text = capfd.readouterr().out
+        assert f"Instance: {name}" in text and "sched_switch" in text and "Clock: mono" in text and "Tracing is disabled" in text
+        path = tmp_path / "extracted.dat"
+        assert run(["extract", "-q", "-B", name, "-o", str(path)]) == 0
+        assert events_of(path, name)["sched_switch"] > 0
+        assert run(["restart", "-B", name]) == 0 and root.read(f"instances/{name}/tracing_on").strip() == "1"
+        assert run(["clear", "-B", name]) == 0
+    finally:
+        assert run(["reset", "-B", name, "-d"]) == 0
+    assert name not in instance_names(root)
+
+
+def test_a_killed_recording_is_readable_and_leaves_nothing(root, clean, tmp_path):
+    path = tmp_path / "trace.dat"
+    child = os.fork()
+    if not child:
+        try:
+            os.setpgid(0, 0)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            # small buffers, so that pages arrive in the file soon
+            run(["record", "-q", "-o", str(path), "-b", "64", "-e", "raw_syscalls", "sh", "-c", "while :; do :; done < /dev/null"])
+        finally:
+            os._exit(1)
+    try:
+        deadline = time.monotonic() + 60
+        size = 0
+        while not size and time.monotonic() < deadline:
+            for _ in range(2000):
+                os.getppid()
+            if path.exists():
+                try:
+                    with open_trace(str(path)) as trace:
+                        size = sum(trace.size(place.cpu) for place in trace.buffer().cpus)
+                except Exception:  # not yet begun
+                    continue
+    finally:
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert size
+    assert sum(events_of(path).values()) > 100
+    assert any(name.startswith(f"harken_{child}_") for name in instance_names(root))
+    sweep_journals(root.kernel)
+    sweep_leftovers(root.kernel)
+    assert not any(name.startswith(f"harken_{child}_") for name in instance_names(root))
+
+
+def test_the_function_graph_of_a_system_call(root, clean, tmp_path, capsys):
+    if "function_graph" not in root.tracers():
+        pytest.skip("no function_graph tracer")
+    path = tmp_path / "trace.dat"
+    here = os.getcwd()
+    os.chdir(root.root)  # trace-cmd cannot work from there
+    try:
+        assert run(["record", "-o", str(path), "-p", "function_graph", "-g", "do_sys_openat2", "-O", "funcgraph-proc", "ls", "/"]) == 0
+    finally:
+        os.chdir(here)
+    counts = events_of(path)
+    assert counts["funcgraph_entry"] > 5 and counts["funcgraph_exit"] > 5
+    assert "plugin 'function_graph'" in capsys.readouterr().err
+    assert run(["report", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "do_sys_openat2() {" in text and "funcgraph_exit" in text
+    assert root.read("set_graph_function").startswith("####")
+    assert run(["record", "-o", str(path), "-p", "function_graph", "-g", "do_sys_open", "-O", "funcgraph-proc", "true"]) == 0
+    assert "do_sys_openat2" in capsys.readouterr().err  # nobody calls do_sys_open any more: the hint says what is called
+
+
+def test_what_cannot_be_recorded_is_told(root, clean, tmp_path):
+    path = str(tmp_path / "trace.dat")
+    with pytest.raises(ProbeError, match="sched_swich"):
+        run(["record", "-o", path, "-e", "sched_swich", "true"])
+    with pytest.raises(ProbeError, match="no_such_tracer"):
+        run(["record", "-o", path, "-p", "no_such_tracer", "true"])
+    with pytest.raises(UsageError, match="nothing to record"):
+        run(["record", "-o", path, "true"])
+    with pytest.raises(KernelError, match="no buffer called"):
+        run(["show", "-B", "harken_no_such"])
+
+
+def test_a_limit_keeps_the_end(root, clean, tmp_path):
+    path = tmp_path / "trace.dat"
+    assert (
+        run(["record", "-q", "-o", str(path), "-m", "16", "-e", "raw_syscalls", "sh", "-c", "ls / / / / > /dev/null; ls /proc > /dev/null"])
+        == 0
+    )
+    with open_trace(str(path)) as trace:
+        assert all(trace.size(place.cpu) <= 16 * 1024 for place in trace.buffer().cpus)
+    assert sum(events_of(path).values()) > 0
+
+
+def test_the_date(root, clean, tmp_path):
+    path = tmp_path / "trace.dat"
+    assert run(["record", "-q", "--date", "-o", str(path), "-e", "sched:sched_switch", "true"]) == 0
+    with open_trace(str(path)) as trace:
+        layout = parse_layout(trace.header_page, trace.order, trace.kernel_long)
+        first = next(int(walk(bytes(chunk), 4096, layout).times[0]) for place in trace.buffer().cpus for chunk in trace.chunks(place.cpu))
+        assert abs(first + trace.date_offset - time.time_ns()) < 120 * 10**9

@@ -1,0 +1,153 @@
+"""Recordings of harken read by trace-cmd 3.1.6 and the reverse: the same text line for line.
+
+The recordings are made once, on this kernel, of what a few commands do; both tools report each of them in many ways.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from harken.formats.trace_dat_compress import codec
+
+pytestmark = [pytest.mark.oracle, pytest.mark.needs("tracefs")]
+
+if os.geteuid() != 0 or shutil.which("trace-cmd") is None:
+    pytest.skip("needs root and trace-cmd", allow_module_level=True)
+
+HARKEN = [sys.executable, "-m", "harken", "trace-cmd"]
+WORK = ["sh", "-c", "ls / > /dev/null; cat /proc/self/stat > /dev/null; ls /proc > /dev/null"]
+
+#: name -> options of record
+RECORDINGS = {
+    "v6": ["--file-version", "6", "-e", "sched", "-e", "raw_syscalls"],
+    "v7": ["--compression", "none", "-e", "sched", "-e", "raw_syscalls"],
+    "stacks": ["--compression", "none", "-e", "sched:sched_switch", "-T"],
+    "filtered": ["--compression", "none", "-e", "sched:sched_switch", "-f", "prev_pid > 0", "-e", "syscalls:sys_enter_openat", "-F", "-c"],
+    "buffers": ["--compression", "none", "-e", "sched:sched_switch", "-B", "one", "-e", "raw_syscalls:sys_enter", "-B", "two", "-e", "irq"],
+    "buffers6": ["--file-version", "6", "-e", "sched:sched_switch", "-B", "one", "-e", "raw_syscalls:sys_enter", "-C", "mono"],
+    "mono": ["--compression", "none", "-C", "mono", "-e", "sched:sched_switch", "-e", "timer"],
+    "syscalls": ["--compression", "none", "-e", "syscalls", "-F", "-c"],
+    "date": ["--compression", "none", "--date", "-e", "sched:sched_switch"],
+    "small": ["--compression", "none", "-b", "16", "-e", "raw_syscalls", "-e", "sched"],
+}
+if codec("zstd").writes:
+    RECORDINGS["zstd"] = ["--compression", "zstd", "-e", "sched", "-e", "raw_syscalls", "-B", "one", "-e", "irq"]
+
+
+def run(*words, check=True):
+    done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=120)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recordings")
+    for name, options in RECORDINGS.items():
+        own = [word if word not in ("one", "two") else f"harken_test_{os.getpid()}_{word}" for word in options]
+        run(*HARKEN, "record", "-q", "-o", str(folder / f"{name}.dat"), *own, *WORK)
+    return folder
+
+
+def same(words):
+    theirs, ours = run("trace-cmd", *words, check=False), run(*HARKEN, *words, check=False)
+    assert ours.returncode == theirs.returncode, ours.stderr
+    assert ours.stdout.split("\n") == theirs.stdout.split("\n")
+    return ours.stdout
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_the_report_of_our_recordings(recordings, name):
+    theirs = run("trace-cmd", "report", "-i", str(recordings / f"{name}.dat")).stdout.split("\n")
+    ours = run(*HARKEN, "report", "-i", str(recordings / f"{name}.dat")).stdout.split("\n")
+    assert len(ours) == len(theirs) > 5
+    differing = [(one, other) for one, other in zip(theirs, ours) if one != other and "<...>" not in one]
+    assert differing == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-l"], ["-t"], ["-w"], ["-N"], ["--cpu", "1"], ["--ts-diff"], ["--align-ts"], ["--raw-ts"], ["-I"], ["-S"],
+        ["-F", "sched_switch: prev_pid > 0 && next_prio < 200"], ["-F", "sched_switch,sched_wakeup.*"], ["-v", "-F", "sys_.*"],
+        ["-F", ".*: COMM == \"ls\""], ["-F", "raw_syscalls/sys_enter: id == 0"], ["-r", "sched_switch"], ["-n", "sched_switch"],
+        ["--cpus"], ["--first-event", "--last-event"], ["--stat"], ["--uname"], ["--version"], ["-e"], ["-E"], ["-f"], ["-P"], ["--events"],
+        ["-T", "-F", "sched_switch: prev_pid == 0 || (next_pid > 3)"], ["--check-events"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_the_ways_to_report(recordings, options):
+    words = ["report", *options, "-i", str(recordings / "v6.dat")]
+    theirs, ours = run("trace-cmd", *words, check=False), run(*HARKEN, *words, check=False)
+    assert ours.returncode == theirs.returncode == 0, ours.stderr
+    rows = list(zip(theirs.stdout.split("\n"), ours.stdout.split("\n")))
+    assert len(rows) == theirs.stdout.count("\n") + 1 == ours.stdout.count("\n") + 1
+    assert [pair for pair in rows if pair[0] != pair[1] and "<...>" not in pair[0]] == []
+
+
+def test_two_files_in_one_order(recordings):
+    words = ["report", "-i", str(recordings / "v7.dat"), "-i", str(recordings / "filtered.dat")]
+    theirs, ours = run("trace-cmd", *words).stdout.split("\n"), run(*HARKEN, *words).stdout.split("\n")
+    assert len(theirs) == len(ours)
+    assert [pair for pair in zip(theirs, ours) if pair[0] != pair[1] and "<...>" not in pair[0]] == []
+
+
+@pytest.mark.parametrize("name", ["v6", "v7", "buffers", "buffers6", *(["zstd"] if "zstd" in RECORDINGS else [])])
+@pytest.mark.parametrize(
+    "part", ["--summary", "--events", "--systems", "--ftrace-events", "--head-page", "--cmd-lines", "--options", "--flyrecord"]
+)
+def test_what_dump_shows(recordings, name, part):
+    same(["dump", part, "-i", str(recordings / f"{name}.dat")])
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_trace_cmd_finds_our_files_valid(recordings, name):
+    assert "is a valid trace-cmd file" in run("trace-cmd", "dump", "-v", "-i", str(recordings / f"{name}.dat")).stdout
+
+
+@pytest.mark.parametrize(
+    "options", [["--compression", "none"], ["--compression", "zstd"], ["--file-version", "7", "--compression", "any"]], ids=" ".join
+)
+def test_we_read_what_trace_cmd_converts(recordings, tmp_path, options):
+    if "none" not in options and not codec("zstd").writes:
+        pytest.skip("no zstd here")
+    source, target = str(recordings / "v6.dat"), str(tmp_path / "theirs.dat")
+    run("trace-cmd", "convert", "-i", source, "-o", target, *options)
+    assert run(*HARKEN, "report", "-i", target).stdout == run(*HARKEN, "report", "-i", source).stdout
+    assert run(*HARKEN, "dump", "-v", "-i", target).returncode == 0
+
+
+def test_we_read_what_trace_cmd_splits_and_restores(recordings, tmp_path):
+    source = str(recordings / "v6.dat")
+    run("trace-cmd", "split", "-i", source, "-o", str(tmp_path / "part"), "-e", "100")
+    (part,) = list(tmp_path.glob("part*"))
+    whole = run(*HARKEN, "report", "-i", source).stdout.split("\n")
+    assert run(*HARKEN, "report", "-i", str(part)).stdout.split("\n")[:-1] == whole[:101]
+
+
+def test_trace_cmd_reads_our_parts(recordings, tmp_path):
+    source = str(recordings / "v7.dat")
+    run(*HARKEN, "split", "-i", source, "-o", str(tmp_path / "part"), "-e", "150", "-r")
+    found = []
+    for part in sorted(tmp_path.glob("part.*")):
+        found += run("trace-cmd", "report", "-R", "-i", str(part)).stdout.split("\n")[1:-1]
+    assert found == run("trace-cmd", "report", "-R", "-i", source).stdout.split("\n")[1:-1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["list", "-e"], ["list", "-e", "sched"], ["list", "-e", "^sched$:switch", "-F"], ["list", "-e", "sched_switch", "-F", "--full"],
+        ["list", "-e", "sched_switch", "-l"], ["list", "-e", "sched_switch", "-R"], ["list", "-t"], ["list", "-o"], ["list", "-C"],
+        ["list", "-s"], ["list", "-O"], ["options"], ["show", "--cpumask", "--tracing_on"], ["show", "-c", "0", "-f"],
+        ["report", "nosuch.dat"], ["report", "/etc/passwd"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_is_listed(words):
+    same(words)
