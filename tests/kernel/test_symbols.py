@@ -68,3 +68,30 @@ def test_this_process_and_its_vdso():
         for place in code:
             if place.path == "[vdso]":
                 assert symbolizer.addresses("__vdso_gettimeofday", pid=pid) or symbolizer.addresses("__kernel_gettimeofday", pid=pid)
+
+
+def test_a_process_of_another_mount_namespace_that_has_exited(tmp_path):
+    import shutil
+    import signal
+    import subprocess
+
+    if shutil.which("unshare") is None or "HARKEN_GUEST" in os.environ:
+        pytest.skip("needs unshare, and a file system to copy programs on")
+    program = shutil.which("sleep")
+    script = f"mount -t tmpfs none {tmp_path} && cp {program} {tmp_path}/only_here && echo up && exec {tmp_path}/only_here 60"
+    child = subprocess.Popen(["unshare", "-m", "sh", "-c", script], stdout=subprocess.PIPE)
+    with child, Symbolizer(KERNEL) as symbolizer:
+        assert child.stdout is not None
+        if child.stdout.readline() != b"up\n":
+            pytest.skip("mounts are not allowed here")
+        for _ in range(500):
+            symbolizer.processes.refresh(child.pid)
+            paths = {place.path for place in symbolizer.processes.mappings(child.pid)}
+            if f"{tmp_path}/only_here" in paths and any("libc" in path for path in paths):
+                break
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        assert not symbolizer.processes.refresh(child.pid)
+        assert not os.path.exists(f"{tmp_path}/only_here") and symbolizer.processes.root(child.pid).startswith("/proc/self/fd/")
+        stub = symbolizer.addresses("nanosleep@plt", pid=child.pid) or symbolizer.addresses("exit@plt", pid=child.pid)
+        assert stub and symbolizer.user(child.pid, stub[0] + 1)[0].module == f"{tmp_path}/only_here"

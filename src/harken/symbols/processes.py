@@ -4,8 +4,8 @@
 passed), and keeps what it has seen: unmapped libraries, programs before an exec, and processes that have exited still resolve.
 ``add``, ``fork``, ``exec`` and ``exit`` do the same from records of perf events (PERF_RECORD_MMAP2, FORK, COMM with the exec bit, EXIT).
 
-A process may live in a container.  Its files are reached through its root directory, which is held open, so that they can be read after it
-has exited; a file that was replaced or deleted is reached through /proc/PID/map_files while the process lives.
+A process may live in a container.  Its files are reached through its root directory, which is held open with its mount namespace, so that
+they can be read after it has exited; a file that was replaced or deleted is reached through /proc/PID/map_files while the process lives.
 
 Example:
     >>> spaces = Processes(None)
@@ -131,7 +131,7 @@ class Processes:
     def __init__(self, kernel: Kernel | None) -> None:
         self.kernel = kernel
         self._spaces: dict[int, _Space] = {}
-        self._roots: dict[tuple[int, str], int] = {}
+        self._roots: dict[tuple[int, str], tuple[int, ...]] = {}
         self._own_namespace = -1
 
     def __enter__(self) -> Processes:
@@ -144,8 +144,9 @@ class Processes:
         """Closes the root directories of containers that are held open."""
         roots, self._roots = self._roots, {}
         if self.kernel is not None:
-            for fd in roots.values():
-                self.kernel.close(fd)
+            for fds in roots.values():
+                for fd in fds:
+                    self.kernel.close(fd)
 
     # -- what is known
 
@@ -276,17 +277,21 @@ class Processes:
         if namespace in (0, self._own_namespace) and target == "/":
             return ""
         key = (namespace, target)
-        fd = self._roots.get(key)
-        if fd is None:
+        held = self._roots.get(key)
+        if held is None:
+            fds: list[int] = []
             try:
-                fd = kernel.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY)
+                fds.append(kernel.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY))
+                # the namespace too, or what is mounted below the root would go with its last process
+                fds.append(kernel.open(f"/proc/{pid}/ns/mnt"))
             except OSError:
-                return f"/proc/{pid}/root"
-            self._roots[key] = fd
+                if not fds:
+                    return f"/proc/{pid}/root"
+            held = self._roots[key] = tuple(fds)
             if len(self._roots) > _MOST_ROOTS:
-                oldest = next(iter(self._roots))
-                kernel.close(self._roots.pop(oldest))
-        return f"/proc/self/fd/{fd}"
+                for fd in self._roots.pop(next(iter(self._roots))):
+                    kernel.close(fd)
+        return f"/proc/self/fd/{held[0]}"
 
     def _trim(self) -> None:
         while len(self._spaces) > _MOST:
