@@ -115,7 +115,7 @@ def many(number_of_pages: int, start: int = 0):
 
 MIXED = [
     (0, [(1000, made(300, n=1)), (5000, made(302, 0, 0x09, 1, ret=-1)), (1_500_000_499, made(5, ip=0x1000, buf="hello\n"))]),
-    (1, [(3000, made(300, 9, 0x04, 0x21, n=2)), (5000, made(4, caller=(0x2004).to_bytes(8, "little") + b"\xff" * 56))]),
+    (1, [(3000, made(300, 9, 0x04, 0x21, n=2)), (5000, made(4, size=1, caller=(0x2004).to_bytes(8, "little") + b"\xff" * 56))]),
 ]
 
 

@@ -129,10 +129,8 @@ class ReportLines(Lines):
         text = f"{comm:>16}-{pid:<5} [{cpu:03}]"
         return f"{text} {latency_flags(flags, preempt)}" if self.generation != "3.1" else text
 
-    def time_format(self) -> tuple[str, int]:
-        if not self.nanoseconds:
-            return " %12d: ", 1
-        return (" %5d.%09d: " if self.nanosecond else " %5d.%06d: "), 2
+    def time_format(self) -> str:
+        return " %s: "
 
     def unit(self) -> tuple[int, int]:
         if not self.nanoseconds:
@@ -230,8 +228,7 @@ class ReportLines(Lines):
         texts: list[str | None] = []
         for item in items:
             count, top, bottom = self._numbers(item, "count", "top_delta_ts", "bottom_delta_ts")
-            row = tuple([cell[0] for cell in self.cells([max(0, item.time - (top << 32 | bottom))], None)])
-            time = self.time_format()[0].strip(" :") % row
+            time = self.time_texts([max(0, item.time - (top << 32 | bottom))], None)[0]
             texts.append(f"{self._function(item)} (count: {count}  last_ts: {time})")
         return texts
 
