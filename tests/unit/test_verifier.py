@@ -91,7 +91,7 @@ LINES = [
     ("Unreleased reference id=2 alloc_insn=4", "unreleased"),
     ("BPF_EXIT instruction in main prog would lead to reference leak", "unreleased"),
     ("BPF program is too large. Processed 1000001 insn", "too_complex"),
-    ("The sequence of 8193 jumps is too complex.", "too_complex"),
+    ("The sequence of 8193 jumps is too complex.", "too_many_jumps"),
     ("infinite loop detected at insn 7", "infinite_loop"),
     ("back-edge from insn 5 to 2", "back_edge"),
     ("the call stack of 9 frames is too deep", "call_depth"),

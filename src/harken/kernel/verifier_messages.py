@@ -356,9 +356,15 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
         "make one map of several, with a key that tells them apart, or divide the work between probes",
     ),
     (
+        "too_many_jumps",
+        r"The sequence of (?P<jumps>\d+) jumps is too complex\.",
+        "one probe has too many statements one after another: the verifier gave up",
+        "the verifier remembers at most 8,192 branches on its way through a program; each condition and assignment to a map is one",
+        "use fewer conditions and assignments in one probe: divide them between probes, or put them into a loop",
+    ),
+    (
         "too_complex",
-        r"BPF program is too large\. Processed (?P<count>\d+) insn|The sequence of (?P<jumps>\d+) jumps is too complex\."
-        r"|.*too many states.*",
+        r"BPF program is too large\. Processed (?P<count>\d+) insn|.*too many states.*",
         "the program has too many paths: the verifier gave up",
         "the verifier walks all paths through a program, at most 1,000,000 instructions in all",
         "use fewer branches, unroll less, and bound loops tightly",
