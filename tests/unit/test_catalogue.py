@@ -215,6 +215,10 @@ def test_other_btf_by_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("HARKEN_BTF", "/other.btf")
     c = catalogue(**{"/other.btf": b.build()})
     assert c.btf.struct("only_here").size == 4 and c.btf.struct("task_struct") is None
+    monkeypatch.setenv("HARKEN_BTF", "/absent.btf")
+    with pytest.raises(FormatError, match="/absent.btf: cannot be read: No such file") as caught:
+        catalogue().btf  # noqa: B018
+    assert "HARKEN_BTF" in caught.value.hint
 
 
 # -- the cache

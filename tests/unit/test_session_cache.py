@@ -55,7 +55,9 @@ def test_what_is_stored_comes_back(kernel: FakeKernel) -> None:
     assert load_unit(kernel, key) == sample()
 
 
-def test_everything_that_matters_is_in_the_key(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_that_matters_is_in_the_key(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    types = tmp_path / "types"
+    types.write_bytes(b"types")
     keys = {unit_key(kernel, "stdin", "BEGIN {}")}
     assert unit_key(kernel, "stdin", "BEGIN {}") in keys
     for other in (
@@ -65,6 +67,8 @@ def test_everything_that_matters_is_in_the_key(kernel: FakeKernel, monkeypatch: 
         lambda: unit_key(FakeKernel({**FILES, "/proc/sys/kernel/random/boot_id": "other\n"}), "stdin", "BEGIN {}"),
         lambda: unit_key(FakeKernel({**FILES, "/proc/self/status": "CapEff:\t0\nCapBnd:\t0\n"}), "stdin", "BEGIN {}"),
         lambda: (monkeypatch.setenv("BPFTRACE_MAX_STRLEN", "64"), unit_key(kernel, "stdin", "BEGIN {}"))[1],
+        lambda: (monkeypatch.setenv("HARKEN_BTF", str(types)), unit_key(kernel, "stdin", "BEGIN {}"))[1],
+        lambda: (types.write_bytes(b"other types"), unit_key(kernel, "stdin", "BEGIN {}"))[1],
         lambda: (monkeypatch.setattr("harken.__version__", "9.9"), unit_key(kernel, "stdin", "BEGIN {}"))[1],
     ):
         key = other()

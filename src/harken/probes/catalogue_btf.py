@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+from ..base.errors import FormatError
 from ..kernel.btf import FOLDER as ROOT
 from ..kernel.btf import LIMIT as _LIMIT
 from ..kernel.btf import indexed_types
@@ -23,13 +24,17 @@ def kernel_btf(kernel: Kernel) -> tuple[Btf | None, str]:
     ``$HARKEN_BTF`` (or bpftrace's ``$BPFTRACE_BTF``) names a file to use instead, raw BTF or an ELF file with it.
 
     Raises:
-        FormatError: there is BTF, but it is damaged.
+        FormatError: there is BTF, but it is damaged, or the file so named cannot be read.
     """
     other = os.environ.get("HARKEN_BTF") or os.environ.get("BPFTRACE_BTF")
     path = other or f"{ROOT}/vmlinux"
     try:
         head = kernel.read(path, 4096)
     except OSError as error:
+        if other:
+            problem = FormatError(path, f"cannot be read: {os.strerror(error.errno or 0)}")
+            problem.hint = "it was named by $HARKEN_BTF or $BPFTRACE_BTF to be used instead of the kernel's own types"
+            raise problem from None
         return None, _reason(path, error)
     if head[:4] == b"\x7fELF":
         from ..formats.btf import from_file
@@ -70,9 +75,7 @@ def module_tracepoints(kernel: Kernel, modules: list[str]) -> list[str]:
 
 def _reason(path: str, error: OSError) -> str:
     if error.errno == errno.ENOENT:
-        if path.startswith(ROOT):
-            return "this kernel carries no BTF: it was built without CONFIG_DEBUG_INFO_BTF"
-        return f"{path} does not exist"
+        return "this kernel carries no BTF: it was built without CONFIG_DEBUG_INFO_BTF"
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"{path} may not be read by this user"
     return f"{path} cannot be read: {os.strerror(error.errno or 0)}"

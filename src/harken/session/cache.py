@@ -56,7 +56,11 @@ def unit_key(kernel: Kernel, name: str, text: str, options: Iterable[Any] = ()) 
     from .. import __version__
 
     system = os.uname()
-    environment = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(("BPFTRACE_", "HARKEN_CONFIG_"))]
+    environment = [
+        f"{name}={value}{_stamp(value) if name.endswith('_BTF') else ''}"
+        for name, value in sorted(os.environ.items())
+        if name.startswith(("BPFTRACE_", "HARKEN_CONFIG_")) or name == "HARKEN_BTF"
+    ]
     parts = (
         f"{_VERSION} {__version__} {sys.version_info[:3]}",
         _code(),
@@ -70,6 +74,15 @@ def unit_key(kernel: Kernel, name: str, text: str, options: Iterable[Any] = ()) 
         repr(environment),
     )
     return cache.digest(*parts)
+
+
+def _stamp(path: str) -> str:
+    """What tells one version of a file from another."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ""
+    return f" {status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
 
 def load_unit(kernel: Kernel, key: str) -> Unit | None:
