@@ -228,3 +228,33 @@ def test_program_losses_are_summed_over_cpus() -> None:
     assert losses == [Loss("ring", "printf at stdin:1:1-9", 7), Loss("scratch", "", 1)]
     assert program_losses(unit, None) == []
     assert merged([Loss("a", "b", 1), Loss("c", "d", 2), Loss("a", "b", 3)]) == (Loss("a", "b", 4), Loss("c", "d", 2))
+
+
+def test_many_links_are_closed_by_several_threads_and_errors_are_told() -> None:
+    import threading
+
+    from harken.session.session import TraceSession
+
+    together = threading.Barrier(8)
+
+    class Link:
+        closed = 0
+
+        def close(self) -> None:
+            together.wait(20)  # passes only if eight are closed at the same time
+            Link.closed += 1
+
+    class Broken:
+        def close(self) -> None:
+            raise OSError("broken")
+
+    session = object.__new__(TraceSession)
+    session.links = [(Link(), "probe") for _ in range(40)]
+    session._close_links(None)
+    assert Link.closed == 40 and session.links == []
+    session.links = [(Broken(), "probe") for _ in range(40)]
+    with pytest.raises(OSError, match="broken"):
+        session._close_links(None)
+    session.links = [(Link(), "probe") for _ in range(40)]
+    session._close_links(0.0)  # the deadline has passed
+    assert len(session.links) == 40

@@ -48,6 +48,8 @@ _BATCH = 16384
 _PAUSE = 20
 #: Seconds that ``finish`` spends on detaching before it shows the results.
 _PATIENCE = 1.0
+#: From so many links on they are closed by several threads, and by how many.
+_MANY_LINKS, _CLOSERS = 16, 64
 _event_id = struct.Struct("=Q").unpack_from
 
 
@@ -422,12 +424,46 @@ class TraceSession:
     def _close_links(self, deadline: float | None) -> None:
         """Detaches until the deadline.
 
-        The kernel waits for all CPUs at each tracepoint that is given up (tracepoint_synchronize_unregister, tens of milliseconds), one
-        after the other: of hundreds of probes most are left to ``close``, so that the user gets the results first.
+        The kernel waits for all CPUs at each link that is given up (tracepoint_synchronize_unregister, uprobe_unregister_sync: tens of
+        milliseconds).  Those who wait at the same time share the wait, so that many links are closed by several threads; what is not
+        done by the deadline is left to ``close``, and the user gets the results first.
         """
-        while self.links and (deadline is None or time.monotonic() < deadline):
-            link, _probe = self.links.pop()
-            link.close()
+        if len(self.links) < _MANY_LINKS:
+            while self.links and (deadline is None or time.monotonic() < deadline):
+                self.links.pop()[0].close()
+            return
+        from _thread import allocate_lock, start_new_thread
+
+        def work(done: Any) -> None:
+            try:
+                while deadline is None or time.monotonic() < deadline:
+                    try:
+                        link, _probe = self.links.pop()
+                    except IndexError:
+                        return
+                    link.close()
+            except Exception as error:  # a thread has nobody to tell
+                failed.append(error)
+            finally:
+                done.release()
+
+        failed: list[Exception] = []
+        locks = []
+        for _ in range(_CLOSERS - 1):
+            lock = allocate_lock()
+            lock.acquire()
+            try:
+                start_new_thread(work, (lock,))
+            except RuntimeError:  # no more threads: those that there are do it
+                break
+            locks.append(lock)
+        mine = allocate_lock()
+        mine.acquire()
+        work(mine)
+        for lock in locks:
+            lock.acquire()
+        if failed:
+            raise failed[0]
 
     def _settle(self) -> None:
         """Takes what is in the ring now (probes that could not be detached yet may go on filling it)."""
