@@ -56,7 +56,7 @@ def test_options(argv: list[str], expected: dict[str, Any]) -> None:
         (["-p", "0", "f"], "Pid out of range: 0"),
         (["-p", "9" * 5000, "f"], "Pid out of range"),
         (["-p", "1", "-c", "ls", "f"], "cannot be used together"),
-        (["-k", "--no-warnings", "f"], "cannot be used together"),
+        (["-k", "f"], "unknown option -k"),
         (["-f", "jsonx", "f"], 'Invalid output format "jsonx"'),
         (["-B", "x", "f"], "Invalid buffer mode"),
         (["-d", "x", "f"], "no stage 'x'"),

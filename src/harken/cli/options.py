@@ -46,7 +46,6 @@ OPTIONS:
     -q                  do not tell how many probes were attached
     -v                  more details: the verifier's whole log, what was cached
     -d, --debug STAGE   show a stage: ast, ir, asm, spec, verifier or all
-    -k, --warnings      tell about failed helper calls of the running program
     --no-warnings       no warnings
     --explain           tell which mechanism serves each probe, and why
     --strict            exit status 3 if any event was lost
@@ -92,7 +91,6 @@ class Options(Record):
     quiet: bool = False
     verbose: bool = False
     debug: tuple[str, ...] = ()
-    helper_warnings: bool = False
     warnings: bool = True
     explain: bool = False
     strict: bool = False
@@ -108,9 +106,6 @@ _FLAGS: dict[str, tuple[str, Any]] = {
     "--quiet": ("quiet", True),
     "-v": ("verbose", True),
     "--verbose": ("verbose", True),
-    "-k": ("helper_warnings", True),
-    "-kk": ("helper_warnings", True),
-    "--warnings": ("helper_warnings", True),
     "--no-warnings": ("warnings", False),
     "--explain": ("explain", True),
     "--strict": ("strict", True),
@@ -222,7 +217,7 @@ def parse_options(argv: Sequence[str]) -> Options:
                 end = len(argv)
             continue
         if name not in _VALUES:
-            raise UsageError(f"unknown option {name}", _similar(name))
+            raise UsageError(f"unknown option {name}", _NOT_HERE.get(name) or _similar(name))
         if not equals:
             if position >= end:
                 raise UsageError(f"option {name} needs a value")
@@ -236,9 +231,14 @@ def parse_options(argv: Sequence[str]) -> Options:
     options = Options(**values)
     if options.pid > 0 and options.command is not None:
         raise UsageError("options -p and -c cannot be used together")
-    if options.helper_warnings and not options.warnings:
-        raise UsageError("options -k and --no-warnings cannot be used together")
     return options
+
+
+#: Options of bpftrace that are not offered: what to do instead.
+_NOT_HERE = dict.fromkeys(
+    ("-k", "-kk", "--warnings"),
+    "failed reads of memory give 0 and are not reported; what maps and buffers could not take is always counted and told at the end",
+)
 
 
 def _similar(name: str) -> str:
