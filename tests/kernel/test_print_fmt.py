@@ -19,7 +19,7 @@ from harken.render.ftrace import KernelLines, windows
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("tracefs")]
 
-#: What is switched on: enough kinds of print formats, few enough events for an emulated machine.
+#: What is switched on: many kinds of print formats, few enough events for an emulated machine.
 GROUPS = (
     "sched",
     "syscalls",
@@ -37,8 +37,8 @@ GROUPS = (
     "filelock",
     "oom",
 )
-#: What depends on the moment of printing or on the kernel's secret (docs/print_fmt.md): an age in jiffies, and ``%p``, which is hashed.  With
-#: the option hash-ptr off it would not be, but then Linux 6.1 prints some texts as empty.
+#: What depends on the moment of printing or on the kernel's secret (docs/print_fmt.md): an age in jiffies, and ``%p``, which is hashed.
+#: With the option hash-ptr off it would not be, but then Linux 6.1 prints some texts as empty.
 UNKNOWABLE = re.compile(r"age=\S+|(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")
 
 

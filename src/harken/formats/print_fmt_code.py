@@ -712,6 +712,16 @@ class Coder:
         value = self.value(tree)
         return constant(value.size, size, False)
 
+    def call_pte_val(self, arguments: list[Tree]) -> Value:
+        """The number in a page table entry (``pte_t`` and its like are structs of one long)."""
+        value = self.value(arguments[0])
+        if value.kind == "mem":
+            value = self.load(Value(value.code, self.env.long_size, False, "mem", end=value.end), "0")
+        return self.convert(self.number(value), self.env.long_size, False)
+
+    call_pmd_val = call_pud_val = call_p4d_val = call_pgd_val = call_pte_val
+    call_native_make_pte = call_native_make_pmd = call_native_make_pud = call_native_make_p4d = call_native_make_pgd = call_pte_val
+
     def call_jiffies_to_msecs(self, arguments: list[Tree]) -> Value:
         value = self.convert(self.integer(arguments[0]), self.env.long_size, False)
         hz = self.env.hz
