@@ -52,8 +52,8 @@ class LabelledLines(ReportLines):
                         out[place] = None
                         continue
                     pid = item.pid - (1 << 32) if item.pid >> 31 else item.pid
-                    row = tuple([cell[0] for cell in self.cells([item.time], None)])
-                    head = self.prefix(pid, item.cpu, item.payload[2], item.payload[3]) + time_format % row
+                    time = time_format % self.time_texts([item.time], None)[0]
+                    head = self.prefix(pid, item.cpu, item.payload[2], item.payload[3]) + time
                     out[place] = head + self.name_format(self.events[number]) + text
         super()._specials(waiting, out, time_format)
 
@@ -68,9 +68,9 @@ class LabelledLines(ReportLines):
     def unit(self) -> tuple[int, int]:
         return (1, 0) if self.raw_times else super().unit()
 
-    def time_format(self) -> tuple[str, int]:
-        text, cells = ("%12d: ", 1) if self.raw_times else super().time_format()
-        return (text + _MARK if self.differences else text), cells
+    def time_format(self) -> str:
+        text = "%s: " if self.raw_times else super().time_format()
+        return text + _MARK if self.differences else text
 
     def pairs(self, batches: Sequence[Batch]) -> list[tuple[int, str]]:
         """(time, line) of each record of some batches, in order; a line may contain line breaks."""

@@ -37,19 +37,24 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "restore": ("restore", "restore a crashed record"),
     "dump": ("dump", "read out the meta data from a trace file"),
     "check-events": ("check_events", "parse trace event formats"),
-    "hist": ("hist", "show a histogram of the trace.dat information"),
-    "profile": ("profile", "trace and show where tasks spend their time"),
     "mem": ("mem", "show memory usage of certain kmem events"),
     "options": ("options", "list the plugin options available for trace-cmd report"),
-    "sqlhist": ("sqlhist", "make synthetic events and histograms from a query"),
     "listen": ("listen", "listen on a network socket for trace clients"),
 }
 
-#: Commands of the real one that harken refuses, and why.
+_GUEST = "record in the guest itself, with 'record -N HOST:PORT' to a 'listen' here"
+
+#: Commands of the real one that harken refuses: why, and what serves instead.
 REFUSED = {
-    "agent": "the agent of a guest talks over vsock with a protocol that also synchronises clocks",
-    "setup-guest": "it makes FIFOs for the agent of a guest",
-    "attach": "it joins recordings of host and guest by the clock data of the agent",
+    "agent": ("the agent of a guest talks over vsock with a protocol that also synchronises clocks", _GUEST),
+    "setup-guest": ("it makes FIFOs for the agent of a guest", _GUEST),
+    "attach": ("it joins recordings of host and guest by the clock data of the agent", _GUEST),
+    "hist": (
+        "the tree of call chains of a recording",
+        "'harken graph' shows the calls of a recording with their times and as folded stacks",
+    ),
+    "profile": ("profiles of tasks", "'record -e sched' and 'report -w' show wakeup latencies"),
+    "sqlhist": ("queries over events", "write the synthetic event and the triggers yourself: 'record -R hist:...' takes them"),
 }
 
 
@@ -66,10 +71,8 @@ def run(argv: list[str]) -> int:
         print(f"harken trace-cmd version {__version__} (command lines and files of trace-cmd 3.1.6 and later)")
         return 0
     if name in REFUSED:
-        raise UsageError(
-            f"trace-cmd {name} is not supported: {REFUSED[name]}",
-            "record in the guest itself, with 'record -N HOST:PORT' to a 'listen' here",
-        )
+        why, instead = REFUSED[name]
+        raise _status(UsageError(f"trace-cmd {name} is not supported: {why}", instead))
     found = COMMANDS.get(name)
     if found is None:
         from ...kernel.ftrace_events import near_names

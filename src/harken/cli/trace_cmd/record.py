@@ -54,11 +54,12 @@ def run(argv: list[str]) -> int:
     if setup.host:
         from .network import send
 
-        return send(setup)
-    if setup.profile:
-        from .profile import prepare
-
-        prepare(setup)
+        return int(send(setup))
+    if setup.profile or setup.profile_only or setup.by_comm or setup.global_irqs:
+        raise UsageError(
+            "profiles (--profile, -S, -G, --by-comm) are not supported",
+            "record the sched and irq events; 'report -w' shows wakeup latencies",
+        )
     return record(setup)
 
 

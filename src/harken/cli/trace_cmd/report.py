@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ...render.ftrace import Batch
     from .filters import Filter
 
-__all__ = ("run", "Source", "Report")
+__all__ = ("run", "Source", "Report", "open_recording", "batches_of")
 
 LETTERS = "hi:H:feGpRr:tlPLNn:EF:vVTqO:wISo:c:s"
 NAMES = (
@@ -40,7 +40,6 @@ usage:
    -R fields only  -r EVENT  -N no handlers  -n EVENT  -l latency layout  -w wakeup latencies  -O [PLUGIN:]OPTION[=VALUE]
    --layout 3.1|3.4   the lines of which trace-cmd (3.1)
    --stat  --uname  --version  --cpus  --first-event  --last-event  --boundary  --events  -e  -f  --kallsyms  -P  -E  --check-events
-   --profile [-H HOOK] [-G] [--by-comm]
 """
 
 
@@ -134,12 +133,10 @@ def run(argv: list[str]) -> int:
     if report.has("h", "help"):
         print(USAGE, end="")
         return 0
-    traces = [_open(source.path) for source in report.sources]
+    traces = [open_recording(source.path) for source in report.sources]
     try:
         if report.has("profile"):
-            from .profile import show
-
-            return show(report, traces)
+            raise UsageError("--profile is not supported", "'report -w' shows wakeup latencies; 'harken graph' shows where time goes")
         from .report_info import inform
 
         status = inform(report, traces)
@@ -151,7 +148,7 @@ def run(argv: list[str]) -> int:
             trace.close()
 
 
-def _open(path: str) -> TraceFile:
+def open_recording(path: str) -> TraceFile:
     try:
         trace = open_trace(path)
     except FormatError as error:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ...formats.trace_dat import TraceFile
 
-__all__ = ("Output",)
+__all__ = ("Output", "draw_graph")
 
 _HARD, _SOFT = 0x08, 0x10  # common_flags, include/linux/trace_events.h
 
@@ -60,7 +60,7 @@ class _File:
                 event = trace.events.find(f"sched:{name}")
                 if event is not None:
                     self.lines.special[event.id] = self.wakeups
-        self._entries = _graph(self.lines, report, trace)
+        self._entries = draw_graph(self.lines, report, trace)
         self.filters = Filters(report.filters, trace.order, trace.comm) if report.filters else None
         self.comms = frozenset(report.comms)
         self.pids = frozenset(report.pids)
@@ -162,7 +162,7 @@ def _column(function: Any) -> Any:
     return apply
 
 
-def _graph(lines: LabelledLines, report: Report, trace: TraceFile) -> frozenset[int]:
+def draw_graph(lines: LabelledLines, report: Report, trace: TraceFile) -> frozenset[int]:
     """Lets the function graph's events have texts of their own; returns the ids of those that begin a call."""
     if not any(name.startswith("ftrace:funcgraph_") for name in trace.events.names) or report.has("R"):
         return frozenset()

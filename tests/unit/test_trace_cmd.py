@@ -1,0 +1,267 @@
+"""trace-cmd's command lines, filters of the report, its lines around records, and the commands that only touch files."""
+
+from __future__ import annotations
+
+import pytest
+
+from harken.base.errors import UsageError
+from harken.cli.commands.trace_cmd import COMMANDS, REFUSED, run
+from harken.cli.trace_cmd.arguments import parse
+from harken.cli.trace_cmd.filters import Filter, Filters
+from harken.cli.trace_cmd.record_options import parse_setup
+from harken.cli.trace_cmd.report import Report
+from harken.formats.event_format import parse as parse_event
+from harken.formats.trace_dat import open_trace
+from harken.kernel.ftrace_events import match_events, match_functions, near_names
+from harken.kernel.tracefs_instances import undo_entry
+from harken.testing.trace_dat_builder import TICK, payload, recording
+
+BUFFERS = {"": {0: [(1_000_000 * n, n, 5) for n in range(1, 101)], 1: [(1_000_000 * n + 500, -n, 6) for n in range(1, 51)]}}
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "trace.dat"
+    file.write_bytes(recording(BUFFERS))
+    return str(file)
+
+
+def lines(capsys, *words):
+    status = run(list(words))
+    return status, capsys.readouterr().out.splitlines()
+
+
+def test_every_command_has_a_module_and_help(capsys):
+    for name in COMMANDS:
+        assert run([name, "-h"]) == 0
+        assert f"harken trace-cmd {name}" in capsys.readouterr().out.replace("trace-cmd set", "trace-cmd start", 0) or name in (
+            "set",
+            "restart",
+            "clear",
+        )
+    for name in REFUSED:
+        with pytest.raises(UsageError, match="not supported"):
+            run([name])
+    with pytest.raises(UsageError, match="recrod") as caught:
+        run(["recrod"])
+    assert "record" in caught.value.hint and caught.value.exit_code == 255
+    assert run([]) == 255 and run(["--version"]) == 0
+
+
+def test_options_in_getopts_manner():
+    assert parse(["-abX", "-b", "Y", "--", "-a"], "ab:", ()) == ([("a", ""), ("b", "X"), ("b", "Y")], ["-a"])
+    assert parse(["x", "--name=1", "--na", "2", "y"], "", ("name=",)) == ([("name", "1"), ("name", "2")], ["x", "y"])
+    for words in (["-z"], ["-b"], ["--nosuch"], ["--name"], ["--flag=1"], ["--f"]):
+        with pytest.raises(UsageError):
+            parse(words, "ab:", ("name=", "flag", "full"))
+
+
+def test_the_briefs_command_line():
+    setup = parse_setup("record -p function_graph -g do_sys_open -O funcgraph-proc ls".split()[1:])
+    (buffer,) = setup.buffers
+    assert (buffer.tracer, buffer.graph, buffer.options, setup.command) == ("function_graph", ["do_sys_open"], ["funcgraph-proc"], ["ls"])
+
+
+def test_options_bind_by_their_order():
+    setup = parse_setup(
+        "-e sched -f a>1 -f b<2 -R stacktrace -B one -e irq -b 100 -C mono -M 3 "
+        "-B two -p function -l x -n y --module m -v -e z -B one -T cmd -e q".split()
+    )
+    top, one, two = setup.buffers
+    assert (top.events[0].filter, top.events[0].triggers) == ("(a>1)&&(b<2)", ["stacktrace"])
+    assert (one.name, one.size_kb, one.clock, one.cpumask, one.stacks, len(one.events)) == ("one", 100, "mono", "3", True, 1)
+    assert (two.tracer, two.functions, two.notrace, two.module) == ("function", ["x"], ["y"], "m")
+    assert two.events[0].negated and not one.events[0].negated
+    assert setup.command == ["cmd", "-e", "q"]
+    assert parse_setup(["-P1,2", "-P", "3"]).pids == [1, 2, 3]
+    for words, problem in (
+        (["-f", "x"], "behind the event"),
+        (["-A", "guest"], "agent"),
+        (["-p", "a", "-p", "b"], "one tracer"),
+        (["--file-version", "5"], "file version"),
+        (["-b", "x"], "not a number"),
+    ):
+        with pytest.raises(UsageError, match=problem):
+            parse_setup(words)
+
+
+def test_events_that_a_pattern_means():
+    events = [
+        ("ftrace", "function"),
+        ("sched", "sched_switch"),
+        ("sched", "sched_waking"),
+        ("irq", "irq_handler_entry"),
+        ("kvm", "sched_in"),
+    ]
+    assert match_events(events, "all") == events[1:]
+    assert match_events(events, "sched") == events[1:3] and match_events(events, "sched_in") == events[4:]
+    assert match_events(events, "*:sched_*") == [events[1], events[2], events[4]] and match_events(events, "sched/sched_switch") == [
+        events[1]
+    ]
+    assert match_events(events, "function") == [] and match_events(events, "SCHED") == []
+    assert match_functions([("vfs_read", ""), ("ext4_read", "ext4")], "read$", "ext4") == ["ext4_read"]
+    assert near_names(["do_sys_open", "do_sys_openat2", "xyz"], "do_sys_open") == ["do_sys_openat2"]
+
+
+def test_what_puts_a_setting_back():
+    assert undo_entry("set_ftrace_notrace_pid", "no pid\n") == ("set_ftrace_notrace_pid", "\n", False)
+    assert undo_entry("set_ftrace_pid", "1\n2\n") == ("set_ftrace_pid", "1\n2\n", False)
+
+
+EVENT = parse_event(TICK, "test")
+
+
+def passes(text, value=3, pid=5, cpu=0, time=10, event=EVENT):
+    data = payload(7, value, pid)
+    found = Filter(text)
+    return found.matches(event) and found.compile(event, "<", lambda pid: f"task-{pid}")(data, 0, len(data), cpu, time)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("tick", True), ("test", True), ("test/tick", True), ("other/tick", False), ("t.*", True), ("tic", False), ("x,tick", True),
+        ("tick: value == 3", True), ("tick: value != 3", False), ("tick: value > 2 && value <= 3", True), ("tick: !(value == 3)", False),
+        ("tick: value & 1", True), ("tick: value + 1 == 2 * 2", True), ("tick: value << 2 == 0xc", True), ("tick: (value - 5) < 0", True),
+        ("tick: nosuch == 1", False), ("tick: nosuch == 1 || value == 3", True), ("tick: value == 3 && nosuch == 1", False),
+        ("tick: !(nosuch == 1)", True), ('tick: COMM == "task-5"', True), ('tick: COMM =~ "^TASK"', True), ('tick: COMM !~ "task"', False),
+        ("tick: CPU == 0", True), ("tick: TIMESTAMP >= 10", True), ("tick: PID == 5", True), ("tick: common_pid == 5", True),
+        ('tick: value == "3"', False), ("tick: value / 0 == 0", True), ("tick: -value == 0 - 3", True), ("tick: value ^ 1 == 2", True),
+    ],
+)  # fmt: skip
+def test_filters(text, expected):
+    assert passes(text) is expected
+
+
+def test_filters_that_do_not_parse():
+    for text in (
+        "",
+        ":",
+        "tick: value ==",
+        "tick: (value",
+        "tick: value 3",
+        "tick: @",
+        "tick: value =~ 3",
+        "[",
+        "tick: " + "(" * 100,
+        "x" * 9000,
+    ):
+        with pytest.raises(UsageError):
+            passes(text)
+
+
+def test_filters_together():
+    data = payload(7, 3, 5)
+
+    def shown(*filters):
+        test = Filters([Filter(text, negated) for text, negated in filters], "<", str).test(EVENT)
+        return test if isinstance(test, bool) else test(data, 0, len(data), 0, 0)
+
+    assert shown(("tick", False)) and not shown(("other", False)) and not shown(("tick", True)) and shown(("other", True))
+    assert shown(("tick: value == 3", False), ("tick: value == 4", True)) and not shown(("tick", False), ("tick: value == 3", True))
+    assert Filters([Filter("tick")], "<", str).test(None) is False
+
+
+def test_report_and_its_selections(path, capsys):
+    status, text = lines(capsys, "report", path)
+    assert status == 0 and text[0] == "cpus=2" and len(text) == 151
+    assert text[1] == "          task-5-5     [000]     0.001000: tick:                 value=1"
+    assert len(lines(capsys, "report", "--cpu", "1", path)[1]) == 51
+    assert len(lines(capsys, "report", "-F", "tick: value > 90", path)[1]) == 11
+    assert len(lines(capsys, "report", "-v", "-F", "tick: value > 90", path)[1]) == 141
+    assert len(lines(capsys, "report", "--comm", "task-6", path)[1]) == 51
+    assert len(lines(capsys, "report", "--pid", "5", path)[1]) == 101
+    assert lines(capsys, "report", "-t", path)[1][2].split()[2] == "0.001000500:"
+    assert lines(capsys, "report", "--align-ts", path)[1][1].split()[2] == "0.000000:"
+    assert "(+1)" in lines(capsys, "report", "--ts-diff", path)[1][2]
+    assert lines(capsys, "report", "-i", path, "--ts-offset", "1000000000")[1][1].split()[2] == "1.001000:"
+    assert lines(capsys, "report", "-i", path, "--ts2secs", "1000")[1][1].split()[2] == "1000.000000:"
+    assert lines(capsys, "report", "--layout", "3.4", path)[1][1].split()[2] == "....."
+    assert lines(capsys, "report", "--cpus", path)[1][1:] == ["  0", "  1"]
+    assert lines(capsys, "report", "--version", path)[1] == ["cpus=2", "harken test"]
+    assert lines(capsys, "report", "-E", path)[1] == ["test:tick"]
+    assert lines(capsys, "report", "-T", "-F", "tick: value==1", path)[1] == [" 'tick: value == 1'"]
+    assert lines(capsys, "report", "--check-events", path)[0] == 0
+    with pytest.raises(UsageError):
+        Report(["--layout", "9"])
+
+
+def test_several_files_are_merged_under_their_names(tmp_path, capsys):
+    for name, offset in (("one", 0), ("three", 500)):
+        (tmp_path / name).write_bytes(recording({"": {0: [(1_000_000 * n + offset, n, 5) for n in range(1, 11)]}}))
+    _, text = lines(capsys, "report", "-i", str(tmp_path / "one"), "-i", str(tmp_path / "three"))
+    assert text[:2] == ["  one: cpus=1", "three: cpus=1"]
+    assert [line[:7] for line in text[2:6]] == ["  one: ", "three: "] * 2
+
+
+def test_buffers_have_labels(tmp_path, capsys):
+    (tmp_path / "x").write_bytes(recording({"": {0: [(10, 1, 1)]}, "foo": {0: [(5, 2, 1)]}}))
+    _, text = lines(capsys, "report", str(tmp_path / "x"))
+    assert text[1].startswith("foo: ") and text[2].startswith("     ") and text[2].endswith("value=1")
+
+
+@pytest.mark.parametrize(
+    "words, parts", [(("-e", "20", "-r"), 8), (("-m", "10", "-r"), 10), (("-p", "1", "-r"), None), (("-e", "10", "-c", "-r"), 10)]
+)
+def test_parts_together_are_the_whole(path, tmp_path, capsys, words, parts):
+    assert run(["split", "-i", path, "-o", str(tmp_path / "part"), *words]) == 0
+    files = sorted(tmp_path.glob("part.*"))
+    assert parts is None or len(files) == parts
+    whole = lines(capsys, "report", path)[1][1:]
+    found = []
+    for file in files:
+        found += lines(capsys, "report", str(file))[1][1:]
+    assert found == whole
+
+
+def test_a_part_between_two_times(path, tmp_path, capsys):
+    assert run(["split", "-i", path, "-o", str(tmp_path / "part"), "0.010", "0.020"]) == 0
+    text = lines(capsys, "report", str(tmp_path / "part.1"))[1]
+    assert len(text) == 1 + 11 + 10 and "value=10" in text[1] and "value=20" in text[-1]
+    with pytest.raises(UsageError):
+        run(["split", "-i", path, "-o", str(tmp_path / "part"), "5", "6"])
+    with pytest.raises(UsageError):
+        run(["split", "-i", path, "-r"])
+
+
+def test_conversion_and_restoring(path, tmp_path, capsys):
+    whole = lines(capsys, "report", path)[1]
+    for words in (("--file-version", "6"), ("--compression", "zlib"), ("--compression", "none")):
+        assert run(["convert", "-i", path, "-o", str(tmp_path / "new"), *words]) == 0
+        assert lines(capsys, "report", str(tmp_path / "new"))[1] == whole
+    with pytest.raises(UsageError):
+        run(["convert", "-i", path, "-o", "x", "--file-version", "6", "--compression", "zlib"])
+    with open_trace(path) as trace:
+        for cpu in range(2):
+            (tmp_path / f"cpu{cpu}").write_bytes(b"".join(bytes(chunk) for chunk in trace.chunks(cpu)))
+    assert run(["restore", "-i", path, "-o", str(tmp_path / "new"), str(tmp_path / "cpu0"), str(tmp_path / "cpu1")]) == 0
+    capsys.readouterr()
+    assert lines(capsys, "report", str(tmp_path / "new"))[1] == whole
+
+
+def test_dump(path, tmp_path, capsys):
+    text = lines(capsys, "dump", "-i", path)[1]
+    assert "\t\t7\t[Version]" in text and "\t[Events format, 1 systems]" in text
+    assert lines(capsys, "dump", "-v", "-i", path) == (0, [f"File {path} is a valid trace-cmd file"])
+    (tmp_path / "cut").write_bytes((tmp_path / "trace.dat").read_bytes()[:-9000])
+    assert lines(capsys, "dump", "-v", "-i", str(tmp_path / "cut"))[0] == 1
+    assert any(line.startswith("name: tick") for line in lines(capsys, "dump", "--events", "-i", path)[1])
+    assert lines(capsys, "dump", "--all", "-i", path)[0] == 0
+
+
+def test_records_of_lost_events_are_told(tmp_path, capsys):
+    import struct
+
+    data = bytearray(recording({"": {0: [(n, n, 1) for n in range(500)]}}))
+    with open_trace_of(bytes(data)) as trace:
+        place = trace.place(0)
+    commit = struct.unpack_from("<Q", data, place.offset + 4096 + 8)[0]
+    struct.pack_into("<Q", data, place.offset + 4096 + 8, commit | 1 << 31)
+    (tmp_path / "lost").write_bytes(data)
+    assert "CPU:0 [EVENTS DROPPED]" in lines(capsys, "report", str(tmp_path / "lost"))[1]
+
+
+def open_trace_of(data):
+    from harken.formats.trace_dat import TraceFile
+
+    return TraceFile(data)

@@ -1,0 +1,100 @@
+"""The network protocol over the loopback interface: what is sent arrives, what is no recording is refused."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+
+import pytest
+
+from harken.base.errors import FormatError, KernelError
+from harken.formats.trace_dat import TraceFile, open_trace
+from harken.session import recorder_ftrace_network as network
+from harken.testing.trace_dat_builder import parts, recording
+
+
+def listener(tmp_path):
+    """(port, thread, path, errors) of a listener for one connection."""
+    server = socket.create_server(("127.0.0.1", 0))
+    path, errors = str(tmp_path / "received.dat"), []
+
+    def serve():
+        connection, _ = server.accept()
+        with connection, server:
+            try:
+                network.receive(connection, path, lambda text: None)
+            except (FormatError, OSError) as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return server.getsockname()[1], thread, path, errors
+
+
+@pytest.mark.parametrize("tcp", [True, False])
+def test_what_is_sent_arrives(tmp_path, tcp):
+    data = recording({"": {0: [(n, n, 1) for n in range(2000)], 1: [(5, 5, 5)]}})
+    source = TraceFile(data)
+    port, thread, path, errors = listener(tmp_path)
+    sender = network.Sender("127.0.0.1", str(port), 2, 4096, tcp)
+    sender.head(network.head_of(parts((1, 5), 2)))
+    for cpu in range(2):
+        for page in source.pages(cpu):
+            sender.page(cpu, bytes(page))
+    sender.finish()
+    thread.join(30)
+    sender.close()
+    assert errors == []
+    with open_trace(path) as trace:
+        assert trace.version == 6 and trace.problems == [] and trace.comm(5) == "task-5"
+        for cpu in range(2):
+            assert b"".join(map(bytes, trace.pages(cpu))) == b"".join(map(bytes, source.pages(cpu)))
+    assert sorted(os.listdir(tmp_path)) == ["received.dat"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"2\0",  # the protocol before version 3
+        b"x" * 100,
+        b"-1V3\0nonsense\0",
+        b"-1V3\x00766679\0" + struct.pack(">III", 12, 3, 0),
+        b"-1V3\x00766679\0" + struct.pack(">III", 24, 1, 12) + struct.pack(">III", 100000, 4096, 0),
+        b"-1V3\x00766679\0" + struct.pack(">III", 24, 1, 12) + struct.pack(">III", 2, 0, 0),
+        b"-1V3\x00766679\0" + struct.pack(">III", 1 << 31, 1, 12),
+        b"-1V3\x00766679\0" + struct.pack(">III", 24, 1, 12) + struct.pack(">III", 1, 4096, 0) + struct.pack(">III", 12, 4, 0),
+    ],
+)
+def test_who_does_not_speak_the_protocol_is_refused(tmp_path, said):
+    port, thread, path, errors = listener(tmp_path)
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(said)
+        connection.shutdown(socket.SHUT_WR)
+        thread.join(30)
+    assert len(errors) == 1 and not os.path.exists(path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_nobody_listens():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(KernelError, match="cannot connect") as caught:
+        network.Sender("127.0.0.1", str(port), 1, 4096, False)
+    assert f"listen -p {port}" in caught.value.hint
+
+
+def test_a_stranger_listens():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(FormatError, match="no trace-cmd"):
+            network.Sender("127.0.0.1", str(server.getsockname()[1]), 1, 4096, False)
+        thread.join(10)
