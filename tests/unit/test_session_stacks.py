@@ -281,6 +281,38 @@ def test_programs_that_were_started_later() -> None:
     assert paths(processes, 8) == [(0x401000, "/bin/a"), (0x7F0000, "/usr/lib/b.so"), (0x900000, "/bin/c")]
 
 
+def test_files_of_containers_whose_processes_have_ended() -> None:
+    kernel = FakeKernel({"/proc/5/maps": A, "/proc/5/root": "", "/proc/5/ns/mnt": "", "/proc/6/maps": A})
+    links = {"self/ns/mnt": "mnt:[1]", "5/ns/mnt": "mnt:[2]", "5/root": "/", "6/ns/mnt": "mnt:[1]", "6/root": "/"}
+
+    def link(call: Any) -> int:
+        text = links.get(call.args[1].rstrip(b"\0").decode().removeprefix("/proc/"))
+        if text is None:
+            return -2
+        call.args[2][: len(text)] = text.encode()
+        return len(text)
+
+    kernel.on("readlinkat", link)
+    made, sampler = follower(kernel)
+    held = len(kernel.open_fds)
+    assert held == 2  # its root directory and its mount namespace
+    links["9/ns/mnt"], links["9/root"] = "mnt:[2]", "/"
+    sampler.waiting = [forked(5, 8), ended(8), ended(5), forked(6, 9), mapped(9, 0x900000, "/bin/c"), forked(6, 10)]
+    made.drain()
+    links.clear()
+    del kernel.files["/proc/5/maps"], kernel.files["/proc/6/maps"]
+    processes = Processes(None)
+    for pid in (5, 8, 9, 10, 6):
+        assert made.tell(pid, processes)
+    root = processes.root(5)
+    assert root.startswith("/proc/self/fd/") and processes.root(8) == processes.root(9) == root  # the child, and who entered it
+    assert processes.root(6) == processes.root(10) == ""
+    made.close()
+    assert len(kernel.open_fds) == held
+    made.release()
+    assert not kernel.open_fds
+
+
 def test_what_is_mapped_after_a_process_was_asked_for() -> None:
     made, sampler = follower(FakeKernel({"/proc/5/maps": A}))
     processes = Processes(None)

@@ -184,13 +184,19 @@ def test_a_process_that_has_exited():
         assert symbolizer.user(child.pid, address + 1)[0].name.strip("_") == "getpid"
 
 
-def test_files_are_found_below_the_root_of_a_container():
+@pytest.mark.parametrize("jail", ["", "/jail"])  # maps shows paths from the root of the mount namespace
+def test_files_are_found_below_the_root_of_a_container(jail):
     data = ElfBuilder().function("main", 0x401000, 0x80).build()
-    fake = FakeKernel({"/proc/9/maps": "7f0000000000-7f0000001000 r-xp 00001000 00:1f 5 /app/x\n", "/proc/9/stat": "9 (x) S" + " 0" * 30})
+    fake = FakeKernel(
+        {"/proc/9/maps": "7f0000000000-7f0000001000 r-xp 00001000 00:1f 5 " + jail + "/app/x\n", "/proc/9/stat": "9 (x) S" + " 0" * 30}
+    )
 
     def link(call):
         path = bytes(call.args[1]).rstrip(b"\0").decode()
-        text = {"/proc/self/ns/mnt": b"mnt:[1]", "/proc/9/ns/mnt": b"mnt:[2]", "/proc/9/root": b"/"}.get(path)
+        inside = (jail or "/").encode()
+        text = {"/proc/self/ns/mnt": b"mnt:[1]", "/proc/9/ns/mnt": b"mnt:[2]", "/proc/9/root": inside}.get(path)
+        if path.startswith("/proc/self/fd/"):
+            text = inside
         if text is None:
             return -2
         call.args[2][: len(text)] = text

@@ -19,6 +19,7 @@ from time import monotonic
 
 from ..base.errors import FormatError, KernelError
 from ..kernel.procfs_process import processes as all_processes
+from ..symbols.processes import Roots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ _WORDS = 4  # of 64 bits per mapping: start, end, offset, number of the file
 class _Known:
     """What is known of one process: a text of /proc/PID/maps, mappings, and what it had from its parent when it was forked."""
 
-    __slots__ = ("base", "base_words", "depth", "gone", "text", "told", "words")
+    __slots__ = ("base", "base_words", "depth", "gone", "root", "text", "told", "words")
 
     def __init__(self, text: bytes = b"") -> None:
         self.text = text
@@ -55,6 +56,7 @@ class _Known:
         self.base_words = self.depth = 0
         self.told = -1
         self.gone = False
+        self.root = ""
 
 
 class Follower:
@@ -83,6 +85,7 @@ class Follower:
         self._processes: Processes | None = None
         self._sampler: Sampler | None = None
         self._unseen: list[int] = []
+        self._roots = Roots(kernel)
         self._most, self._most_mappings = _MOST, _MOST_MAPPINGS
         self._open()
         if pid >= 0:
@@ -115,6 +118,10 @@ class Follower:
             self._lost += sampler.lost
             sampler.close()
 
+    def release(self) -> None:
+        """Gives back the root directories of containers: files of processes that have ended there cannot be read any more."""
+        self._roots.close()
+
     @property
     def unfinished(self) -> bool:
         """Whether there are processes to ``look`` at."""
@@ -139,7 +146,15 @@ class Follower:
             known = self._known[pid] = _Known()
         if not known.text:
             known.text = self._text(pid)
+            if known.text:
+                self._reach(pid, known)
         return known
+
+    def _reach(self, pid: int, known: _Known) -> None:
+        """Notes where the files of a process are that runs in a container."""
+        root = self._roots.of(pid)
+        if root is not None:  # else it is gone: its parent saw the same files, most likely
+            known.root = root
 
     def _text(self, pid: int) -> bytes:
         """The executable mappings of a running process, as /proc/PID/maps tells them."""
@@ -165,12 +180,18 @@ class Follower:
             self.problem = str(problem)
             self.close()
             return
+        running = set()
         for record in records:
             kind = type(record)
             if kind is MappingEvent:
                 self._mapped(record)
+                running.add(record.pid)
             elif kind is TaskEvent:
                 self._task(record)
+        for pid in running:  # they may have entered a container since
+            known = self._known.get(pid)
+            if known is not None and not known.gone:
+                self._reach(pid, known)
         if len(self._known) > self._most or self._mappings > self._most_mappings:
             self._forget()
             # those that still run stay: do not try again for every record
@@ -206,6 +227,7 @@ class Follower:
         base = self._known.get(parent)
         if base is None or not (base.text or base.words or base.base):
             base = self._look(parent)
+        root = base.root
         if not base.text and not base.words and base.base is not None:
             base = base.base  # the parent has mapped nothing itself
             while not base.text and not base.words and base.base is not None:
@@ -214,7 +236,7 @@ class Follower:
         if before is not None:  # the PID was another process's
             self._mappings -= len(before.words) // _WORDS
         known = self._known[pid] = _Known()
-        known.base, known.base_words, known.depth = base, len(base.words), base.depth + 1
+        known.base, known.base_words, known.depth, known.root = base, len(base.words), base.depth + 1, root
         if known.depth > _GENERATIONS:
             words = array("Q")
             texts = []
@@ -258,6 +280,7 @@ class Follower:
         known.told = len(known.words)
         if not known.gone:
             processes.refresh(pid)
+        processes.reach(pid, known.root)
         return True
 
     def _tell_words(self, pid: int, known: _Known) -> bool:

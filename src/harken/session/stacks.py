@@ -150,6 +150,7 @@ class SessionSymbols:
         """Ends following and gives back what is held of containers; names can be asked for all the same."""
         if self.follower is not None:
             self.follower.close()
+            self.follower.release()
         if self._symbolizer is not None:
             self._symbolizer.close()
 

@@ -30,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
 
-__all__ = ("Processes", "parse_maps")
+__all__ = ("Processes", "Roots", "parse_maps")
 
 _MAPS_LIMIT = 64 << 20
 #: Seconds after which a process may have changed its mappings unnoticed, and between two looks for an address that is in none.
@@ -119,6 +119,53 @@ class _Space:
         return self.maps[place] if place >= 0 and address < self.maps[place].end else None
 
 
+class Roots:
+    """Root directories of processes that see other files than this one, held open: their files can be read when they have exited."""
+
+    def __init__(self, kernel: Kernel | None) -> None:
+        self._kernel = kernel
+        self._held: dict[tuple[int, str], tuple[int, ...]] = {}
+        self._own_namespace = -1
+
+    def of(self, pid: int) -> str | None:
+        """The prefix that makes a process's paths reachable from here, "" if it sees the same files; None if the process is gone."""
+        kernel = self._kernel
+        if kernel is None:
+            return None
+        if self._own_namespace < 0:
+            self._own_namespace = procfs.namespace_number(kernel, "mnt")
+        namespace = procfs.namespace_number(kernel, "mnt", pid)
+        try:
+            target = procfs.read_link(kernel, f"/proc/{pid}/root")
+        except OSError:
+            return None
+        if namespace in (0, self._own_namespace) and target == "/":
+            return ""
+        key = (namespace, target)
+        held = self._held.get(key)
+        if held is None:
+            if len(self._held) >= _MOST_ROOTS:
+                return f"/proc/{pid}/root"
+            fds: list[int] = []
+            try:
+                fds.append(kernel.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY))
+                # the namespace too, or what is mounted below the root would go with its last process
+                fds.append(kernel.open(f"/proc/{pid}/ns/mnt"))
+            except OSError:
+                if not fds:
+                    return f"/proc/{pid}/root"
+            held = self._held[key] = tuple(fds)
+        return f"/proc/self/fd/{held[0]}"
+
+    def close(self) -> None:
+        """Gives back what is held."""
+        held, self._held = self._held, {}
+        for fds in held.values():
+            for fd in fds:
+                assert self._kernel is not None
+                self._kernel.close(fd)
+
+
 class Processes:
     """Address spaces by PID.
 
@@ -131,8 +178,7 @@ class Processes:
     def __init__(self, kernel: Kernel | None) -> None:
         self.kernel = kernel
         self._spaces: dict[int, _Space] = {}
-        self._roots: dict[tuple[int, str], tuple[int, ...]] = {}
-        self._own_namespace = -1
+        self._roots = Roots(kernel)
 
     def __enter__(self) -> Processes:
         return self
@@ -142,11 +188,7 @@ class Processes:
 
     def close(self) -> None:
         """Closes the root directories of containers that are held open."""
-        roots, self._roots = self._roots, {}
-        if self.kernel is not None:
-            for fds in roots.values():
-                for fd in fds:
-                    self.kernel.close(fd)
+        self._roots.close()
 
     # -- what is known
 
@@ -196,6 +238,12 @@ class Processes:
             self._trim()
         space.recorded = True
         space.lay(mapping)
+
+    def reach(self, pid: int, root: str) -> None:
+        """The files of a process that may be gone are found below ``root``, which the caller holds open (see ``Roots``)."""
+        space = self._spaces.get(pid)
+        if space is not None and root and not space.root:
+            space.root = root
 
     def fork(self, parent: int, child: int) -> None:
         """A process was forked: it has its parent's mappings.  For a new thread (``parent == child``) nothing happens."""
@@ -261,37 +309,10 @@ class Processes:
             if state is not None:
                 space.ns_pid = state.ns_pids[-1] if state.ns_pids else state.tgid
                 space.users = (state.uid, state.euid)
-            space.root = self._root(kernel, pid)
+            space.root = self._roots.of(pid) or ""
         space.text, space.gone = text, False
         space.lay_all(parse_maps(text))
         return True
-
-    def _root(self, kernel: Kernel, pid: int) -> str:
-        if self._own_namespace < 0:
-            self._own_namespace = procfs.namespace_number(kernel, "mnt")
-        namespace = procfs.namespace_number(kernel, "mnt", pid)
-        try:
-            target = procfs.read_link(kernel, f"/proc/{pid}/root")
-        except OSError:
-            return ""
-        if namespace in (0, self._own_namespace) and target == "/":
-            return ""
-        key = (namespace, target)
-        held = self._roots.get(key)
-        if held is None:
-            fds: list[int] = []
-            try:
-                fds.append(kernel.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY))
-                # the namespace too, or what is mounted below the root would go with its last process
-                fds.append(kernel.open(f"/proc/{pid}/ns/mnt"))
-            except OSError:
-                if not fds:
-                    return f"/proc/{pid}/root"
-            held = self._roots[key] = tuple(fds)
-            if len(self._roots) > _MOST_ROOTS:
-                for fd in self._roots.pop(next(iter(self._roots))):
-                    kernel.close(fd)
-        return f"/proc/self/fd/{held[0]}"
 
     def _trim(self) -> None:
         while len(self._spaces) > _MOST:

@@ -19,6 +19,7 @@ import time
 
 from ..base import cache
 from ..base.errors import HarkenError
+from ..kernel.procfs import read_link
 from . import debug_files
 from .binaries import open_elf
 from .symbol_table import SymbolTable
@@ -125,7 +126,16 @@ class Images:
         """Paths that may open the file of a mapping, the surest first."""
         if mapping.inode and processes.alive(pid):
             yield f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"
-        yield root + mapping.path.removesuffix(_DELETED)
+        path = mapping.path.removesuffix(_DELETED)
+        yield root + path
+        if root:
+            # maps shows paths from the root of the mount namespace, which a process in a chroot does not have (fs/d_path.c)
+            try:
+                chroot = read_link(self._kernel, root) if self._kernel is not None else "/"
+            except OSError:
+                chroot = "/"
+            if path.startswith(chroot + "/"):
+                yield root + path[len(chroot) :]
         if mapping.build_id:
             yield debug_files.by_build_id(mapping.build_id, root)
             yield debug_files.by_build_id(mapping.build_id)
