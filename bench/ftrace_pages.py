@@ -3,9 +3,9 @@
     python bench/ftrace_pages.py [events] [--rounds N]
 
 Makes a trace.dat of raw_syscalls events (their formats come from this kernel, their contents are random), then runs in turns:
-``trace-cmd report`` to a file, harken's report to a file (a process of its own), and harken's decoding into columns in this process (all own
-fields, PID, time and CPU of every event).  CPU seconds (user and system) are compared, as wall time says little on a busy machine; the
-fastest of the rounds counts for each.  The text of both must be equal.
+``trace-cmd report`` to a file, harken's report to a file (a process of its own), and harken's decoding into columns in this process
+(all own fields, PID, time and CPU of every event).  CPU seconds (user and system) are compared, as wall time says little on a busy
+machine; the fastest of the rounds counts for each.  The text of both must be equal.
 
 Needs trace-cmd and a readable tracefs (mount -t tracefs nodev /sys/kernel/tracing).
 """
@@ -126,9 +126,8 @@ def main() -> None:
             best[1] = min(best[1], child([sys.executable, "-c", REPORT, path, ours]))
             taken, total = decode(path)
             best[2] = min(best[2], taken)
-        print(
-            f"{total} events, {os.path.getsize(path) / 1e6:.0f} MB; texts are {'equal' if filecmp.cmp(theirs, ours, False) else 'NOT EQUAL'}"
-        )
+        equal = "equal" if filecmp.cmp(theirs, ours, False) else "NOT EQUAL"
+        print(f"{total} events, {os.path.getsize(path) / 1e6:.0f} MB; texts are {equal}")
         for name, seconds in zip(("trace-cmd report", "harken, text", "harken, columns"), best):
             print(f"{name:18} {seconds:7.3f} s  {total / seconds / 1e6:7.2f} M events/s  {best[0] / seconds:6.1f} x")
 

@@ -80,9 +80,21 @@ for _width in (8, 16, 32, 64):
     _SIZES[f"int{_width}_t"] = _SIZES[f"__s{_width}"] = (_width // 8, True)
     _SIZES[f"uint{_width}_t"] = _SIZES[f"__u{_width}"] = (_width // 8, False)
 
+_HYPERCALLS = {  # include/xen/interface/xen.h
+    number: f"({name})"
+    for number, name in enumerate(
+        "set_trap_table mmu_update set_gdt stack_switch set_callbacks fpu_taskswitch sched_op_compat platform_op set_debugreg get_debugreg "
+        "update_descriptor - memory_op multicall update_va_mapping set_timer_op event_channel_op_compat xen_version console_io "
+        "physdev_op_compat grant_table_op vm_assist update_va_mapping_otherdomain iret vcpu_op set_segment_base mmuext_op acm_op nmi_op "
+        "sched_op callback_op xenoprof_op event_channel_op physdev_op hvm_op".split()
+    )
+    if name != "-"
+} | {48 + number: f"(arch_{number})" for number in range(8)}
+
 #: The functions of the kernel that print formats call by name: the texts they give.
 _ENUM_FUNCTIONS = {
     "mc_event_error_type": ({0: "Corrected", 1: "Uncorrected", 2: "Deferred", 3: "Fatal"}, "Info"),  # include/linux/edac.h
+    "xen_hypercall_name": (_HYPERCALLS, ""),  # arch/x86/xen/trace.c
 }
 
 

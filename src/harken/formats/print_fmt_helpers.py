@@ -29,6 +29,7 @@ __all__ = (
     "symbols",
     "hex_bytes",
     "int_array",
+    "int_array_old",
     "bitmask",
     "bit_list",
     "ip4",
@@ -119,6 +120,14 @@ def int_array(data: bytes, count: int, size: int, order: str) -> str:
     count = min(max(0, count), len(data) // size)
     numbers = struct.unpack_from(f"{order}{count}{'BBHHIIIIQ'[size]}", data)
     return "{" + ",".join([f"0x{number:x}" for number in numbers]) + "}"
+
+
+def int_array_old(data: bytes, count: int, size: int, order: str) -> str:
+    """``__print_array`` of libtraceevent 1.7: decimal numbers, blanks between them."""
+    if size not in (1, 2, 4, 8):
+        return " ".join([f"BAD SIZE:{size} {byte}" for byte in data[: max(0, count)]])
+    count = min(max(0, count), len(data) // size)
+    return " ".join(map(str, struct.unpack_from(f"{order}{count}{'BBHHIIIIQ'[size]}", data)))
 
 
 def _bits(data: bytes, order: str, long_size: int) -> int:

@@ -181,6 +181,19 @@ class TepCoder(Coder):
             return Value(f"{self.keep(helpers.Memo(string_at))}[{value.code}]", kind="str")
         return Value(code if self.form == "%s" else f"({self.form!r} % {code})", kind="str")
 
+    def on_cond(self, tree: Tree) -> Value:
+        """As a number; texts count as 0.  Where a text is wanted, ``string`` chooses."""
+        test, then, other = (self.convert(self.number(self.value(part)), 8, False) for part in tree[1:4])
+        if test.const is not None:
+            return then if test.const else other
+        return Value(f"({then.code} if {test.code} else {other.code})", 8, False)
+
+    def call_print_array(self, arguments: list[Tree]) -> Value:
+        value = super().call_print_array(arguments)
+        if self.env.dialect == "trace-cmd-3.1":
+            value.code = value.code.replace("_h.int_array(", "_h.int_array_old(", 1)
+        return value
+
     def call_get_cpumask(self, arguments: list[Tree]) -> Value:
         memory = self.dynamic(self.named_field(arguments[0]))
         return Value(f"_h.bit_list(b[{memory.code}:{memory.end}], {self.order!r}, {self.env.long_size})", kind="str")

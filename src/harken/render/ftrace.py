@@ -187,7 +187,7 @@ class Lines:
             lines, marks = self._plain(batches)
         for place, line in sorted(marks, key=lambda mark: mark[0], reverse=True):
             lines[place] = line if lines[place] is None else line + "\n" + str(lines[place])
-        kept = [line for line in lines if line is not None] if None in lines else lines
+        kept = [line for line in lines if line is not None] if self.special else lines
         return "\n".join(kept) + "\n" if kept else ""  # type: ignore[arg-type]
 
     def _common(self, buffer: bytes, starts: Sequence[int]) -> list[int]:
@@ -237,12 +237,15 @@ class Lines:
     def _with_numpy(self, batches: Sequence[Batch], total: int) -> tuple[list[str | None], list[tuple[int, str]]]:
         import numpy as np
 
-        streams, index = merge([batch.records.times for batch in batches])
-        place = [np.empty(len(batch.records), dtype="i8") for batch in batches]  # of each batch's records in the output
         positions = np.arange(total)
-        for number in range(len(batches)):
-            mine = streams == number if len(batches) > 1 else slice(None)
-            place[number][index[mine]] = positions[mine]
+        if len(batches) == 1:
+            place = [positions]
+        else:
+            streams, index = merge([batch.records.times for batch in batches])
+            place = [np.empty(len(batch.records), dtype="i8") for batch in batches]  # of each batch's records in the output
+            for number in range(len(batches)):
+                mine = streams == number
+                place[number][index[mine]] = positions[mine]
         out = np.empty(total, dtype=object)
         marks: list[tuple[int, str]] = []
         time_format = self.time_format()
