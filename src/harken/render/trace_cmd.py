@@ -27,13 +27,18 @@ class LabelledLines(ReportLines):
     """Report lines of several streams.
 
     ``streams`` holds (label, CPU) for each number that batches carry as their CPU; it is set after construction.  ``differences`` leaves
-    a mark behind each time for ``TimeDifferences``.
+    a mark behind each time for ``TimeDifferences``.  ``page_sizes`` of the streams let ``pairs`` tell where pages begin (``--boundary``).
     """
 
     streams: Sequence[tuple[str, int]] = ()
     graph: GraphTexts | None = None
     differences = False
     raw_times = False
+    page_sizes: Sequence[int] = ()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._last_page: dict[int, tuple[int, int] | None] = {}
 
     def draw(self, graph: GraphTexts) -> None:
         """Prints the function graph's events by ``graph``."""
@@ -72,6 +77,27 @@ class LabelledLines(ReportLines):
         text = "%s: " if self.raw_times else super().time_format()
         return text + _MARK if self.differences else text
 
+    def _boundaries(self, batches: Sequence[Batch], numbers: Any, index: Any) -> list[tuple[int, str]]:
+        """Marks for the records that are the first of their page."""
+        if not self.page_sizes:
+            return []
+        first: set[tuple[int, int]] = set()
+        for number, batch in enumerate(batches):
+            size = self.page_sizes[batch.cpu]
+            last = self._last_page.get(batch.cpu)
+            for at, start in enumerate(batch.records.starts):
+                page = (id(batch.buffer), int(start) // size)
+                if page != last:
+                    first.add((number, at))
+                    last = page
+            self._last_page[batch.cpu] = last
+        marks = []
+        for place, (number, at) in enumerate(zip(numbers, index)):
+            if (int(number), int(at)) in first:
+                label, cpu = self.streams[batches[number].cpu]
+                marks.append((place, f"{label}CPU:{cpu} [SUBBUFFER START]"))
+        return marks
+
     def pairs(self, batches: Sequence[Batch]) -> list[tuple[int, str]]:
         """(time, line) of each record of some batches, in order; a line may contain line breaks."""
         from ..analysis.merge import merge
@@ -87,7 +113,7 @@ class LabelledLines(ReportLines):
             lines, marks = self._plain(batches)
         numbers, index = merge([batch.records.times for batch in batches])
         times = [int(batches[number].records.times[at]) for number, at in zip(numbers, index)]
-        for place, line in marks:
+        for place, line in marks + self._boundaries(batches, numbers, index):
             lines[place] = line if lines[place] is None else f"{line}\n{lines[place]}"
         return [(time, line) for time, line in zip(times, lines) if line is not None]
 

@@ -52,6 +52,8 @@ class _File:
             offset=report.plugin_options.get("offset", "0") != "0",
         )
         self.lines.streams = self.streams
+        if report.has("boundary"):
+            self.lines.page_sizes = [buffer.page_size for buffer in trace.buffers for _ in buffer.cpus]
         self.lines.raw_times = report.has("raw-ts")
         self.lines.differences = report.has("ts-diff")
         self.wakeups = Wakeups(self.lines) if report.has("w") else None
