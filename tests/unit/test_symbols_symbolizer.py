@@ -287,7 +287,7 @@ def test_command_answers_lines_as_they_come(program):
     ("argv", "status", "message"),
     [
         (["-e", "/nonexistent/x", "1"], 1, "nonexistent"),
-        (["-e", "/etc/passwd", "1"], 1, "not an ELF file"),
+        (["-e", "/etc/passwd", "1"], 1, "symbolize: /etc/passwd: not an ELF file"),
         (["-e", "/etc", "1"], 1, "/etc"),
         (["-p", "4194305", "1"], 1, "process 4194305"),
         (["-e", sys.executable, "zz"], 2, "not an address"),

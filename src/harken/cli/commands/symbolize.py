@@ -111,8 +111,13 @@ def _run(options: argparse.Namespace) -> int:
         sys.stdout.flush()
         if options.format == "text":
             for path, problem in symbolizer.problems.items():
-                print(f"harken {NAME}: {path}: {problem}", file=sys.stderr)
+                print(f"harken {NAME}: {_said_of(path, problem)}", file=sys.stderr)
         return status
+
+
+def _said_of(path: str, problem: str) -> str:
+    """What is wrong with a file; most problems name it already."""
+    return problem if path in problem else f"{path}: {problem}"
 
 
 def _resolver(symbolizer: Symbolizer, options: argparse.Namespace) -> Resolve:
@@ -121,7 +126,7 @@ def _resolver(symbolizer: Symbolizer, options: argparse.Namespace) -> Resolve:
         path = os.path.abspath(options.exe)
         symbolizer.file(path, 0)
         if not os.path.isfile(path) or path in symbolizer.problems:
-            raise ProbeError(f"{options.exe}: {symbolizer.problems.get(path, 'not a file')}")
+            raise ProbeError(_said_of(options.exe, symbolizer.problems.get(path, "not a file")))
         return lambda addresses: [symbolizer.file(path, address) for address in addresses]
     if options.pid is not None:
         pid = options.pid
