@@ -204,7 +204,8 @@ class Struct(CType):
             counts = ""
             core: CType = inner
             while isinstance(core, Array):
-                core, counts = core.element, f"{counts}[{core.count or ''}]"
+                counts += f"[{core.count or ''}]"
+                core = core.element
             if isinstance(core, Struct) and not core.name and len(indent) <= 4 * NESTING:
                 text = f"{core._body(indent, offset)} {member.name}{counts}".rstrip()
             else:
