@@ -1,9 +1,8 @@
 """Streams of several CPUs in the order of time.
 
 Each stream is in order by itself (nearly: a record that an interrupt wrote may carry an earlier time; it then stays behind its
-predecessor, as in the kernel's ``trace`` file).  Of
-records at the same time that of the lower stream comes first, which is what both the kernel (``__find_next_entry``) and trace-cmd
-(``tracecmd_read_next_data``) do.
+predecessor, as in the kernel's ``trace`` file).  Of records at the same time that of the lower stream comes first, which is what both the
+kernel (``__find_next_entry``) and trace-cmd (``tracecmd_read_next_data``) do.
 
 Example:
     >>> merge([[1, 5, 5], [2, 5]], numpy=False)

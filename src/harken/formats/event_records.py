@@ -1,10 +1,8 @@
 """Events of the ring buffer as data: columns and rows, without formatting.
 
 ``columns`` takes the records that ``ring_page.walk`` found, and the format of one event, and gives its fields as columns: numpy arrays
-where numpy is
-installed (made when asked for, by one gather per field), lists otherwise.  Texts are lists of ``str``.  Columns of several CPUs are put
-together with
-``concatenate``; ``analysis.merge`` sorts them by time.
+where numpy is installed (made when asked for, by one gather per field), lists otherwise.  Texts are lists of ``str``.  Columns of several
+CPUs are put together with ``concatenate``; ``analysis.merge`` sorts them by time.
 
 Speed: 1,000,000 events (64 bytes, 7 fields) as columns take 0.1 s in all, half of it finding the records; trace-cmd report takes 2.4 s
 for them as text.

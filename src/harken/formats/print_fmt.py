@@ -1,24 +1,19 @@
 """``print fmt``: the text of an event, compiled.
 
 The last line of an event's format file is the C format string and the arguments with which the kernel prints the event.
-``compile_format`` makes one Python function of it; what the
-C expressions say (helpers such as ``__print_flags``, casts, ternaries, ``%pS``) is translated once per event, not interpreted once per
-record.
+``compile_format`` makes one Python function of it; what the C expressions say (helpers such as ``__print_flags``, casts, ternaries,
+``%pS``) is translated once per event, not interpreted once per record.
 
 Dialects: "kernel" gives the text of the ``trace`` file (with the option hash-ptr off; hashed pointers are made with a secret), with C's
-arithmetic; "trace-cmd" gives what
-``trace-cmd report`` prints, which computes everything in unsigned 64 bits, knows no enumerators and has own texts for some events
-(``print_fmt_tep``); "trace-cmd-3.1" is the same without what libtraceevent learnt after 1.7.
+arithmetic; "trace-cmd" gives what ``trace-cmd report`` prints, which computes everything in unsigned 64 bits, knows no enumerators and
+has own texts for some events (``print_fmt_tep``); "trace-cmd-3.1" is the same without what libtraceevent learnt after 1.7.
 
 A format that cannot be compiled (it follows a pointer into the kernel's memory, or calls a function of the kernel) gives a renderer that
-prints the fields; its ``problem`` says why.
-Which events of which kernel that is: docs/print_fmt.md.
+prints the fields; its ``problem`` says why. Which events of which kernel that is: docs/print_fmt.md.
 
 Speed: one ``struct`` call unpacks the fixed fields, one ``%`` makes the line, texts and names of numbers come from memos;
-``Renderer.lines`` runs that in one list comprehension for all
-records of an event.  Per line 0.7 to 1.5 us on an idle core; f-strings with format specifications, ``str.format`` and joined pieces were
-slower (measured, 6 hex numbers: ``%`` 1.3,
-f-string 2.4 us).
+``Renderer.lines`` runs that in one list comprehension for all records of an event.  Per line 0.7 to 1.5 us on an idle core; f-strings
+with format specifications, ``str.format`` and joined pieces were slower (measured, 6 hex numbers: ``%`` 1.3, f-string 2.4 us).
 
 Example:
     >>> from harken.formats.event_format import parse

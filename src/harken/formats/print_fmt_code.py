@@ -1,9 +1,8 @@
 """From the trees of ``print_fmt_parse`` to Python source with C's arithmetic.
 
 ``Coder`` turns each tree into a ``Value``: Python code of an integer in the range of its C type, of a text, or of memory inside the
-record.  Fields of the fixed part are unpacked
-by one ``struct`` call per record into local variables ``f0, f1, ...``; wrapping to the C type happens only where it can matter, so that
-``REC->flags & 1`` costs what it says.
+record.  Fields of the fixed part are unpacked by one ``struct`` call per record into local variables ``f0, f1, ...``; wrapping to the C
+type happens only where it can matter, so that ``REC->flags & 1`` costs what it says.
 
 The names that generated code uses: ``b`` the buffer, ``s`` and ``e`` start and end of the record, ``f*`` fields, ``k*`` constants of the
 event (memos, tables).

@@ -1,8 +1,7 @@
 """Events as ``name=value`` lists: what is printed where a ``print fmt`` cannot or shall not be used.
 
 ``fields_text`` is trace-cmd's raw form (``report -R``, and behind "[FAILED TO PARSE]"); ``kernel_fields_text`` that of the kernel's
-option ``fields`` (since Linux 6.4,
-``print_event_fields``).
+option ``fields`` (since Linux 6.4, ``print_event_fields``).
 
 Example:
     >>> from harken.formats.event_format import parse

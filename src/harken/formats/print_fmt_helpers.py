@@ -1,9 +1,8 @@
 """What compiled ``print fmt`` lines call at run time: texts of addresses, flags, arrays, masks.
 
 The functions here follow the kernel's ``vsprintf`` (lib/vsprintf.c) and ``trace_print_*_seq`` (kernel/trace/trace_output.c); where
-libtraceevent prints something else, that is in
-``print_fmt_tep``.  Texts keep bytes that are not UTF-8 as surrogates, so that output is byte for byte what was recorded
-(``render.text.encode``).
+libtraceevent prints something else, that is in ``print_fmt_tep``.  Texts keep bytes that are not UTF-8 as surrogates, so that output is
+byte for byte what was recorded (``render.text.encode``).
 
 Memory comes as ``bytes``, cut at the end of its record: what a lying record says about lengths never reaches outside of it.
 

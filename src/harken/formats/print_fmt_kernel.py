@@ -1,8 +1,8 @@
 """Events whose text in the ``trace`` file is not made from their ``print fmt``.
 
 The kernel prints system calls (kernel/trace/trace_syscalls.c) and its own ftrace events (kernel/trace/trace_output.c) with functions of
-their own; the print fmt of these is for
-tools.  Function graph entries need the records around them and are made by ``analysis.function_graph`` and ``render.function_graph``.
+their own; the print fmt of these is for tools.  Function graph entries need the records around them and are made by
+``analysis.function_graph`` and ``render.function_graph``.
 
 The texts of ftrace's own events have no name before them: ``NAMELESS`` lists those.
 """

@@ -2,8 +2,8 @@
 since.
 
 A kernel resolves the names that its authors marked (``TRACE_DEFINE_ENUM``) and leaves the others.  Where the kernel's BTF is at hand it
-knows better (``Env.constant``); these are the
-values for recordings that come without, and only names of user space's ABI or of enumerations that never changed are here.
+knows better (``Env.constant``); these are the values for recordings that come without, and only names of user space's ABI or of
+enumerations that never changed are here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Parser of the ``print fmt`` line of event formats: a C string literal, then C expressions.
 
 The text is what the preprocessor made of a ``TP_printk()``: macros are expanded, ``sizeof``, casts, enumerators that nobody resolved and
-GNU statement expressions are still in
-it.  ``parse`` gives the format string and one tree per argument.  Trees are plain tuples, the first element says what they are:
+GNU statement expressions are still in it.  ``parse`` gives the format string and one tree per argument.  Trees are plain tuples, the
+first element says what they are:
 
 =======================================  ==========================================================================
 ``("num", value, size, signed)``         a number of so many bytes; a character has a fifth element "char"

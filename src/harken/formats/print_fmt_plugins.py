@@ -1,10 +1,8 @@
 """Events that ``trace-cmd report`` prints in its own way: the handlers of libtraceevent's plugins and of trace-cmd itself.
 
 ``handler`` gives the function from a record to its text, or None where the print fmt is used.  Plugin options (``-O ftrace:parent``,
-``ftrace:offset``) are options here.  The indented
-function trace (``ftrace:indent``) and the function graph depend on the records before and are rendered where those are known:
-``render.ftrace_report``,
-``render.function_graph``.
+``ftrace:offset``) are options here.  The indented function trace (``ftrace:indent``) and the function graph depend on the records before
+and are rendered where those are known: ``render.ftrace_report``, ``render.function_graph``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """C format strings as Python code: ``"%s flags=%#x" % (...)``.
 
 A conversion with its argument becomes one conversion of Python's ``%`` operator, which C runs through in one call; that is twice as fast
-as an f-string with format specifications.
-Pointer extensions (``%pS``, ``%pI4``, ...) become ``%s`` with a call.  See Documentation/core-api/printk-formats.rst in the kernel's
-sources.
+as an f-string with format specifications. Pointer extensions (``%pS``, ``%pI4``, ...) become ``%s`` with a call.  See
+Documentation/core-api/printk-formats.rst in the kernel's sources.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """The dialect of ``trace-cmd report``: libtraceevent's idea of C.
 
 libtraceevent (1.7.1, of trace-cmd 3.1.6) evaluates print formats in unsigned 64 bits: fields are read without their sign, casts only cut,
-enumerators that the kernel left unresolved
-are -1 in tables and an address of that symbol (mostly none, 0) elsewhere.  ``%p`` is glibc's.  What it cannot parse it prints as "[FAILED
-TO PARSE]" with raw fields; where harken
-can compile such a format it prints the text instead.
+enumerators that the kernel left unresolved are -1 in tables and an address of that symbol (mostly none, 0) elsewhere.  ``%p`` is glibc's.
+What it cannot parse it prints as "[FAILED TO PARSE]" with raw fields; where harken can compile such a format it prints the text instead.
 
 Events that libtraceevent's plugins print by themselves are in ``print_fmt_plugins``.
 """

@@ -1,11 +1,9 @@
 """libtraceevent's reading of C expressions, which is not C's.
 
 Operators of equal precedence group to the right (``a - b + 1`` is ``a - (b + 1)``), parentheses on the right do not hold an operator of
-lower precedence
-(``a & (b | c)`` is ``(a & b) | c``), and what follows the last part of a ``?:`` belongs to the whole of it.  Real formats contain such
-expressions (timer_start,
-mm_page_alloc_extfrag, raid56_write), so a report that shall equal trace-cmd's has to make the same trees: ``process_op`` in
-libtraceevent's event-parse.c.
+lower precedence (``a & (b | c)`` is ``(a & b) | c``), and what follows the last part of a ``?:`` belongs to the whole of it.  Real
+formats contain such expressions (timer_start, mm_page_alloc_extfrag, raid56_write), so a report that shall equal trace-cmd's has to make
+the same trees: ``process_op`` in libtraceevent's event-parse.c.
 
 Example:
     >>> parse('"%d", REC->a - REC->b + 1')[1]

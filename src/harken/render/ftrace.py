@@ -1,10 +1,8 @@
 """ftrace records as lines of text: what is common to the kernel's ``trace`` file and to trace-cmd's report, and the former's layout.
 
 ``Lines`` turns batches of records of several CPUs into text in the order of time.  A batch is cut into its events; each event's records
-become lines by one compiled list
-comprehension (``formats.print_fmt``), which writes head and text in one go, and the lines are put back into order.  ``windows`` feeds it
-from recordings of any size with a few
-megabytes per CPU in memory.
+become lines by one compiled list comprehension (``formats.print_fmt``), which writes head and text in one go, and the lines are put back
+into order.  ``windows`` feeds it from recordings of any size with a few megabytes per CPU in memory.
 
 The kernel's layout (kernel/trace/trace_output.c, ``trace_print_context``)::
 

@@ -7,10 +7,8 @@ Two generations of it print differently: 3.1.6 (libtraceevent 1.7, Debian 12) an
                 bash-32595 [000] d..1.  4932.494985: sys_exit:       ...                3.4
 
 ``ReportLines`` writes the events; titles (``cpus=2``), file names and filters are the command's.  The handlers of libtraceevent's plugins
-are in
-``formats.print_fmt_plugins``; the function trace's indentation, which depends on the calls before, is made here, and the function graph
-by a ``Special`` that
-``render.function_graph`` provides.
+are in ``formats.print_fmt_plugins``; the function trace's indentation, which depends on the calls before, is made here, and the function
+graph by a ``Special`` that ``render.function_graph`` provides.
 """
 
 from __future__ import annotations
