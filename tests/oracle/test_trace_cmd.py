@@ -151,3 +151,41 @@ def test_trace_cmd_reads_our_parts(recordings, tmp_path):
 )  # fmt: skip
 def test_what_is_listed(words):
     same(words)
+
+
+@pytest.mark.parametrize("options", [[], ["-t"]], ids=["udp", "tcp"])
+def test_trace_cmd_listens_to_us(tmp_path, options):
+    import signal
+    import socket
+    import time
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    listening = subprocess.Popen(["trace-cmd", "listen", "-p", str(port), "-d", str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        time.sleep(1)
+        run(
+            *HARKEN,
+            "record",
+            "-N",
+            f"127.0.0.1:{port}",
+            *options,
+            "-e",
+            "sched:sched_process_exec",
+            "-F",
+            "-c",
+            "sh",
+            "-c",
+            "ls / > /dev/null",
+        )
+        deadline = time.monotonic() + 20
+        text = ""
+        while time.monotonic() < deadline and "sched_process_exec" not in text:
+            time.sleep(0.5)
+            files = list(tmp_path.glob("trace.*.dat"))
+            text = run("trace-cmd", "report", "-i", str(files[0]), check=False).stdout if files else ""
+        assert "filename=/usr/bin/ls" in text or "filename=/bin/ls" in text
+        assert text == run(*HARKEN, "report", "-i", str(files[0])).stdout
+    finally:
+        listening.send_signal(signal.SIGINT)
+        listening.communicate(timeout=20)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..analysis.function_graph import Step
     from ..analysis.function_graph_records import Decoder
+    from ..formats.event_format import EventFormat
     from .ftrace import Batch, Item
     from .function_graph_report import ReportText
 
@@ -170,19 +171,43 @@ class TimeDifferences:
         return line.replace(_MARK, text, 1)
 
 
+class _Latencies:
+    """Number, sum and extremes of latencies in nanoseconds."""
+
+    def __init__(self) -> None:
+        self.count = self.total = self.longest = self.shortest = 0
+        self.longest_at = self.shortest_at = 0
+
+    def add(self, latency: int, time: int) -> None:
+        if latency > self.longest or not self.count:
+            self.longest, self.longest_at = latency, time
+        if latency < self.shortest or not self.count:
+            self.shortest, self.shortest_at = latency, time
+        self.count += 1
+        self.total += latency
+
+    def text(self) -> str:
+        average = self.total // self.count
+        lines = [f"\nAverage wakeup latency: {average // 1000}.{average % 1000:03} usecs"]
+        for name, value, at in (("Maximum", self.longest, self.longest_at), ("Minimum", self.shortest, self.shortest_at)):
+            micros = (at + 500) // 1000
+            lines.append(f"{name} Latency: {value // 1000}.{value % 1000:03} usecs at timestamp: {micros // 1000000}.{micros % 1000000:06}")
+        return "\n".join(lines) + "\n\n"
+
+
 class Wakeups:
     """Latencies from wakeup to switch (``-w``): a ``Special`` for sched_switch and the sched_wakeup events.
 
+    Those of real-time tasks (priority below 100) are summed up once more.
+
     Args:
         lines: whose renderers give the events' own text.
-        offset: nanoseconds per unit of the clock.
     """
 
     def __init__(self, lines: ReportLines) -> None:
         self._lines = lines
         self._woken: dict[int, int] = {}
-        self.count = self.total = self.longest = self.shortest = 0
-        self.longest_at = self.shortest_at = 0
+        self._all, self._real_time = _Latencies(), _Latencies()
 
     def __call__(self, items: Sequence[Item]) -> list[str | None]:
         texts: list[str | None] = []
@@ -192,33 +217,27 @@ class Wakeups:
             event = self._lines.events[number]
             renderer = self._lines.renderer(number)
             text = renderer(item.payload) if renderer is not None else ""
-            field = event.field("next_pid" if event.name == "sched_switch" else "pid")
-            pid = int.from_bytes(item.payload[field.offset : field.offset + field.size], order) if field is not None else -1
-            if event.name != "sched_switch":
-                self._woken.setdefault(pid, item.time)
+            switch = event.name == "sched_switch"
+            pid, priority = (self._number(event, item, name) for name in (("next_pid", "next_prio") if switch else ("pid", "prio")))
+            if not switch:
+                self._woken[pid] = item.time
             elif pid in self._woken:
                 latency = item.time - self._woken.pop(pid)
                 text += f" Latency: {latency // 1000}.{latency % 1000:03} usecs"
-                self._note(latency, item.time)
+                self._all.add(latency, item.time)
+                if 0 <= priority < 100:
+                    self._real_time.add(latency, item.time)
             texts.append(text)
         return texts
 
-    def _note(self, latency: int, time: int) -> None:
-        self.count += 1
-        self.total += latency
-        if latency > self.longest or self.count == 1:
-            self.longest, self.longest_at = latency, time
-        if latency < self.shortest or self.count == 1:
-            self.shortest, self.shortest_at = latency, time
+    def _number(self, event: EventFormat, item: Item, name: str) -> int:
+        field = event.field(name)
+        if field is None:
+            return -1
+        order: Any = "little" if self._lines.env.order == "<" else "big"
+        return int.from_bytes(item.payload[field.offset : field.offset + field.size], order, signed=field.signed)
 
     def summary(self) -> str:
         """The lines at the end, "" if nobody was woken."""
-        if not self.count:
-            return ""
-        average = self.total // self.count
-        lines = [f"\nAverage wakeup latency: {average // 1000}.{average % 1000:03} usecs"]
-        for name, value, at in (("Maximum", self.longest, self.longest_at), ("Minimum", self.shortest, self.shortest_at)):
-            micros = (at + 500) // 1000
-            when = f"{micros // 1000000:5}.{micros % 1000000:06}".strip()
-            lines.append(f"{name} Latency: {value // 1000}.{value % 1000:03} usecs at timestamp: {when}")
-        return "\n".join(lines) + "\n\n"
+        text = self._all.text() if self._all.count else ""
+        return text + (f"RT task timings:\n{self._real_time.text()}" if self._real_time.count else "")

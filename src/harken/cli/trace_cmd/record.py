@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ("run", "record", "USAGE")
 
+_FEW = 1 << 16  # bytes of records that are looked at for the function that was asked for
+
 USAGE = """\
 usage:
   harken trace-cmd record [OPTIONS] [COMMAND ...]
@@ -246,11 +248,34 @@ def _tell(setup: Setup, buffers: Buffers, outcome: Outcome) -> None:
             print(f"WARNING: CPU {cpu.cpu}{of}: {cpu.overrun + cpu.dropped} events were lost", file=sys.stderr)
     if outcome.lost:
         print("HINT: a larger buffer (-b KB per CPU) or fewer events (-f) lose less", file=sys.stderr)
-    if not any(cpu.size for cpu in outcome.cpus) and not setup.quiet:
-        graphs = [word for buffer in setup.buffers for word in buffer.graph]
-        if graphs:
-            near = buffers.near()
-            print(f"HINT: nothing was recorded: nobody called {' or '.join(graphs)}" + (f"; {near} also" if near else ""), file=sys.stderr)
+    graphs = [word for buffer in setup.buffers for word in buffer.graph]
+    few = sum(cpu.size for cpu in outcome.cpus) <= _FEW
+    if graphs and few and not setup.quiet and not _called(outcome.path, graphs):
+        near = buffers.near()
+        print(f"HINT: nobody called {' or '.join(graphs)}" + (f"; {near} also" if near else ""), file=sys.stderr)
+
+
+def _called(path: str, words: list[str]) -> bool:
+    """Whether a small recording has a call of one of some functions (calls of others may stray in while tracing is set up)."""
+    from ...analysis.function_graph import ENTRY
+    from ...analysis.function_graph_records import ENTRY_EVENTS, EXIT_EVENT, Decoder, steps
+    from ...formats.ring_page import parse_layout
+    from ...formats.trace_dat import open_trace
+    from ...kernel.ftrace_events import is_regex
+
+    if any(is_regex(word) or set(word) & set("*?[:") for word in words):
+        return True
+    with open_trace(path) as trace:
+        found = [event for name in (*ENTRY_EVENTS, EXIT_EVENT) if (event := trace.events.find(f"ftrace:{name}")) is not None]
+        decoder = Decoder(found, trace.order, trace.kernel_long)
+        pages = parse_layout(trace.header_page, trace.order, trace.kernel_long)
+        for buffer in trace.buffers:
+            for place in buffer.cpus:
+                for run in trace.chunks(place.cpu, buffer.name):
+                    for step in steps(decoder, bytes(run), place.cpu, buffer.page_size, layout=pages):
+                        if step.kind == ENTRY and trace.symbol(step.func) in words:
+                            return True
+    return False
 
 
 def say_places(outcome: Outcome) -> None:
