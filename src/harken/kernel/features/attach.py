@@ -315,24 +315,34 @@ def _uprobe_multi_pid(asking: Asking) -> Answer:
     """Whether the filter by PID means processes.
 
     Until Linux commit 46ba0e49b642 ("bpf: fix multi-uprobe PID filtering logic", v6.10) it let a single thread through.  With it came a
-    check that shows: a negative PID is refused (EINVAL) before the path is looked at, which here is none (EBADF).
+    check that shows: a negative PID is refused (EINVAL) before the path is looked at, which here is none (EBADF).  A kernel without
+    such links refuses the same call without a PID in the same way.
     """
     what = "uprobe_multi, pid -1"
     with _Loaded(asking, abi.BPF_PROG_TYPE_KPROBE, expected_attach_type=abi.BPF_TRACE_UPROBE_MULTI) as program:
         if program.fd < 0:
             return asking.no(f"bpf(BPF_PROG_LOAD, {what})", -program.fd, options=_UPROBES)
-        attribute = attr(
-            abi.LINK_CREATE,
-            abi.LINK_CREATE_SIZE,
-            prog_fd=program.fd,
-            attach_type=abi.BPF_TRACE_UPROBE_MULTI,
-            uprobe_multi_path=b"/\0",
-            uprobe_multi_offsets=struct.pack("=Q", 0),
-            uprobe_multi_cnt=1,
-            uprobe_multi_pid=0xFFFFFFFF,
-        )
-        tried, fd = f"bpf(BPF_LINK_CREATE, {what})", bpf(asking.kernel, abi.BPF_LINK_CREATE, attribute)
+
+        def create(pid: int) -> int:
+            attribute = attr(
+                abi.LINK_CREATE,
+                abi.LINK_CREATE_SIZE,
+                prog_fd=program.fd,
+                attach_type=abi.BPF_TRACE_UPROBE_MULTI,
+                uprobe_multi_path=b"/\0",
+                uprobe_multi_offsets=struct.pack("=Q", 0),
+                uprobe_multi_cnt=1,
+                uprobe_multi_pid=pid,
+            )
+            return bpf(asking.kernel, abi.BPF_LINK_CREATE, attribute)
+
+        tried, fd = f"bpf(BPF_LINK_CREATE, {what})", create(0xFFFFFFFF)
         if fd == -errno.EINVAL:
+            without = create(0)
+            if without == -errno.EINVAL:
+                return asking.no("bpf(BPF_LINK_CREATE, uprobe_multi)", errno.EINVAL, options=_UPROBES)
+            if without >= 0:
+                asking.close_later(without)
             return yes(tried)
         if fd >= 0:
             asking.close_later(fd)
