@@ -1,8 +1,8 @@
 """trace-cmd's network protocol, version 3: a recording goes to ``trace-cmd listen`` on another machine.
 
-The connection begins with texts: the listener says "tracecmd", the sender "-1V3", the listener "V3", the sender "766679", the listener
-"OK".  Messages follow, in network byte order: u32 size of all, u32 command, u32 size of the command's own part, that part, data; 8192
-bytes at most::
+The connection begins with texts: the listener says "tracecmd", the sender "-1V3", the listener "V3", the sender "766679", the
+listener "OK".  Messages follow, in network byte order: u32 size of all, u32 command, u32 size of the command's own part, that part,
+data; 8192 bytes at most::
 
     TINIT  u32 CPUs, u32 page size, u32 number of options; the options as strings ("tcp")
     RINIT  u32 CPUs; a port for each as a string
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ("Sender", "receive", "head_of", "send_message", "read_message")
 
 CLOSE, TINIT, RINIT, SEND_DATA, FIN_DATA, NOT_SUPP = range(6)
+_MAGIC = b"766679\0\0"  # with two NULs
 _MAX_MESSAGE = 8192
 _MAX_HEAD = 512 << 20
 _MAX_CPUS = 8192
@@ -133,7 +134,7 @@ class Sender:
         self.control.sendall(b"-1V3\0")
         if _string(self.control) != b"V3":
             raise FormatError("network", "the listener does not know version 3 of the protocol", hint="trace-cmd 2.9 and later do")
-        self.control.sendall(b"766679\0")
+        self.control.sendall(_MAGIC)
         if _exactly(self.control, 2) != b"OK":
             raise FormatError("network", "the listener refuses")
 
@@ -197,7 +198,7 @@ def receive(connection: socket.socket, path: str, say: Callable[[str], None]) ->
             break
         if not word.startswith(b"-1V"):
             raise FormatError("network", f"a sender of the old protocol ({word[:20]!r})", hint="trace-cmd 2.9 and later speak the new one")
-    if _string(connection) != b"766679":
+    if _exactly(connection, len(_MAGIC)) != _MAGIC:
         raise FormatError("network", "the sender does not know the protocol")
     connection.sendall(b"OK")
     command, own, options = read_message(connection)
