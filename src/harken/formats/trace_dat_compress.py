@@ -1,7 +1,6 @@
 """Compression of ``trace.dat``: the two algorithms that trace-cmd knows, zlib and zstd.
 
-zlib is Python's own.  zstd is Python's ``compression.zstd`` (3.14), else the ``zstandard`` package (``pip install harken[zstd]``), else,
-for reading only, a decoder in Python (``formats.zstd``), which is a hundred times slower.
+zlib is Python's own.  zstd is Python's ``compression.zstd`` (3.14), else the ``zstandard`` package (``pip install harken[zstd]``).
 
 Sizes in a file may lie: nothing is expanded beyond the size that the caller states and allows.
 
@@ -95,9 +94,11 @@ def _zstd() -> Codec:
         found = make()
         if found is not None:
             return found
-    from .zstd import expand
+    return Codec("zstd", "", None, _zstd_missing)
 
-    return Codec("zstd", "", None, expand)
+
+def _zstd_missing(_data: Any, _size: int) -> bytes:
+    raise FormatError("trace.dat", "it is compressed with zstd, which is not installed", hint="pip install 'harken[zstd]'")
 
 
 def _zstd_standard() -> Codec | None:
