@@ -99,6 +99,23 @@ def test_tracepoint_strings() -> None:
     assert [key[1] for key in rows(session, "@who")] == [ME]
 
 
+def test_two_strings_in_one_record() -> None:
+    """Where the second lies depends on the length of the first, which each kernel's verifier must see bounded."""
+    needs("tracepoint_perf")
+    program = (
+        f'tracepoint:syscalls:sys_enter_symlink /pid == {ME} && str(args.newname) == "/harken-none/new"/ '
+        '{ printf("%s %s %d\\n", str(args.oldname), str(args.newname), pid); @ = strlen(str(args.oldname)); }'
+    )
+
+    def work() -> None:
+        with pytest.raises(OSError):
+            os.symlink("/harken-old", "/harken-none/new")
+
+    text, session = language.run(program, work=work)
+    assert text.startswith(f"/harken-old /harken-none/new {ME}\n")
+    assert list(rows(session, "@").values()) == [11]
+
+
 def test_tracepoint_wildcard_and_pid_filter() -> None:
     needs("tracepoint_perf")
     program = "tracepoint:syscalls:sys_enter_getp* { @[probe] = count(); }"

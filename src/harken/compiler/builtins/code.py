@@ -492,12 +492,20 @@ class Code:
             value = self.spill(value)
         assert value.ir is not None
         got = self.read_str(b.gep(record, start), value.ir, value.type.size, value.limit)
-        length = b.select(b.icmp("sgt", got, Const(0)), b.sub(got, Const(1)), Const(0))
+        length = self.text_length(got)
         word = b.binary("or", b.binary("shl", length, Const(16)), start)
         b.store(record, b.resize(word, I32, False), offset)
         return b.add(used, length)
 
     # -- helpers
+    def text_length(self, got: Value) -> Value:
+        """The length without the NUL of what a string read returned, 0 if the read failed.
+
+        The very value that is compared is the one that goes on: kernels before 6.13 forget what they know of ``got`` for ``got - 1``.
+        """
+        b = self.b
+        return b.sub(b.select(b.icmp("sgt", got, Const(0)), got, Const(1)), Const(1))
+
     def helper(self, name: str, *args: Value | int, span: Span | None = None) -> Value:
         return self.b.helper(name, *[Const(a) if isinstance(a, int) else a for a in args])
 

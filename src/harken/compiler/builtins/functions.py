@@ -110,7 +110,7 @@ def _strlen(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, .
     b = code.b
     scratch = b.alloca((value.type.size + 7) // 8 * 8, "text")
     got = code.read_str(scratch, value.ir, value.type.size, value.limit)
-    return Val(kind, b.select(b.icmp("sgt", got, Const(0)), b.sub(got, Const(1)), Const(0)))
+    return Val(kind, code.text_length(got))
 
 
 def _strcontains_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
