@@ -113,7 +113,7 @@ def test_two_strings_in_one_record() -> None:
 
     text, session = language.run(program, work=work)
     assert text.startswith(f"/harken-old /harken-none/new {ME}\n")
-    assert list(rows(session, "@").values()) == [11]
+    assert list(rows(session, "@").values()) == [(11,)]
 
 
 def test_tracepoint_wildcard_and_pid_filter() -> None:
