@@ -25,6 +25,7 @@ import struct
 from ..base.ctype import Array, Int, Struct
 from ..base.schema import Field, Schema
 from .print_fmt_helpers import Texts
+from .print_fmt_values import CODES
 from .ring_page import numpy_or_none
 
 TYPE_CHECKING = False
@@ -36,17 +37,6 @@ if TYPE_CHECKING:
     from .ring_page import Records
 
 __all__ = ("EventColumns", "columns", "concatenate", "event_schema", "split", "take")
-
-_CODES = {
-    (1, False): "B",
-    (1, True): "b",
-    (2, False): "H",
-    (2, True): "h",
-    (4, False): "I",
-    (4, True): "i",
-    (8, False): "Q",
-    (8, True): "q",
-}
 
 
 def _is_text(field: FormatField) -> bool:
@@ -65,12 +55,12 @@ def event_schema(event: EventFormat) -> Schema:
             count = field.size
             if _is_text(field):
                 fields.append(Field(field.name, field.offset, "s", count))
-            elif field.array and count % field.array == 0 and (count // field.array, field.signed) in _CODES:
-                fields.append(Field(field.name, field.offset, _CODES[count // field.array, field.signed], field.array))
+            elif field.array and count % field.array == 0 and (count // field.array, field.signed) in CODES:
+                fields.append(Field(field.name, field.offset, CODES[count // field.array, field.signed], field.array))
             elif count:
                 fields.append(Field(field.name, field.offset, "p", count))
         else:
-            fields.append(Field(field.name, field.offset, _CODES[field.size, field.signed]))
+            fields.append(Field(field.name, field.offset, CODES[field.size, field.signed]))
     return Schema(event.name, event.size, tuple(fields))
 
 
@@ -140,7 +130,7 @@ class EventColumns:
         return value if kind.isnative else value.astype(kind.newbyteorder("="))
 
     def _integers_plain(self, offset: int, width: int, count: int, signed: bool) -> Any:
-        unpack = struct.Struct(f"{self.order}{count}{_CODES[width, signed]}").unpack_from
+        unpack = struct.Struct(f"{self.order}{count}{CODES[width, signed]}").unpack_from
         need, buffer = offset + width * count, self.buffer
         zero = (0,) * count
         rows = [unpack(buffer, start + offset) if size >= need else zero for start, size in zip(self.starts, self.sizes)]

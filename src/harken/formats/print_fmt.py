@@ -31,10 +31,11 @@ from itertools import repeat
 
 from ..base.errors import FormatError
 from ..base.record import Record
-from .print_fmt_code import Coder, Unsupported
+from .print_fmt_code import Coder
 from .print_fmt_fields import fields_text
 from .print_fmt_parse import parse
 from .print_fmt_printf import Printf
+from .print_fmt_values import Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

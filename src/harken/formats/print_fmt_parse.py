@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import re
 
+from ..base.c_operators import BINARY_LEVELS
 from ..base.errors import FormatError
 
 TYPE_CHECKING = False
@@ -60,26 +61,6 @@ _WORDS = frozenset(
     "__user __rcu __force __percpu uint ulong ushort "
     "size_t ssize_t u8 u16 u32 u64 s8 s16 s32 s64 __u8 __u16 __u32 __u64 __s8 __s16 __s32 __s64 typeof __typeof__".split()
 )
-_BINARY = {
-    "||": 1,
-    "&&": 2,
-    "|": 3,
-    "^": 4,
-    "&": 5,
-    "==": 6,
-    "!=": 6,
-    "<": 7,
-    ">": 7,
-    "<=": 7,
-    ">=": 7,
-    "<<": 8,
-    ">>": 8,
-    "+": 9,
-    "-": 9,
-    "*": 10,
-    "/": 10,
-    "%": 10,
-}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "e": "\x1b"}
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
 
@@ -210,9 +191,9 @@ class Parser:
 
     def binary(self, level: int) -> Tree:
         left = self.unary()
-        while self.kind == "op" and _BINARY.get(self.text, 0) >= level:
+        while self.kind == "op" and BINARY_LEVELS.get(self.text, 0) >= level:
             operator = self.next()
-            left = ("binary", operator, left, self.binary(_BINARY[operator] + 1))
+            left = ("binary", operator, left, self.binary(BINARY_LEVELS[operator] + 1))
         return left
 
     def unary(self) -> Tree:

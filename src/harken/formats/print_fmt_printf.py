@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 
 from . import print_fmt_helpers as helpers
-from .print_fmt_code import Coder, Unsupported, Value
+from .print_fmt_values import Unsupported, Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .print_fmt_code import Coder
     from .print_fmt_parse import Tree
 
 __all__ = ("Printf", "CONVERSION")

@@ -13,8 +13,9 @@ import re
 
 from ..base.ctype import Array, Struct
 from . import print_fmt_helpers as helpers
-from .print_fmt_code import Coder, Unsupported, Value, constant
+from .print_fmt_code import Coder
 from .print_fmt_printf import Printf
+from .print_fmt_values import Unsupported, Value, constant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,12 +16,10 @@ from . import ast as A
 from .headers import PREDEFINED
 from .lexer import fail
 from .parser_definitions import Definitions
-from .parser_expressions import BINARY_LEVELS
 from .parser_types import TYPE_NAMES
 
 __all__ = (
     "parse",
-    "BINARY_LEVELS",
     "TYPE_NAMES",
 )
 

@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
+from ...base.c_operators import BINARY_LEVELS
 from ...base.diagnostics import Span
 from . import ast as A
 from .lexer import Token, fail
 from .parser_types import KEYWORDS, TYPE_NAMES, Types
 
-__all__ = (
-    "Expressions",
-    "BINARY_LEVELS",
-)
+__all__ = ("Expressions",)
 
-BINARY_LEVELS: dict[str, int] = {
-    "||": 1,
-    "&&": 2,
-    "|": 3,
-    "^": 4,
-    "&": 5,
-    "==": 6,
-    "!=": 6,
-    "<": 7,
-    ">": 7,
-    "<=": 7,
-    ">=": 7,
-    "<<": 8,
-    ">>": 8,
-    "+": 9,
-    "-": 9,
-    "*": 10,
-    "/": 10,
-    "%": 10,
-}
 _MAX_DEPTH = 200
 
 
