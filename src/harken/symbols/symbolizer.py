@@ -203,21 +203,22 @@ class Symbolizer:
                 place = end
         return found
 
-    def stack(self, pid: int, addresses: Sequence[int], user: bool = True) -> list[Frame]:
+    def stack(self, pid: int, addresses: Sequence[int], user: bool = True, exact: Sequence[int] = (0,)) -> list[Frame]:
         """Frames of a stack, innermost first.
 
-        All addresses but the first are return addresses.  They belong to the call before them: lines are those of the call, and a call
-        at the very end of a function that does not return is not taken for the function behind it.
+        All addresses but those of ``exact`` are return addresses.  They belong to the call before them: lines are those of the call, and
+        a call at the very end of a function that does not return is not taken for the function behind it.
 
         Args:
             user: the stack of a process; False: the kernel's.
+            exact: indexes of addresses that are instructions: the first, and those that a signal interrupted (``unwind.Walk.exact``).
         """
         frames: list[Frame] = []
         if not user:
             resolve = self.kernel_symbols.resolve
             for place, address in enumerate(addresses):
                 frame = resolve(address)
-                if place and not frame.offset and frame.name:
+                if not frame.offset and frame.name and place not in exact:
                     before = resolve(address - 1)
                     if before.name:
                         frame = before.replace(address=address, offset=before.offset + 1)
@@ -225,7 +226,7 @@ class Symbolizer:
             return frames
         memo = self._memo_of(pid).frames
         for place, address in enumerate(addresses):
-            if not place:
+            if place in exact:
                 frames += self.user(pid, address)
                 continue
             key = ~address  # as a return address
