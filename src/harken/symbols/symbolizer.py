@@ -21,12 +21,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from .demangle import demangle, save, without_parameters
-from .jit import JitCode, parse_jitdump, parse_perf_map, read_file
+from .demangle import save
 from .kernel_symbols import KernelSymbols
 from .model import JIT, NATIVE, UNKNOWN, Frame, Span
 from .processes import Processes
 from .symbolizer_images import Images
+from .symbolizer_parts import Jit, Memo, Part, short, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from ..kernel.kernel import Kernel
     from .model import Mapping
-    from .symbol_table import SymbolTable
     from .symbolizer_images import Image
 
 __all__ = ("Symbolizer",)
@@ -81,13 +80,13 @@ class Symbolizer:
         self._lines, self._inlines = lines or inlines, inlines
         self._readable: Callable[[str], str] | None = None
         if demangle:
-            self._readable = _whole if parameters else _short
-        self._memo: dict[int, _Memo] = {}
+            self._readable = whole if parameters else short
+        self._memo: dict[int, Memo] = {}
         self._size = 0
-        self._part: _Part | None = None
+        self._part: Part | None = None
         self._changes = 0
         self._of_mapping: dict[int, tuple[Mapping, Image]] = {}
-        self._jits: dict[int, _Jit] = {}
+        self._jits: dict[int, Jit] = {}
 
     def __enter__(self) -> Symbolizer:
         return self
@@ -262,12 +261,12 @@ class Symbolizer:
 
     # -- private
 
-    def _memo_of(self, pid: int) -> _Memo:
+    def _memo_of(self, pid: int) -> Memo:
         """What is known of a process; forgotten when its mappings change."""
         changes = self._changes = self.processes.changes(pid)
         known = self._memo.get(pid)
         if known is None or known.changes != changes:
-            known = self._memo[pid] = _Memo(changes)
+            known = self._memo[pid] = Memo(changes)
         return known
 
     def _remember(self, memo: dict[int, tuple[Frame, ...]], key: int, frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
@@ -291,7 +290,7 @@ class Symbolizer:
             return Span(low, high, 0, "", part.path, NATIVE, part.table.build_id)
         return Span(low, high, part.table.starts[symbol] + shift, self._name(image, symbol), part.path, NATIVE, part.table.build_id)
 
-    def _part_at(self, pid: int, address: int) -> _Part | Span:
+    def _part_at(self, pid: int, address: int) -> Part | Span:
         """The part of a file's mapping that contains an address, or the span itself where no file has symbols for it."""
         part = self._part
         if part is not None and part.pid == pid and part.start <= address < part.end and part.changes == self._changes:
@@ -310,7 +309,7 @@ class Symbolizer:
         vaddr = image.table.vaddr(mapping.file_offset(address), mapping.executable)
         if vaddr is None:
             return Span(address, address + 1, 0, "", path, NATIVE, image.table.build_id)
-        part = self._part = _Part(pid, self._changes, mapping, image, image.table, address - vaddr)
+        part = self._part = Part(pid, self._changes, mapping, image, image.table, address - vaddr)
         return part
 
     def _image(self, pid: int, mapping: Mapping) -> Image:
@@ -382,7 +381,7 @@ class Symbolizer:
     def _jit(self, pid: int, mapping: Mapping, address: int, lookup: int) -> Frame:
         known = self._jits.get(pid)
         if known is None:
-            known = self._jits[pid] = _Jit()
+            known = self._jits[pid] = Jit()
         found = known.lookup(lookup)
         if found is None and self._kernel is not None and known.read(self._kernel, pid, self.processes):
             found = known.lookup(lookup)
@@ -392,95 +391,3 @@ class Symbolizer:
         if self._readable is not None:
             name = self._readable(name)
         return Frame(address, name, offset + address - lookup, module, *(line if self._lines and line else ("", 0)), kind=JIT, start=start)
-
-
-class _Memo:
-    """Answers for one process, as long as its mappings do not change."""
-
-    __slots__ = ("changes", "frames", "spans")
-
-    def __init__(self, changes: int) -> None:
-        self.changes = changes
-        self.frames: dict[int, tuple[Frame, ...]] = {}
-        self.spans: dict[int, Span] = {}
-
-
-class _Part:
-    """The part of a mapping that one segment of its file fills, where an address and the file's own differ by ``shift``."""
-
-    __slots__ = ("pid", "changes", "start", "end", "path", "image", "table", "shift")
-
-    def __init__(self, pid: int, changes: int, mapping: Mapping, image: Image, table: SymbolTable, shift: int) -> None:
-        self.pid, self.changes, self.path = pid, changes, mapping.path
-        self.image, self.table, self.shift = image, table, shift
-        self.start, self.end = mapping.start, mapping.end
-        for _, address, size, code in table.segments:
-            # where two segments share a page of the file, each mapping shows the bytes of both, but means one
-            if code == mapping.executable and address + shift < mapping.end and address + size + shift > mapping.start:
-                self.start, self.end = max(self.start, address + shift), min(self.end, address + size + shift)
-                break
-
-
-class _Jit:
-    """The files in which one process names its generated code; read again when an address is not found."""
-
-    def __init__(self) -> None:
-        self._codes: list[tuple[str, JitCode]] = []
-        self._read_at = -1e9
-
-    def lookup(self, address: int) -> tuple[str, int, int, str, tuple[str, int] | None] | None:
-        for path, code in self._codes:
-            found = code.lookup(address)
-            if found is not None:
-                return *found[:3], path, code.line(address)
-        return None
-
-    def range(self, address: int) -> tuple[int, int]:
-        """The addresses around one for which ``lookup`` gives the same code, or none."""
-        low, high = 0, 1 << 64
-        for _, code in self._codes:
-            start, end, owner = code.piece(address)
-            low, high = max(low, start), min(high, end)
-            if owner >= 0:
-                break
-        return low, high
-
-    def read(self, kernel: Kernel, pid: int, processes: Processes) -> bool:
-        import time
-
-        from ..base.errors import FormatError
-
-        now = time.monotonic()
-        if now - self._read_at < 1.0:
-            return False
-        self._read_at = now
-        owners = processes.users(pid)
-        root, number = processes.root(pid), processes.namespace_pid(pid)
-        codes: list[tuple[str, JitCode]] = []
-        for mapping in processes.mappings(pid):
-            name = mapping.path.rpartition("/")[2]
-            if name.startswith("jit-") and name.endswith(".dump") and all(mapping.path != path for path, _ in codes):
-                data = read_file(kernel, root + mapping.path, owners)
-                try:
-                    codes += [(mapping.path, parse_jitdump(data, mapping.path))] if data else []
-                except FormatError:
-                    continue
-        path = f"/tmp/perf-{number}.map"
-        data = read_file(kernel, root + path, owners)
-        if data is not None:
-            codes.append((path, JitCode(parse_perf_map(data))))
-        if not codes:
-            return False  # a process that is gone may have removed its file: what was read stays
-        self._codes = codes
-        return True
-
-
-def _whole(name: str) -> str:
-    return demangle(name) if name.startswith(("_Z", "_R", "__Z")) else name
-
-
-def _short(name: str) -> str:
-    if not name.startswith(("_Z", "_R", "__Z")):
-        return name
-    text = demangle(name)
-    return without_parameters(text) if text != name else name
