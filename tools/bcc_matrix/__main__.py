@@ -1,0 +1,187 @@
+"""``python -m tools.bcc_matrix [--kernel native --kernel 6.1 ...] [--every] [TOOL...]``: runs the tools, writes results and the page.
+
+Needs root, Debian's bpfcc-tools; for guests QEMU, and mkfs.xfs and mkfs.btrfs for the tools of those file systems.
+Each kernel is booted once and runs everything there is to run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from harken.testing.vm import Vm
+
+from . import report
+from .cases import TOOLS, Case, cases, script
+from .modules import modules
+
+HERE = Path(__file__).parent
+#: a rough figure for one case, in seconds, to bound a guest's whole run
+_EACH = {True: 60.0, False: 15.0}
+
+
+def _job(found: list[Case], guest: bool, peer: bool, module_paths: list[str]) -> dict[str, Any]:
+    return {
+        "guest": guest,
+        "peer": peer,
+        "modules": module_paths,
+        "files": {"certificate.pem": _certificate()},
+        "cases": [
+            {
+                "tool": c.tool,
+                "script": str(script(c.tool)),
+                "args": list(c.args),
+                "work": list(c.work),
+                "expect": c.expect,
+                "rounds": c.rounds,
+            }
+            for c in found
+        ],
+    }
+
+
+def _certificate() -> str:
+    """A key and a certificate for the workload that sslsniff watches."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = "req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=test -keyout k -out c".split()
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+        return Path(folder, "k").read_text() + Path(folder, "c").read_text()
+
+
+class _Collector:
+    """Lines of the runner, as they come, into results."""
+
+    def __init__(self, kernel: str, total: int) -> None:
+        self.kernel, self.total = kernel, total
+        self.results: list[dict[str, Any]] = []
+        self._rest = ""
+
+    def take(self, stream: str, text: str) -> None:
+        if stream == "stderr":
+            sys.stderr.write(text)
+            return
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            try:
+                message = json.loads(line)
+            except ValueError:
+                continue
+            if not isinstance(message, dict):
+                continue
+            if message.pop("matrix", "") == "case":
+                self.results.append(message)
+                kind, reason = report.verdict(message)
+                words = " ".join([message["tool"], *message["args"]])
+                head = f"{time.strftime('%H:%M:%S')} {self.kernel} {len(self.results)}/{self.total} {message.get('seconds', 0):5.1f}s"
+                trouble = f" [workload: {message['workload']}]" if message.get("workload") else ""
+                print(f"{head} {kind:8} {words}: {reason[:150]}{trouble}", flush=True)
+            elif "text" in message:
+                print(f"{self.kernel}: {message['text']}", flush=True)
+
+
+def _native(found: list[Case], peer: bool) -> list[dict[str, Any]]:
+    collector = _Collector("native", len(found))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "job.json")
+        path.write_text(json.dumps(_job(found, False, peer, [])))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tools.bcc_matrix.runner", str(path)],
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            cwd=HERE.parents[1],
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            collector.take("stdout", line)
+        process.wait()
+    return collector.results
+
+
+def _guest(release: str, found: list[Case], peer: bool, extra: dict[str, Path]) -> list[dict[str, Any]]:
+    parts = modules(release)
+    collector = _Collector(release, len(found))
+    job = _job(found, True, peer, list(parts))
+    files: dict[str, bytes | Path] = {**parts, "/harken/matrix.json": json.dumps(job).encode()}
+    for path in TOOLS.iterdir():
+        if path.name.endswith("-bpfcc") or path.name in ("ucalls", "uflow", "ugc", "uobjnew", "ustat", "uthreads"):
+            files[str(path)] = path
+    trees = {"/usr/share/bpfcc-tools": Path("/usr/share/bpfcc-tools"), "/harken/tools": HERE.parent, **extra}
+    netaddr = Path("/usr/lib/python3/dist-packages/netaddr")
+    if netaddr.is_dir():
+        trees["/harken/site/netaddr"] = netaddr
+    dynload = Path(os.__file__).parent / "lib-dynload"
+    for path in dynload.glob("_curses*.so"):
+        files[str(path)] = path
+    terminfo = Path("/usr/share/terminfo/x/xterm")
+    for place in (terminfo, Path("/lib/terminfo/x/xterm")):
+        if place.is_file():
+            files["/usr/share/terminfo/x/xterm"] = place
+    programs = [
+        "bash",
+        "mke2fs",
+        *(name for name in ("mkfs.xfs", "mkfs.btrfs") if any(Path(d, name).exists() for d in ("/usr/sbin", "/sbin"))),
+    ]
+    vm = Vm(release, packages=["clang"], programs=programs, memory=3000 if not peer else 4000)
+    try:
+        vm.run(
+            os.path.realpath(sys.executable), "-m", "tools.bcc_matrix.runner", "/harken/matrix.json",
+            files=files, trees=trees, timeout=180 + len(found) * _EACH[True], on_output=collector.take,
+        )  # fmt: skip
+    except Exception as error:  # what was found until then counts
+        print(f"{release}: {error}", flush=True)
+    return collector.results
+
+
+def _versions(kernels: list[str]) -> dict[str, str]:
+    from harken.testing.kernels import find
+
+    found = {}
+    done = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "bpfcc-tools"], capture_output=True, text=True)
+    found["bpfcc-tools"] = done.stdout.strip()
+    for kernel in kernels:
+        found[kernel] = os.uname().release if kernel == "native" else find(kernel).version
+    return found
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="python -m tools.bcc_matrix", description="Run BCC's tools, unchanged, under harken.bcc.")
+    parser.add_argument("tool", nargs="*", help="only these tools")
+    parser.add_argument("--kernel", action="append", default=[], help="native, 6.1, 6.12, ... (default: these three)")
+    parser.add_argument("--every", action="store_true", help="all variants of the manual pages, not only each tool's first")
+    parser.add_argument("--peer", action="store_true", help="the real bcc instead (needs kernel headers)")
+    parser.add_argument("--headers", help="a folder with unpacked header packages, for --peer in a guest")
+    parser.add_argument("--results", default="", help="file of results (JSON): kept, and updated by this run")
+    parser.add_argument("--page", default="", help="write the page (docs/bcc_tools.md)")
+    parser.add_argument("--failures", default="", help="write a list of what does not work")
+    parser.add_argument("--match", default="", help="only cases whose arguments contain this text")
+    options = parser.parse_args()
+    kernels = options.kernel or ["native", "6.1", "6.12"]
+    results: dict[str, list[dict[str, Any]]] = {}
+    if options.results and Path(options.results).exists():
+        results = json.loads(Path(options.results).read_text())
+    found = [case for case in cases(frozenset(options.tool), options.every) if options.match in case.name]
+    for kernel in kernels:
+        fresh = _native(found, options.peer) if kernel == "native" else _guest(kernel, found, options.peer, {})
+        known = {(r["tool"], tuple(r["args"])): r for r in results.get(kernel, [])}
+        known.update({(r["tool"], tuple(r["args"])): r for r in fresh})
+        results[kernel] = list(known.values())
+        if options.results:
+            Path(options.results).write_text(json.dumps(results, indent=1))
+        if options.failures:
+            Path(options.failures).write_text(report.failures(results))
+    if options.page:
+        Path(options.page).write_text(report.page(results, _versions(list(results))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,372 @@
+"""Runs cases where the tools are to run: here, or inside a guest.  One process; one line of JSON per finished case on standard output.
+
+``python -m tools.bcc_matrix.runner JOB.json``.  With harken, the tools run in forks of this process, which has imported everything
+already: inside an emulated machine a fresh interpreter costs more than all the rest.  With the peer (``"peer": true``) each is a process
+of the system's own Python with the real bcc.
+
+What is told of a case: whether programs were attached (by the process's descriptors), whether a line of data was shown while the workload
+ran, how it ended, and its last words.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .worker import COMM, FOLDER, Worker
+
+__all__ = ("main",)
+
+_HEADING = re.compile(
+    r"(Trac|Attach|Monitor|Runn|Sampl|Profil|Start|Print|Hit|Ctrl|Count|Collect|Watch|Detach|Summar|Hold|Possibly|WARN|ERROR|cannot )|"
+    r"\W*\d\d:\d\d:\d\d\W*$|\d\d:\d\d:\d\d loadavg"
+)
+_ATTACHED = re.compile(r"bpf_link|bpf-link|raw-tracepoint|perf_event")
+
+
+class Setting:
+    """What placeholders stand for, and how patient to be."""
+
+    def __init__(self, job: dict[str, Any], worker: Worker) -> None:
+        self.guest: bool = job["guest"]
+        self.peer: bool = job.get("peer", False)
+        self.slow = 8.0 if self.guest else 1.0
+        self.worker = worker
+        self.values = {
+            "pid": str(worker.pid),
+            "comm": COMM,
+            "folder": FOLDER,
+            "libc": next((str(p) for p in Path("/lib").glob("*/libc.so.6")), "/lib/x86_64-linux-gnu/libc.so.6"),
+            "tty": os.environ.get("HARKEN_TTY", "/dev/null"),
+            "netns": str(os.stat("/proc/self/ns/net").st_ino),
+            "cgroupmap": "/sys/fs/bpf/harken_matrix_cgroups",
+            "mntnsmap": "/sys/fs/bpf/harken_matrix_mounts",
+            **_disk(),
+        }
+
+    def fill(self, args: list[str]) -> list[str]:
+        """The arguments with their placeholders filled in."""
+        return [re.sub(r"\{(\w+)\}", lambda m: self.values.get(m[1], m[0]), word) for word in args]
+
+
+def _disk() -> dict[str, str]:
+    """The block device that the workload "disk" writes to."""
+    place = f"{FOLDER}/ext4"
+    device = os.stat(place if os.path.ismount(place) else "/tmp").st_dev
+    try:
+        name = os.path.basename(os.readlink(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"))
+    except OSError:
+        name = "loop0"
+    return {"disk": f"/dev/{name}", "diskname": name}
+
+
+def _prepare(job: dict[str, Any]) -> None:
+    os.makedirs(FOLDER, exist_ok=True)
+    for name, text in job.get("files", {}).items():
+        Path(FOLDER, name).write_text(text)
+    if not job["guest"]:
+        return
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900m", "none", FOLDER], check=False)
+    for name, text in job.get("files", {}).items():
+        Path(FOLDER, name).write_text(text)
+    for path in job.get("modules", ()):
+        done = subprocess.run(["insmod", path], capture_output=True, text=True)
+        if done.returncode:
+            _say("note", text=f"insmod {path}: {done.stderr.strip()}")
+    for number, (kind, size, options) in enumerate((("ext4", 32, ["-q", "-F"]), ("btrfs", 128, ["-q"]), ("xfs", 320, ["-q"]))):
+        make = "mke2fs" if kind == "ext4" else f"mkfs.{kind}"
+        if shutil.which(make) is None:
+            _say("note", text=f"no {make} here")
+            continue
+        image, place = f"{FOLDER}/{kind}.img", f"{FOLDER}/{kind}"
+        with open(image, "wb") as file:
+            file.truncate(size << 20)
+        os.makedirs(place, exist_ok=True)
+        steps = [
+            [make, *options, *(["-t", "ext4"] if kind == "ext4" else []), image],
+            ["losetup", f"/dev/loop{number}", image],
+            ["mount", "-t", kind, f"/dev/loop{number}", place],
+        ]
+        for step in steps:
+            done = subprocess.run(step, capture_output=True, text=True)
+            if done.returncode:
+                _say("note", text=f"{' '.join(step)}: {done.stderr.strip()[:300]}")
+                break
+
+
+def _pinned_maps(setting: Setting) -> None:
+    """The maps that --cgroupmap and --mntnsmap name, with the worker in them."""
+    from harken.abi import bpf as abi
+    from harken.base.errors import HarkenError
+    from harken.formats.spec import MapSpec
+    from harken.kernel.bpf import create_map
+    from harken.kernel.kernel import live
+
+    for name, key in (
+        ("cgroupmap", os.stat("/sys/fs/cgroup").st_ino),
+        ("mntnsmap", os.stat("/proc/self/ns/mnt").st_ino),
+    ):
+        path = setting.values[name]
+        try:
+            os.unlink(path)
+        except OSError:
+            pass
+        try:
+            with create_map(live(), MapSpec(name, abi.BPF_MAP_TYPE_HASH, 8, 8, 1024)) as map:
+                map.update(key.to_bytes(8, "little"), (1).to_bytes(8, "little"))
+                map.pin(path)
+        except (HarkenError, OSError) as error:
+            _say("note", text=f"{name}: {error}")
+
+
+def _python_process() -> subprocess.Popen[bytes]:
+    """A Python process that calls functions, allocates and collects garbage."""
+    text = "import time, gc\ndef inner(n): return [object() for _ in range(n)]\nwhile True: inner(100); gc.collect(); time.sleep(0.05)"
+    return subprocess.Popen([os.path.realpath(sys.executable), "-c", text], stdin=subprocess.DEVNULL)
+
+
+def _terminal() -> int:
+    """A pseudo terminal whose output nobody reads but us."""
+    import pty
+
+    master, slave = pty.openpty()
+    os.environ["HARKEN_TTY"] = os.ttyname(slave)
+    os.set_blocking(master, False)
+    return master
+
+
+def _start(case: dict[str, Any], args: list[str], setting: Setting, out: str, err: str) -> int:
+    """The tool's process."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    os.setsid()
+    for number, path in ((1, out), (2, err)):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(fd, number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.environ["TERM"] = "xterm"
+    os.chdir(FOLDER)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    script = case["script"]
+    with open(script, "rb") as file:
+        shell = b"sh" in file.readline(64).split(b"/")[-1]
+    try:
+        if setting.peer:
+            os.execv("/usr/bin/python3", ["python3", "-u", script, *args])
+        if shell:
+            os.execvp("bash", ["bash", script, *args])
+        _run_script(script, args)
+    except BaseException as error:
+        os.write(2, f"{type(error).__name__}: {error}\n".encode())
+    os._exit(99)
+
+
+def _run_script(script: str, args: list[str]) -> None:
+    """What ``python -m harken.bcc SCRIPT ARGS`` does, in this fork."""
+    import runpy
+    import traceback
+
+    sys.argv = ["harken.bcc", script, *args]
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    status: object = 0
+    try:
+        runpy.run_module("harken.bcc", run_name="__main__", alter_sys=False)
+    except SystemExit as error:
+        status = error.code
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    import atexit
+
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+        status = 1
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+    except BaseException:
+        pass
+    os._exit(int(status or 0) & 0xFF)  # type: ignore[call-overload]
+
+
+def _attachments(pid: int) -> tuple[int, int]:
+    """(descriptors of attachments, all descriptors of BPF) of a process."""
+    found = every = 0
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                target = os.readlink(f"/proc/{pid}/fd/{name}")
+            except OSError:
+                continue
+            if target.startswith("anon_inode"):
+                every += "bpf" in target or "perf" in target
+                found += _ATTACHED.search(target) is not None
+    except OSError:
+        pass
+    return found, every
+
+
+def _data(text: str, expect: str) -> str:
+    """The first line of data, or ""."""
+    for line in text.splitlines():
+        line = line.strip()
+        if expect:
+            if re.search(expect, line):
+                return line
+        elif line and not _HEADING.match(line) and re.search(r"\d|\|\*|b'", line):
+            return line
+    return ""
+
+
+class _Process:
+    """A started tool: polled, never waited for without a bound."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.status: int | None = None
+
+    def ended(self, patience: float = 0.0) -> bool:
+        end = time.monotonic() + patience
+        while self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.status = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() >= end:
+                return False
+            else:
+                time.sleep(0.05)
+        return True
+
+    def signal(self, number: int) -> None:
+        if self.status is None:
+            try:
+                os.killpg(self.pid, number)
+            except ProcessLookupError:
+                pass
+
+
+def run_case(case: dict[str, Any], setting: Setting) -> dict[str, Any]:
+    """One case; see the module."""
+    out, err = f"/tmp/harken-matrix-out-{os.getpid()}", f"/tmp/harken-matrix-err-{os.getpid()}"
+    args = setting.fill(case["args"])
+    for path in (out, err):
+        Path(path).write_bytes(b"")
+    start = time.monotonic()
+    process = _Process(_start(case, args, setting, out, err))
+    patience = (40.0 if setting.peer else 12.0) * setting.slow
+    attached, settled, last = 0.0, 0, -1
+    while time.monotonic() - start < patience and not process.ended():
+        found, every = _attachments(process.pid)
+        if found and not attached:
+            attached = time.monotonic() - start
+        settled = settled + 1 if found and every == last else 0
+        last = every
+        if settled >= (4 if os.path.getsize(out) else 10):
+            break
+        time.sleep(0.1 if setting.guest else 0.05)
+    problem, line = "", ""
+    for _ in range(case["rounds"]):
+        if process.ended():
+            break
+        problem = setting.worker.do(tuple(case["work"]), 15.0 * setting.slow) or problem
+        end = time.monotonic() + 1.3 * (2.0 if setting.guest else 1.0)
+        while not line and time.monotonic() < end and not process.ended():
+            time.sleep(0.05)
+            line = _data(_text(out), case["expect"])
+        if line:
+            break
+    interrupted = not process.ended()
+    if interrupted:
+        process.signal(signal.SIGINT)
+        if not process.ended(6.0 * (setting.slow / 2 if setting.guest else 1)):
+            process.signal(signal.SIGINT)
+            if not process.ended(3.0):
+                process.signal(signal.SIGKILL)
+                process.ended(5.0)
+    process.signal(signal.SIGKILL)  # what the tool started and left
+    stdout, stderr = _text(out), _text(err)
+    line = line or _data(stdout, case["expect"])
+    return {
+        "tool": case["tool"], "args": case["args"], "attached": round(attached, 2), "data": line[:200], "status": process.status,
+        "interrupted": interrupted, "seconds": round(time.monotonic() - start, 1), "workload": problem, "stdout": stdout[:1500],
+        "stderr": stderr[-2500:], "peer": setting.peer,
+    }  # fmt: skip
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(1 << 20).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _say(event: str, **fields: Any) -> None:
+    sys.stdout.write(json.dumps({"matrix": event, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+def _import_everything() -> None:
+    """So that forks need not."""
+    for name in ("argparse", "ctypes", "datetime", "re", "runpy", "socket", "struct", "subprocess", "traceback", "netaddr", "harken.bcc"):
+        try:
+            __import__(name)
+        except Exception as error:
+            _say("note", text=f"import {name}: {type(error).__name__}: {error}")
+    try:
+        from harken.bcc import BPF
+
+        BPF(text=b"int nothing(void *ctx) { return 0; }")
+    except BaseException as error:
+        _say("note", text=f"the first compilation: {type(error).__name__}: {error}")
+
+
+def main() -> int:
+    """Runs the job that the first argument names."""
+    job = json.loads(Path(sys.argv[1]).read_text())
+    _prepare(job)
+    master = _terminal()
+    if not job.get("peer"):
+        _import_everything()
+    worker = Worker(job["guest"])
+    python = _python_process()
+    try:
+        setting = Setting(job, worker)
+        setting.values["python"] = str(python.pid)
+        _pinned_maps(setting)
+        for case in job["cases"]:
+            try:
+                result = run_case(case, setting)
+            except Exception as error:
+                result = {"tool": case["tool"], "args": case["args"], "broken": f"{type(error).__name__}: {error}"}
+            _say("case", **result)
+            if select.select([master], [], [], 0)[0]:
+                try:
+                    os.read(master, 1 << 16)
+                except OSError:
+                    pass
+    finally:
+        python.kill()
+        worker.close()
+        for name in ("cgroupmap", "mntnsmap"):
+            try:
+                os.unlink(f"/sys/fs/bpf/harken_matrix_{'cgroups' if name == 'cgroupmap' else 'mounts'}")
+            except OSError:
+                pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
