@@ -14,20 +14,6 @@ __all__ = ("WANTED", "modules")
 
 #: what the tools trace or the workload uses
 WANTED = ("crc32c_generic", "loop", "ext4", "btrfs", "xfs", "nfs", "nfsv4", "dummy", "kvm", "md-mod", "virtio_ring", "virtio_blk")
-    "loop",
-    "ext4",
-    "btrfs",
-    "xfs",
-    "nfs",
-    "nfsv4",
-    "dummy",
-    "kvm",
-    "md-mod",
-    "virtio_ring",
-    "virtio_blk",
-    "crc32c_generic",
-    "libcrc32c",
-)
 
 
 def _folder(release: str) -> Path:
