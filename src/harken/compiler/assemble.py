@@ -31,6 +31,7 @@ from .passes.inline import call_order, callees, clone, count_calls, expand_loops
 from .passes.legalise import RODATA, Pool, legalise
 from .passes.mem2reg import mem2reg
 from .passes.simplify import simplify
+from .passes.spaces import infer_spaces
 from .passes.stack import (
     SCRATCH,
     SCRATCH_SLOTS,
@@ -124,7 +125,7 @@ def assemble(module: Module, target: Target, optimising: bool = True, backend: s
     scratch = 0
     for program in module.programs:
         user = any("uprobe" in at.mechanism or "usdt" in at.mechanism for at in program.attach)
-        key = (program.function, program.context, program.arity, user)
+        key = (program.function, program.context, program.arity, user, program.view, program.returns)
         compiled = done.get(key)
         if compiled is None:
             compiled = done[key] = _compile(module, program, target, pool, counts, optimising, backend)
@@ -189,6 +190,8 @@ def _compile(
             clean(copy)
         ready[function.name] = copy
     order = call_order(ready, program.function)
+    for function in order:
+        infer_spaces(function)
     for reserve in _RESERVES:
         functions = [clone(f) for f in order] if reserve != _RESERVES[-1] else order
         compiled = _generate(functions, program, target, pool, reserve, optimising, backend)

@@ -20,8 +20,12 @@ space           what                             a load or copy through it becom
 ``btf``         BTF-typed kernel object          direct (the kernel handles faults)
 ``kernel``      any kernel address               probe_read_kernel
 ``user``        any user address                 probe_read_user
+``any``         a kernel or a user address       probe_read: the address decides
 ``map``         a map itself                     not readable
 ==============  ===============================  =======================================
+
+A front end that cannot know the space of a pointer (C) leaves it empty: ``passes.spaces`` finds it out by data flow once functions have
+been inlined.
 
 **Operations** (operands -> result; ``attr`` in brackets):
 
@@ -50,6 +54,7 @@ delete         (map, key pointer) -> I64 status
 for_each       (map, context pointer) [callback name] -> I64; callback(map, key PTR map_key, value PTR map_value, context PTR) -> I64
 loop           (I64 count, context pointer) [callback name] -> I64; callback(I64 index, context PTR) -> I64 (1 stops)
 bytes          () [bytes] -> PTR map_value: constant data in .rodata
+data           () [(map name, offset)] -> PTR map_value: address in the only value of an array map (global variables)
 record         () [(ring map name, fixed size, tail capacity)] -> PTR ring, nullable: space for one event
 emit           (record[, I64 length]) [event id]: stores the id as the record's first u64 and submits; a refusal is counted as
                ("ring", event id); length, bounded here, only if a tail exists
@@ -141,7 +146,9 @@ BINARY = frozenset("add sub mul udiv sdiv umod smod and or xor shl lshr ashr".sp
 PREDICATES = frozenset("eq ne ult ule ugt uge slt sle sgt sge".split())
 TERMINATORS = frozenset("br condbr switch ret unreachable".split())
 #: Operations without effects whose result depends on their operands alone.
-PURE = BINARY | frozenset("neg not bswap icmp select zext sext trunc ptrtoint inttoptr gep field map bytes ctx arg retval reg ksym".split())
+PURE = BINARY | frozenset(
+    "neg not bswap icmp select zext sext trunc ptrtoint inttoptr gep field map bytes data ctx arg retval reg ksym".split()
+)
 
 
 class Value:
@@ -243,7 +250,10 @@ class Block:
 
 
 class Function:
-    """A program's entry point, a static function or a callback.  ``blocks[0]`` is the entry."""
+    """A program's entry point, a static function or a callback.  ``blocks[0]`` is the entry.
+
+    ``kind`` is "entry", "static", "callback", or "inline" for a static function that is always put in place of its calls.
+    """
 
     __slots__ = ("blocks", "kind", "name", "params", "result", "span", "_names")
 
@@ -311,7 +321,8 @@ class Program(Record):
 
     ``context`` is what ctx points to: "pt_regs", "tracing" (u64 array of arguments, return value after them), "raw_tracepoint",
     "tracepoint", "perf_event", "syscall", "iter".  ``arity`` is the number of arguments of the traced function (fexit needs it to
-    find the return value), or -1.
+    find the return value), or -1.  ``view`` is what the source takes ctx for where that differs: "pt_regs" in a tracing program means that
+    loads of registers from ctx are to give the arguments, or the return value if it ``returns``, instead.
     """
 
     function: str
@@ -324,6 +335,8 @@ class Program(Record):
     arity: int = -1
     flags: int = 0
     span: Span | None = None
+    view: str = ""
+    returns: bool = False
 
 
 class Module:

@@ -189,6 +189,7 @@ def inline_calls(function: Function, functions: dict[str, Function], counts: dic
                 callee = functions[inst.attr]
                 if (
                     inst.attr in forced
+                    or callee.kind == "inline"
                     or counts.get(inst.attr, 0) <= 1
                     or sum(len(b.insts) for b in callee.blocks) <= _SMALL
                     or len(callee.params) > 5

@@ -213,6 +213,8 @@ class _Legaliser:
         pointer = inst.args[0]
         space = pointer.space
         if space in _DIRECT:
+            if space == "ctx" and self.program.view == "pt_regs" and self.program.context == "tracing":
+                return self.register(inst)
             self.out.append(inst)
             return inst
         size = inst.type.size
@@ -223,24 +225,35 @@ class _Legaliser:
         return inst
 
     def read(self, to: Value, pointer: Value, size: int, offset: int, space: str, text: Value | None = None) -> Inst:
-        if space not in ("kernel", "user") and space not in _DIRECT:
+        if space not in ("kernel", "user", "any") and space not in _DIRECT:
             raise IRError(f"{self.function.name}: read through a pointer to {space or 'nowhere'}")
         where = "user" if space == "user" else "kernel"
         suffix = "" if text is None else "_str"
-        name = f"probe_read_{where}{suffix}" if self.target.has("probe_read_space") else f"probe_read{suffix}"
+        plain = space == "any" or not self.target.has("probe_read_space")
+        name = f"probe_read{suffix}" if plain else f"probe_read_{where}{suffix}"
         return self.helper(name, to, text or Const(size), self.at(pointer, offset))
 
     def store(self, inst: Inst) -> Value | None:
-        if inst.args[0].space not in _DIRECT:
-            raise IRError(f"{self.function.name}: store through a pointer to {inst.args[0].space or 'nowhere'}")
+        self.writable(inst.args[0])
         self.out.append(inst)
         return None
+
+    def writable(self, pointer: Value) -> None:
+        """Refuses to write where programs cannot."""
+        space = pointer.space
+        if space in ("kernel", "user", "any"):
+            hint = "bpf_probe_write_user() writes to a process's memory" if space != "kernel" else ""
+            whose = {"kernel": "the kernel's memory", "user": "a process's memory"}.get(space, "memory that is not the program's own")
+            raise SourceError((error(f"a probe cannot write to {whose}", self.span, hint),))
+        if space not in _DIRECT:
+            raise IRError(f"{self.function.name}: store through a pointer to {space or 'nowhere'}")
 
     def copy(self, inst: Inst) -> Value:
         to, source = inst.args
         to_offset, source_offset, size = inst.attr
         if size <= 0:
             return Const(0)
+        self.writable(to)
         if source.space not in _DIRECT or size > _INLINE_BYTES:
             return self.read(self.at(to, to_offset), source, size, source_offset, source.space)
         step = min(
@@ -264,6 +277,7 @@ class _Legaliser:
         offset, size = inst.attr
         if size <= 0:
             return
+        self.writable(to)
         step = alignment(to, offset) if to.space in ("stack", "ctx") else 8
         if size > _INLINE_ZERO or (step < 8 and size > 12 * step):
             kernel = "probe_read_kernel" if self.target.has("probe_read_space") else "probe_read"
@@ -293,6 +307,7 @@ class _Legaliser:
         op, offset, fetch = inst.attr
         size = inst.args[1].type.size
         pointer, value = inst.args[0], inst.args[1]
+        self.writable(pointer)
         full = self.target.has("atomic_fetch")
         if size >= 4 and (full or (op == "add" and not fetch)):
             self.out.append(inst)
@@ -468,6 +483,32 @@ class _Legaliser:
                 (error(f"there is no register {inst.attr!r} here", inst.span, f"{arch.name} has " + ", ".join(sorted(arch.registers))),)
             )
         return self.add("load", (self.ctx(),), I64, arch.registers[inst.attr])
+
+    def register(self, load: Inst) -> Value:
+        """A register that the source reads from ``struct pt_regs``, in a program that has none: the argument or result that was in it."""
+        offset, pointer = load.attr, load.args[0]
+        while isinstance(pointer, Inst) and pointer.op == "gep" and type(pointer.args[1]) is Const:
+            offset += pointer.args[1].signed
+            pointer = pointer.args[0]
+        arch = for_machine(self.target.machine)
+        names = [name for name, at in arch.registers.items() if at == offset & ~7] if pointer.op == "ctx" else []  # type: ignore[attr-defined]
+        value: Value | None = None
+        if self.program.returns and arch.result in names:
+            value = self.retval(load)
+        else:
+            for name in names:
+                if name in arch.arguments:
+                    value = self.arg(Inst("arg", (), I64, arch.arguments.index(name)))
+        if value is None:
+            what = f"the register {names[0]}" if names else "the registers"
+            raise SourceError(
+                (error(f"this probe has arguments and results, but not {what}", load.span, "it takes a kprobe, which this kernel lacks"),)
+            )
+        if offset & 7:
+            value = self.add("lshr", (value, Const(8 * (offset & 7))), I64)
+        if load.type.pointer:
+            return self.add("inttoptr", (value,), PTR, space=load.space)
+        return value if load.type.bits == 64 else self.add("trunc", (value,), load.type)
 
     # -- calls
     def call_helper(self, inst: Inst) -> Value:

@@ -31,7 +31,7 @@ _NARROW_HELPERS = frozenset(("get_smp_processor_id", "get_prandom_u32", "get_num
 
 _COMMUTATIVE = frozenset(("add", "mul", "and", "or", "xor"))
 _BINARY = frozenset("add sub mul udiv sdiv umod smod and or xor shl lshr ashr".split())
-_NEVER_NULL = frozenset(("alloca", "ctx", "bytes", "map"))
+_NEVER_NULL = frozenset(("alloca", "ctx", "bytes", "data", "map"))
 _DIRECT = frozenset(("stack", "ctx", "map_value", "ring", "map_key"))
 
 
@@ -295,6 +295,9 @@ def _simple_resize(inst: Inst) -> Value | None:
             inst.args[0] = inner
         else:
             inst.op, inst.args[0] = a.op, inner
+        return inst
+    if op == "sext" and width(a) < a.type.bits:
+        inst.op = "zext"
         return inst
     if op == "sext" and a.op == "zext":
         inst.op, inst.args[0] = "zext", a.args[0]

@@ -41,12 +41,12 @@ _ALU_OF = {
 }  # fmt: skip
 _ATOMIC = {"add": 0x00, "or": 0x40, "and": 0x50, "xor": 0xA0, "xchg": 0xE1, "cmpxchg": 0xF1}
 _ALIAS = frozenset(("zext", "inttoptr", "ptrtoint"))
-_REMADE = frozenset(("alloca", "map", "rodata", "funcref", "ksym"))
+_REMADE = frozenset(("alloca", "map", "rodata", "data", "funcref", "ksym"))
 _OVERFLOWS = frozenset(("add", "sub", "mul", "shl", "ashr"))
 _COMMUTES = frozenset(("add", "mul", "and", "or", "xor"))
 _PURE = frozenset(
     "add sub mul udiv sdiv umod smod and or xor shl lshr ashr neg not bswap icmp select zext sext trunc ptrtoint inttoptr gep "
-    "map rodata funcref ksym ctx load phi".split()
+    "map rodata data funcref ksym ctx load phi".split()
 )
 
 
@@ -260,6 +260,10 @@ class _Selector:
                 return
             if op == "rodata":
                 self.put(_LD64, register, 2, 0, value.attr << 32, ("map_value", RODATA, value.attr))
+                return
+            if op == "data":
+                name, offset = value.attr
+                self.put(_LD64, register, 2, 0, offset << 32, ("map_value", name, offset))
                 return
             if op == "funcref":
                 self.put(_LD64, register, 4, 0, 0, ("func", value.attr, 0))
