@@ -10,6 +10,7 @@ import pytest
 
 from harken.abi import perf_event as abi
 from harken.base.errors import FormatError, KernelError, UsageError
+from harken.formats.perf_data_layout import ALWAYS
 from harken.kernel.perf_event import software
 from harken.kernel.sampling import CommEvent, MappingEvent, Sample, SampleLayout, Sampler, TaskEvent, sampling_attr
 from harken.testing.fake_kernel import FakeKernel
@@ -236,6 +237,6 @@ def test_a_refusal_leaves_nothing_open(kernel: FakeKernel) -> None:
 
 def test_other_sample_types_are_not_guessed_at() -> None:
     with pytest.raises(UsageError):
-        SampleLayout(abi.PERF_SAMPLE_IP)
+        SampleLayout(ALWAYS | 1 << 25)
     with pytest.raises(UsageError):
-        SampleLayout(0x18F | abi.PERF_SAMPLE_BRANCH_STACK)
+        SampleLayout(ALWAYS | abi.PERF_SAMPLE_READ, read_format=1 << 5)

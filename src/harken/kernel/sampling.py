@@ -29,18 +29,19 @@ from mmap import PAGESIZE
 from ..abi import perf_event as abi
 from ..abi.arch import for_machine
 from ..base.errors import KernelError, UsageError
+from ..formats.perf_data_layout import ALWAYS, SampleLayout
+from ..formats.perf_data_records import CommEvent, MappingEvent, Sample, TaskEvent
 from .perf_event import Attr, open_event
 from .ring import barrier_of, close_maps, not_mapped
-from .samples import ALWAYS, CommEvent, MappingEvent, Sample, SampleLayout, TaskEvent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any, Self
 
+    from ..formats.perf_data_records import Event
     from .kernel import Kernel
     from .perf_event import PerfEvent
-    from .samples import Event
 
 __all__ = ("Sampler", "Sample", "MappingEvent", "CommEvent", "TaskEvent", "SampleLayout", "sampling_attr", "USER_REGISTERS")
 
