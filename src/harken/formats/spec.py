@@ -40,7 +40,8 @@ class MapSpec(Record):
     """A map to create.  ``type`` is a BPF_MAP_TYPE_* number; sizes are in bytes.
 
     ``max_entries`` 0 means "one per CPU" for perf event arrays.  ``contents`` are (key, value) pairs stored before programs load;
-    ``frozen`` maps are made read-only for user space afterwards (.rodata).
+    ``frozen`` maps are made read-only for user space afterwards (.rodata).  ``key_type`` and ``value_type`` are ids of types in ``Spec.btf``,
+    0 if not described: the kernel keeps them, so that other tools show fields.
     """
 
     name: str
@@ -52,6 +53,8 @@ class MapSpec(Record):
     contents: tuple[tuple[bytes, bytes], ...] = ()
     frozen: bool = False
     inner: MapSpec | None = None
+    key_type: int = 0
+    value_type: int = 0
 
 
 class AttachSpec(Record):
@@ -120,8 +123,8 @@ def _plain(value: Any) -> Any:
 
 
 def _map(plain: Any) -> MapSpec:
-    name, kind, key_size, value_size, max_entries, flags, contents, frozen, inner = plain
-    return MapSpec(name, kind, key_size, value_size, max_entries, flags, contents, frozen, None if inner is None else _map(inner))
+    *fields, inner, key_type, value_type = plain
+    return MapSpec(*fields, None if inner is None else _map(inner), key_type, value_type)
 
 
 def _program(plain: Any) -> ProgramSpec:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ("unit_key", "load_unit", "store_unit", "holds")
 
 _KIND = "unit"
-_VERSION = 1
+_VERSION = 2
 #: Folders whose code decides what a unit looks like.
 _CODE = (
     "base compiler compiler/builtins compiler/passes compiler/backends/bpf languages/bpftrace formats probes probes/providers "
