@@ -90,14 +90,8 @@ class UnitCode:
         for parameter in declaration.params:
             kind = parameter.type
             machine = PTR if is_aggregate(kind) or is_wide(kind) else ir_type(kind)
-            params.append(
-                Param(
-                    len(params),
-                    parameter.name or f"unnamed{len(params)}",
-                    machine,
-                    "stack" if machine is PTR and not _pointer(kind) else "",
-                )
-            )
+            space = "stack" if machine is PTR and not _pointer(kind) else ""
+            params.append(Param(len(params), parameter.name or f"unnamed{len(params)}", machine, space, kind))
         name = declaration.name
         number = 1
         while name in self.module.functions:
