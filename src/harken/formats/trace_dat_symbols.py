@@ -1,14 +1,14 @@
 """Symbols in a recording: the kallsyms text and the ``trace_printk`` formats of the traced machine.
 
 Lookups answer as trace-cmd's do, so that reports agree: an address within a function that has several names has the first of the text,
-absolute symbols (type A) do not count, and the last symbol reaches to the end of the address space.
+absolute symbols (type A) do not count, and of the last symbol only its first address is known.
 
 Example:
     >>> table = Symbols(b"ffffffff81000000 T _stext\\nffffffff81000100 t do_it\\nffffffffc0000000 t init\\t[ext4]\\n")
     >>> table.find(0xffffffff81000108)
     ('do_it', 18446744071578845440, '')
-    >>> table.name(0xffffffffc0000000)
-    'init'
+    >>> table.name(0xffffffffc0000000), table.name(0xffffffffc0000001)
+    ('init', '')
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Symbols:
         return self._starts
 
     def find(self, address: int) -> tuple[str, int, str] | None:
-        """(name, address of the symbol, module or "") of the symbol that an address lies in; None before the first."""
+        """(name, address of the symbol, module or "") of the symbol that an address lies in; None before the first and behind the last."""
         starts = self._load()
         index = bisect_right(starts, address) - 1
-        if index < 0:
+        if index < 0 or (index == len(starts) - 1 and starts[index] != address):
             return None
         if starts[index] == address and index and starts[index - 1] == address:
             index = self._any_of(address)

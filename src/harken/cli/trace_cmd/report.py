@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ...render.ftrace import Batch
     from .filters import Filter
 
-__all__ = ("run", "Source", "Report", "open_recording", "batches_of")
+__all__ = ("run", "Source", "Report", "open_recording", "batches_of", "safe_chunks")
 
 LETTERS = "hi:H:feGpRr:tlPLNn:EF:vVTqO:wISo:c:s"
 NAMES = (
@@ -209,7 +209,7 @@ def batches_of(
         for place in buffer.cpus:
             if chosen is None or place.cpu in chosen:
                 stream = number_of[buffer.name, place.cpu]
-                groups.setdefault(buffer.page_size, []).append((stream, _safe_chunks(trace, place.cpu, buffer.name, problems)))
+                groups.setdefault(buffer.page_size, []).append((stream, safe_chunks(trace, place.cpu, buffer.name, problems)))
     if len(groups) == 1:
         size, streams = next(iter(groups.items()))
         yield from windows(streams, size, page_layout)
@@ -217,7 +217,7 @@ def batches_of(
         yield from _mixed(groups, page_layout)
 
 
-def _safe_chunks(trace: TraceFile, cpu: int, buffer: str, problems: list[str]) -> Iterator[Any]:
+def safe_chunks(trace: TraceFile, cpu: int, buffer: str, problems: list[str]) -> Iterator[Any]:
     """Runs of pages up to the first damage."""
     try:
         yield from trace.chunks(cpu, buffer)
