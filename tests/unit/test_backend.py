@@ -153,6 +153,28 @@ def test_a_switch_finds_its_case() -> None:
         assert machine.run("probe", struct.pack("<Q", value)) == result
 
 
+@pytest.mark.parametrize("type", [I8, I32, I64])
+def test_a_long_switch_is_searched_by_halves(type: Type) -> None:
+    module = Module()
+    b = Builder(module.add(Function("probe")))
+    mask = (1 << type.bits) - 1
+    cases = {number & mask: number // 7 for number in (*range(30), *range(60, 90, 3), 100, -100, -1, -2, 127, -(1 << type.bits - 1))}
+    blocks = {result: b.block("case") for result in set(cases.values())}
+    default = b.block("default")
+    b.insert("switch", (b.resize(b.arg(0), type, False),), attr=(default, tuple((n, blocks[r]) for n, r in cases.items())))
+    for result, block in blocks.items():
+        b.goto(block)
+        b.ret(b.const(result))
+    b.goto(default)
+    b.ret(b.const(99))
+    module.programs.append(Program("probe", "probe", 31, "syscall"))
+    machine = Interpreter(assemble(module, ALL).spec)
+    for value in sorted({*cases, *(value + step & mask for value in cases for step in (-1, 1))}):
+        expected = cases.get(value, 99) & (1 << 64) - 1
+        assert machine.run("probe", struct.pack("<Q", value)) == expected
+        assert machine.steps < 25
+
+
 @pytest.mark.parametrize("features", [EVERYTHING, EVERYTHING - {"atomic_fetch"}])
 @pytest.mark.parametrize("type", [I8, I32, I64])
 def test_atomics_and_their_substitutes(features: frozenset[str], type: Type) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from .select import VIRTUAL, MachineBlock, Selected
+from .operands import VIRTUAL, MachineBlock, Selected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ....base.errors import LimitError
 from ....formats.insn import LD_IMM64, encode
 from ....formats.spec import Reloc
-from .select import MachineBlock, Selected
+from .operands import MachineBlock, Selected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
