@@ -97,11 +97,10 @@ def parse(section: str) -> ProgramKind | None:
     if type == abi.BPF_PROG_TYPE_SYSCALL:
         sleepable = True
     probe = ""
-    if kind and target:
-        if start in _SLASHED:
-            target = target.replace("/", ":", 1)
-        elif start in ("uprobe", "uretprobe", "usdt", "uprobe.multi", "uretprobe.multi"):
-            pass
+    if start in _SLASHED:
+        target = target.replace("/", ":", 1)
+    if kind and (target or kind.endswith("retprobe")):
+        # that it is for returns is said even if no place is
         probe = f"{kind}:{target}"
     return ProgramKind(type, attach, probe, target if start in _BOUND else "", sleepable)
 

@@ -40,8 +40,8 @@ class MapSpec(Record):
     """A map to create.  ``type`` is a BPF_MAP_TYPE_* number; sizes are in bytes.
 
     ``max_entries`` 0 means "one per CPU" for perf event arrays.  ``contents`` are (key, value) pairs stored before programs load;
-    ``frozen`` maps are made read-only for user space afterwards (.rodata).  ``key_type`` and ``value_type`` are ids of types in ``Spec.btf``,
-    0 if not described: the kernel keeps them, so that other tools show fields.
+    ``frozen`` maps are made read-only for user space afterwards (.rodata).  ``key_type`` and ``value_type`` are ids of types in
+    ``Spec.btf``, 0 if not described: the kernel keeps them, so that other tools show fields.
     """
 
     name: str
