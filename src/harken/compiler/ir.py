@@ -429,9 +429,7 @@ class Builder:
     def alloca(self, size: int, name: str = "", align: int = 8) -> Inst:
         """Stack memory; the instruction goes to the entry block wherever the builder stands."""
         inst = Inst("alloca", (), PTR, (size, align, name), self.span, space="stack")
-        entry = self.function.blocks[0].insts
-        position = next((i for i, other in enumerate(entry) if other.op != "alloca"), len(entry))
-        entry.insert(position, inst)
+        self.function.blocks[0].insts.insert(0, inst)
         return inst
 
     def load(self, pointer: Value, type: Type = I64, offset: int = 0, **result: Any) -> Inst:
