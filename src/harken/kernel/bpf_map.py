@@ -245,6 +245,26 @@ class Map(BpfObject):
         for key, value in pairs:
             self.update(key, value, flags)
 
+    def delete_batch(self, keys: list[bytes]) -> None:
+        """Removes many elements, by BPF_MAP_DELETE_BATCH where the kernel has it; keys that are not there do not matter."""
+        batch = self._batch and len(keys) > 1 and all([len(key) == self.key_size for key in keys])
+        step = max(1, _BATCH_BYTES // max(1, self.key_size))
+        while batch and keys:
+            chunk = keys[:step]
+            attribute = attr(abi.MAP_BATCH, abi.MAP_BATCH_SIZE, keys=b"".join(chunk), count=len(chunk), map_fd=self.fd)
+            result = bpf(self.kernel, abi.BPF_MAP_DELETE_BATCH, attribute)
+            if result == -errno.ENOENT:
+                # it stopped at a key that is not there
+                keys = keys[field(abi.MAP_BATCH, "count", attribute.data) + 1 :]
+                continue
+            if result < 0:
+                if result in _NO_BATCH:
+                    break
+                raise self._refused(result, "delete elements of")
+            keys = keys[step:]
+        for key in keys:
+            self.delete(key)
+
     def freeze(self) -> None:
         """Makes the map read-only for user space (programs of the verifier may then be told its contents)."""
         result = bpf(self.kernel, abi.BPF_MAP_FREEZE, attr(abi.MAP_ELEM, abi.MAP_ELEM_SIZE, map_fd=self.fd))

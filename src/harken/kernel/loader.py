@@ -22,6 +22,7 @@ from .bpf_errors import refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
     from typing import Any, Self
 
@@ -46,7 +47,7 @@ class Loaded:
     """Live maps and programs of a Spec, by name.
 
     Attributes:
-        maps, programs: as named in the Spec.
+        maps, programs: as named in the Spec; maps that were handed to ``load`` are among them, but stay their owner's.
         logs: program name -> verifier's log, where a log was asked for.
         notes: what could not be had but is not needed (sentences).
     """
@@ -56,13 +57,15 @@ class Loaded:
         self.programs: dict[str, Program] = {}
         self.logs: dict[str, str] = {}
         self.notes: list[str] = []
+        self._borrowed: frozenset[str] = frozenset()
 
     def close(self) -> None:
         """Closes all descriptors: programs that are not attached and maps that nobody uses go away."""
         for program in self.programs.values():
             program.close()
-        for map in self.maps.values():
-            map.close()
+        for name, map in self.maps.items():
+            if name not in self._borrowed:
+                map.close()
 
     def __enter__(self) -> Self:
         return self
@@ -71,10 +74,11 @@ class Loaded:
         self.close()
 
 
-def load(kernel: Kernel, spec: Spec, *, types: Btf | None = None, log_level: int = 0) -> Loaded:
+def load(kernel: Kernel, spec: Spec, *, types: Btf | None = None, log_level: int = 0, maps: Mapping[str, Map] | None = None) -> Loaded:
     """Loads a Spec.
 
     Args:
+        maps: live maps by name, which take the place of the Spec's of that name (programs loaded one after the other share them so).
         types: the running kernel's BTF if the caller has it already; else it is read when a program needs it.
         log_level: 0: the verifier's log is made only for refused programs; 1, 2 or 4: log of every program in ``Loaded.logs``.
 
@@ -86,8 +90,13 @@ def load(kernel: Kernel, spec: Spec, *, types: Btf | None = None, log_level: int
     loaded = Loaded()
     btf: BpfObject | None = None
     finder: KernelTypes | None = None
+    if maps:
+        loaded.maps.update(maps)
+        loaded._borrowed = frozenset(maps)
     try:
         for map_spec in spec.maps:
+            if map_spec.name in loaded._borrowed:
+                continue
             map = create_map(kernel, map_spec)
             loaded.maps[map_spec.name] = map
             if map_spec.contents:

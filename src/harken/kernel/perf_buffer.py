@@ -156,6 +156,20 @@ class PerfBuffer:
             if limit <= 0:
                 return
 
+    def by_cpu(self, limit: int = ALL) -> Iterator[tuple[int, memoryview, Sequence[int]]]:
+        """Yields (CPU, data, starts) as ``batches`` does, at most ``limit`` records of each CPU.
+
+        Losses that the kernel told of before a batch's first record are in ``lost_by_cpu`` when it comes.
+        """
+        cpus = {id(ring): cpu for cpu, ring in self._rings.items()}
+        for ring, batches in self._readers(limit):
+            cpu = cpus[id(ring)]
+            try:
+                for data, starts in batches:
+                    yield cpu, data, starts
+            finally:
+                batches.close()
+
     def _readers(self, limit: int) -> Iterator[tuple[_CpuRing, Batches]]:
         order = list(self._rings.items())
         # do not always favour the same CPU when a limit cuts in

@@ -139,7 +139,7 @@ class RingBuffer:
         except BaseException:
             # what was not read stays for the next call
             if done < len(starts):
-                self._position -= (self._position - (starts[done] - BPF_RINGBUF_HDR_SZ)) & self._mask
+                self.rewind(starts[done])
             raise
         finally:
             batches.close()
@@ -195,6 +195,10 @@ class RingBuffer:
                 # also when the consumer stops early or raises
                 self._barrier()
                 self._consumer[0] = self._position
+
+    def rewind(self, start: int) -> None:
+        """Leaves the record at ``start``, and those behind it, for the next call; only while their batch is the current one."""
+        self._position -= (self._position - (start - BPF_RINGBUF_HDR_SZ)) & self._mask
 
     def _alike(self, position: int, end: int, most: int) -> range | tuple[()]:
         """The records from ``position`` on that have one length, if they are many: found by comparing a column of headers at once."""

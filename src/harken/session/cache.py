@@ -39,16 +39,14 @@ __all__ = ("unit_key", "load_unit", "store_unit", "holds")
 _KIND = "unit"
 _VERSION = 2
 #: Folders whose code decides what a unit looks like.
-_CODE = (
-    "base compiler compiler/builtins compiler/passes compiler/backends/bpf languages/bpftrace formats probes probes/providers "
-    "probes/attachers"
-).split()
+_CODE = "base compiler compiler/builtins compiler/passes compiler/backends/bpf formats probes probes/providers probes/attachers".split()
 
 
-def unit_key(kernel: Kernel, name: str, text: str, options: Iterable[Any] = ()) -> str:
+def unit_key(kernel: Kernel, name: str, text: str, options: Iterable[Any] = (), language: str = "languages/bpftrace") -> str:
     """The key of a program on this kernel, for this user.
 
     Args:
+        language: the folder of the front end, whose code is part of the key.
         kernel: asked for boot id and capabilities.
         name, text: the source.
         options: everything else that the compiler is told, as plain data with a stable ``repr``.
@@ -63,7 +61,7 @@ def unit_key(kernel: Kernel, name: str, text: str, options: Iterable[Any] = ()) 
     ]
     parts = (
         f"{_VERSION} {__version__} {sys.version_info[:3]}",
-        _code(),
+        _code(language),
         f"{system.release} {system.version} {system.machine}",
         _read(kernel, "/proc/sys/kernel/random/boot_id"),
         f"{os.geteuid()}",
@@ -147,11 +145,11 @@ def _capabilities(kernel: Kernel) -> bytes:
     return status[start : status.find(b"\n", start)] if start >= 0 else b""
 
 
-def _code() -> str:
+def _code(language: str) -> str:
     """Sizes and times of the compiler's modules: an edited or updated harken compiles anew."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     found = []
-    for folder in _CODE:
+    for folder in (*_CODE, language):
         try:
             with os.scandir(f"{root}/{folder}") as entries:
                 for entry in entries:

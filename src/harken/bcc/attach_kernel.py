@@ -1,0 +1,428 @@
+"""Attaching to the kernel: functions, tracepoints, security hooks.
+
+The planner chooses the mechanism: ``attach_kprobe`` makes an fentry program where kprobes are missing, one link for many functions where
+``event_re`` names many, a perf event per function elsewhere.  What cannot be attached raises BCC's exception with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..base.errors import HarkenError, KernelError, ProbeError
+from .constants import BPFProgType
+from .errors import BPFError, attach_error
+from .facts import Facts
+from .names import catalogue, kernel
+from .program import Context
+from .utils import as_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Self
+
+    from ..probes.model import Probe
+    from .program import Program
+
+__all__ = ("KernelProbes", "Share", "open_probes", "probe_limit")
+
+_DEFAULT_LIMIT = 1000
+_NOT_TRACEABLE = 'it\'s not traceable (either non-existing, inlined, or marked as "notrace")'
+
+_count = [0]
+
+
+def open_probes() -> int:
+    """Probes of all BPF objects of this process that are attached now."""
+    return _count[0]
+
+
+def probe_limit() -> int:
+    """The most probes that may be attached: ``BCC_PROBE_LIMIT``, else 1000."""
+    wish = os.environ.get("BCC_PROBE_LIMIT", "")
+    return int(wish) if wish.isdigit() else _DEFAULT_LIMIT
+
+
+class Share:
+    """A link that serves several places; it is closed with the last of them."""
+
+    def __init__(self, link: Any) -> None:
+        self.link, self.users = link, 0
+
+    def one(self) -> Share:
+        """One more place."""
+        self.users += 1
+        _count[0] += 1
+        return self
+
+    def close(self) -> None:
+        """One place less."""
+        _count[0] -= 1
+        self.users -= 1
+        if not self.users:
+            self.link.close()
+
+
+class KernelProbes(Facts):
+    """The part of ``BPF`` that attaches to the kernel."""
+
+    if TYPE_CHECKING:
+        _program: Program
+        kprobe_fds: dict[bytes, dict[bytes, Any]]
+        tracepoint_fds: dict[bytes, Any]
+        raw_tracepoint_fds: dict[bytes, Any]
+        kfunc_entry_fds: dict[bytes, Any]
+        kfunc_exit_fds: dict[bytes, Any]
+        fmod_ret_fds: dict[bytes, Any]
+        lsm_fds: dict[bytes, Any]
+
+        def _live(self, function: str, context: Context) -> Any: ...
+
+    # -- shared
+
+    def _known(self, fn_name: Any) -> str:
+        name = os.fsdecode(as_bytes(fn_name) or b"")
+        if name not in self._program.functions:
+            raise BPFError(f"Unknown program {name.encode()!r}")
+        return name
+
+    def _check_probe_quota(self, num_new_probes: int) -> None:
+        if open_probes() + num_new_probes > probe_limit():
+            raise BPFError(
+                f"Number of open probes would exceed global quota ({probe_limit()}; the environment variable BCC_PROBE_LIMIT raises it)"
+            )
+
+    def _attach(
+        self, function: str, key: tuple[Any, ...], probes: Callable[[], tuple[Probe, ...]], pid: int = -1
+    ) -> list[tuple[Any, tuple[Any, ...]]]:
+        """Attaches a function to probes; (link, places) pairs.
+
+        Raises:
+            ProbeError, KernelError: refused; nothing stays attached.
+            BPFError: the program does not load.
+        """
+        from ..probes.attachers import ATTACHERS
+        from ..probes.model import AttachOptions
+
+        options = AttachOptions(pid)
+        for last in (False, True):
+            made: list[tuple[Any, tuple[Any, ...]]] = []
+            try:
+                for context in self._program.contexts(function, key, probes, pid):
+                    program = self._live(function, context)
+                    for place in context.attach:
+                        made.append((ATTACHERS[place.mechanism].attach(kernel(), program, place, options), (place,)))
+                return made
+            except HarkenError:
+                for link, _ in made:
+                    link.close()
+                if last or not key:
+                    raise
+                # what the cache says may be of a time before a module went, or a setting changed
+                self._program.forget(function, key, pid)
+        raise AssertionError
+
+    # -- kprobes
+
+    def attach_kprobe(self, event: Any = b"", event_off: int = 0, fn_name: Any = b"", event_re: Any = b"") -> Self | None:
+        """Runs a function at the entry of a kernel function.
+
+        Args:
+            event: the function; "module:function" and "function+offset" are understood.
+            event_off: bytes from its start.
+            fn_name: the C function.
+            event_re: instead of ``event``: all functions whose names match this regular expression.
+
+        Raises:
+            Exception: none of them can be attached.
+        """
+        return self._attach_kprobes("kprobe", as_bytes(event), event_off, as_bytes(fn_name), as_bytes(event_re))
+
+    def attach_kretprobe(self, event: Any = b"", fn_name: Any = b"", event_re: Any = b"", maxactive: int = 0) -> Self | None:
+        """Runs a function at the return of a kernel function.
+
+        Args:
+            event, fn_name, event_re: as for ``attach_kprobe``.
+            maxactive: how many calls may be under way at once; the mechanisms used here need no such limit.
+        """
+        return self._attach_kprobes("kretprobe", as_bytes(event), 0, as_bytes(fn_name), as_bytes(event_re))
+
+    def _attach_kprobes(self, kind: str, event: bytes, offset: int, fn_name: bytes, event_re: bytes) -> Self | None:
+        function = self._known(fn_name)
+        what = f"Failed to attach BPF program {fn_name!r} to {kind}"
+        letter = b"p_" if kind == "kprobe" else b"r_"
+        if event_re:
+            self._attach_many(kind, sorted(self.get_kprobe_functions(event_re)), function, fn_name, event_re, what, letter)
+            return None
+        self._check_probe_quota(1)
+        text = os.fsdecode(event)
+        name, plus, more = text.partition("+")
+        at = offset + (int(more, 0) if plus else 0)
+        module, _, name = name.rpartition(":")
+        try:
+            links = self._attach(function, (kind, module, name, at), lambda: (_function_probe(kind, module, name, at),))
+        except BPFError:
+            raise
+        except ProbeError as error:
+            raise attach_error(f"{what} {event!r}, {_NOT_TRACEABLE}", error) from None
+        except KernelError as error:
+            raise attach_error(f"{what} {event!r}, {_NOT_TRACEABLE}", error) from None
+        event_name = letter + event.replace(b"+", b"_").replace(b".", b"_")
+        for link, _ in links:
+            self.kprobe_fds.setdefault(event_name, {})[fn_name] = Share(link).one()
+        return self
+
+    def _attach_many(
+        self, kind: str, events: list[bytes], function: str, fn_name: bytes, event_re: bytes, what: str, letter: bytes
+    ) -> None:
+        """All functions at once if the kernel takes them so, else one by one; those that it refuses are left out."""
+        self._check_probe_quota(len(events))
+        if not events:
+            return
+        names = [event.decode() for event in events]
+        try:
+            links = self._attach(function, (), lambda: tuple([_function_probe(kind, "", name, 0, True) for name in names]))
+        except (ProbeError, KernelError):
+            links = []
+        if links:
+            for link, places in links:
+                share = Share(link)
+                refused = set(getattr(link, "skipped", ()))
+                for name in _names_in(places, names):
+                    if name not in refused:
+                        self.kprobe_fds.setdefault(letter + name.replace(".", "_").encode(), {})[fn_name] = share.one()
+            return
+        failed: list[bytes] = []
+        reason: Exception | None = None
+        for event in events:
+            try:
+                self._attach_kprobes(kind, event, 0, fn_name, b"")
+            except BPFError as error:
+                failed.append(event)
+                reason = error
+        if len(failed) == len(events):
+            raise BPFError(f"{what} {b'/'.join(failed)!r}, {_NOT_TRACEABLE}: {reason}")
+
+    def detach_kprobe_event(self, ev_name: Any) -> None:
+        """Detaches all functions from an event by its name in ``kprobe_fds``."""
+        name = as_bytes(ev_name)
+        for fn_name in list(self.kprobe_fds.get(name, ())):
+            self.detach_kprobe_event_by_fn(name, fn_name)
+
+    def detach_kprobe_event_by_fn(self, ev_name: Any, fn_name: Any) -> None:
+        """Detaches one function."""
+        name, function = as_bytes(ev_name), as_bytes(fn_name)
+        if function not in self.kprobe_fds.get(name, ()):
+            raise BPFError(f"Kprobe {name!r} is not attached")
+        self.kprobe_fds[name].pop(function).close()
+        if not self.kprobe_fds[name]:
+            del self.kprobe_fds[name]
+
+    def detach_kprobe(self, event: Any, fn_name: Any = None) -> None:
+        """Takes back ``attach_kprobe``; of one function or all."""
+        self._detach_kprobe(b"p_", as_bytes(event), as_bytes(fn_name))
+
+    def detach_kretprobe(self, event: Any, fn_name: Any = None) -> None:
+        """Takes back ``attach_kretprobe``."""
+        self._detach_kprobe(b"r_", as_bytes(event), as_bytes(fn_name))
+
+    def _detach_kprobe(self, letter: bytes, event: bytes, fn_name: bytes | None) -> None:
+        name = letter + event.replace(b"+", b"_").replace(b".", b"_")
+        if name not in self.kprobe_fds:
+            raise BPFError(f"Kprobe {event!r} is not attached")
+        if fn_name:
+            self.detach_kprobe_event_by_fn(name, fn_name)
+        else:
+            self.detach_kprobe_event(name)
+
+    # -- tracepoints
+
+    def attach_tracepoint(self, tp: Any = b"", tp_re: Any = b"", fn_name: Any = b"") -> Self | None:
+        """Runs a function at a tracepoint.
+
+        Args:
+            tp: "category:event".
+            tp_re: instead: all tracepoints that match this regular expression.
+            fn_name: the C function.
+        """
+        if tp_re:
+            for one in self.get_tracepoints(as_bytes(tp_re)):
+                self.attach_tracepoint(tp=one.encode(), fn_name=fn_name)
+            return None
+        name, function = as_bytes(tp), self._known(fn_name)
+        category, _, event = os.fsdecode(name).partition(":")
+        what = f"Failed to attach BPF program {as_bytes(fn_name)!r} to tracepoint {name!r}"
+        links = self._attach_or_say(what, function, ("tracepoint", category, event), "tracepoint", (category, event))
+        self.tracepoint_fds[name] = links[0][0]
+        return self
+
+    def _attach_or_say(
+        self, what: str, function: str, key: tuple[Any, ...], kind: str, name: tuple[Any, ...]
+    ) -> list[tuple[Any, tuple[Any, ...]]]:
+        from ..probes.model import Probe
+
+        probe = Probe(kind, name, f"{kind}:{':'.join([str(word) for word in name if word])}")
+        if kind in ("tracepoint",) and not self.tracepoint_exists(*name):
+            try:
+                catalogue().tracepoint(*name)
+            except HarkenError as error:
+                raise attach_error(what, error) from None
+        try:
+            return self._attach(function, key, lambda: (probe,))
+        except BPFError:
+            raise
+        except HarkenError as error:
+            raise attach_error(what, error) from None
+
+    def detach_tracepoint(self, tp: Any = b"") -> None:
+        """Takes back ``attach_tracepoint``."""
+        self._close(self.tracepoint_fds, as_bytes(tp), "Tracepoint")
+
+    def attach_raw_tracepoint(self, tp: Any = b"", fn_name: Any = b"") -> Self:
+        """Runs a function at a tracepoint, with the tracepoint's own arguments instead of a record.
+
+        Args:
+            tp: the event, without category.
+            fn_name: the C function.
+        """
+        name, function = as_bytes(tp), self._known(fn_name)
+        if name in self.raw_tracepoint_fds:
+            raise BPFError(f"Raw tracepoint {name!r} has been attached")
+        event = os.fsdecode(name)
+        what = "Failed to attach BPF to raw tracepoint"
+        links = self._attach_or_say(f"{what} {name!r}", function, ("rawtracepoint", event), "rawtracepoint", (event,))
+        self.raw_tracepoint_fds[name] = links[0][0]
+        return self
+
+    def detach_raw_tracepoint(self, tp: Any = b"") -> None:
+        """Takes back ``attach_raw_tracepoint``."""
+        self._close(self.raw_tracepoint_fds, as_bytes(tp), "Raw tracepoint")
+
+    @staticmethod
+    def _close(links: dict[bytes, Any], name: bytes, what: str) -> None:
+        link = links.pop(name, None)
+        if link is None:
+            raise BPFError(f"{what} {name!r} is not attached")
+        link.close()
+
+    # -- trampolines and security hooks
+
+    def attach_kfunc(self, fn_name: Any = b"") -> Self:
+        """Runs a ``KFUNC_PROBE`` at the entry of its kernel function."""
+        return self._attach_bound(b"kfunc__", fn_name, self.kfunc_entry_fds, "Kernel entry func", "entry kernel func", "fentry")
+
+    def attach_kretfunc(self, fn_name: Any = b"") -> Self:
+        """Runs a ``KRETFUNC_PROBE`` at the return of its kernel function."""
+        return self._attach_bound(b"kretfunc__", fn_name, self.kfunc_exit_fds, "Kernel exit func", "exit kernel func", "fexit")
+
+    def attach_fmod_ret(self, fn_name: Any = b"") -> Self:
+        """Runs a ``KMOD_RET``, which may change the result of its kernel function."""
+        return self._attach_bound(b"kmod_ret__", fn_name, self.fmod_ret_fds, "Fmod_ret func", "fmod_ret kernel func", "fmod_ret")
+
+    def attach_lsm(self, fn_name: Any = b"") -> Self:
+        """Runs an ``LSM_PROBE`` at its security hook."""
+        return self._attach_bound(b"lsm__", fn_name, self.lsm_fds, "LSM", "LSM", "lsm")
+
+    def _attach_bound(self, prefix: bytes, fn_name: Any, links: dict[bytes, Any], what: str, place: str, kind: str) -> Self:
+        name = self.add_prefix(prefix, as_bytes(fn_name))
+        if name in links:
+            raise BPFError(f"{what} {name!r} has been attached")
+        function = self._known(name)
+        target = self._program.functions[function].target
+        module, _, traced = target.rpartition(":")
+        failure = f"Failed to attach BPF to {place} {traced!r}"
+        if kind in ("fentry", "fexit"):
+            links[name] = self._attach_or_say(failure, function, (kind, module, traced), kind, (module, traced, 0))[0][0]
+            return self
+        try:
+            links[name] = self._attach_hook(function, target, kind)
+        except BPFError:
+            raise
+        except HarkenError as error:
+            raise attach_error(failure, error) from None
+        return self
+
+    def _attach_hook(self, function: str, target: str, kind: str) -> Any:
+        """fmod_ret and LSM programs: bound to their target at load."""
+        from ..abi import bpf as abi
+        from ..kernel.link import tracing_link
+
+        answer = catalogue().features.answer(kind)
+        if answer.state == "no":
+            raise ProbeError(f"this kernel has no {kind} programs for us: {answer.reason}")
+        attach_type = abi.BPF_LSM_MAC if kind == "lsm" else abi.BPF_MODIFY_RETURN
+        number = BPFProgType.LSM if kind == "lsm" else BPFProgType.TRACING  # type: ignore[attr-defined]
+        context = Context(number, "tracing", (), attach_type, target)
+        return tracing_link(kernel(), self._live(function, context), attach_type, what=target)
+
+    def detach_kfunc(self, fn_name: Any = b"") -> None:
+        """Takes back ``attach_kfunc``."""
+        self._close(self.kfunc_entry_fds, self.add_prefix(b"kfunc__", as_bytes(fn_name)), "Kernel entry func")
+
+    def detach_kretfunc(self, fn_name: Any = b"") -> None:
+        """Takes back ``attach_kretfunc``."""
+        self._close(self.kfunc_exit_fds, self.add_prefix(b"kretfunc__", as_bytes(fn_name)), "Kernel exit func")
+
+    def detach_fmod_ret(self, fn_name: Any = b"") -> None:
+        """Takes back ``attach_fmod_ret``."""
+        self._close(self.fmod_ret_fds, self.add_prefix(b"kmod_ret__", as_bytes(fn_name)), "Fmod_ret func")
+
+    def detach_lsm(self, fn_name: Any = b"") -> None:
+        """Takes back ``attach_lsm``."""
+        self._close(self.lsm_fds, self.add_prefix(b"lsm__", as_bytes(fn_name)), "LSM")
+
+
+def _function_probe(kind: str, module: str, name: str, offset: int, listed: bool = False) -> Probe:
+    """The probe of a kernel function.
+
+    Args:
+        listed: it comes from the list of functions.
+
+    Raises:
+        ProbeError: there is no such function; with names like it.
+    """
+    from ..probes.model import Probe
+
+    found = catalogue()
+    owner = "" if module in ("", "vmlinux") else module
+    if name[:2] == "0x" or name.isdigit():
+        return Probe(kind, ("", "", int(name, 0) + offset), f"{kind}:{name}")
+    if found.function(name, owner) is None:
+        listed_names = [pair for pair in found.functions() if pair[0] == name and (not owner or pair[1] == owner)]
+        if listed_names:
+            owner = listed_names[0][1]
+        elif not listed and found.kernel_symbols.addresses(name, owner) == []:
+            from ..probes.providers.base import either, near_names
+
+            near = near_names(name, [other for other, _ in found.functions()])
+            raise ProbeError(f"this kernel has no function {name}", f"did you mean {either(near)}?" if near else "")
+    text = ":".join([kind, *([owner] if owner else []), name]) + (f"+{offset}" if offset else "")
+    return Probe(kind, (owner, name, offset), text)
+
+
+def _names_in(places: tuple[Any, ...], names: list[str]) -> list[str]:
+    """The functions that a link of several places serves."""
+    words: set[str] = set()
+
+    def look(value: Any) -> None:
+        if isinstance(value, str):
+            words.add(value.rpartition(":")[2])
+        elif isinstance(value, (tuple, list)):
+            for one in value:
+                look(one)
+
+    for place in places:
+        look(place.probe)
+        look(place.target)
+    return [name for name in names if name in words]
+
+
+def event_name(letter: bytes, path: bytes, address: int, pid: int) -> bytes:
+    """How BCC calls the event of a uprobe.
+
+    >>> event_name(b"p", b"/bin/sh", 16, -1), event_name(b"r", b"/bin/sh", 16, 7)
+    (b'p__bin_sh_0x10', b'r__bin_sh_0x10_7')
+    """
+    plain = "".join([char if char.isascii() and char.isalnum() else "_" for char in path.decode("latin-1")])
+    name = b"%s_%s_0x%x" % (letter, plain.encode(), address)
+    return name if pid == -1 else name + b"_%d" % pid

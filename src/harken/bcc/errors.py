@@ -1,0 +1,64 @@
+"""Errors as BCC's scripts expect them: ``Exception`` with BCC's words, then the reason.
+
+What BCC writes to standard error beside the exception (clang's diagnostics, the verifier's log), is written there too: the source line,
+the rule that was broken and what to do instead.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..base.errors import HarkenError, KernelError, SourceError, VerifierError
+
+__all__ = ("BPFError", "attach_error", "load_error", "compile_error", "say")
+
+
+class BPFError(Exception):
+    """An error that a script did not cause by itself; a run by ``python -m harken.bcc`` shows its text and no traceback."""
+
+
+def say(text: str) -> None:
+    """Writes a message to standard error."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.write(text + "\n")
+    except (OSError, ValueError):
+        pass
+
+
+def reason(error: HarkenError) -> str:
+    """Message and hint in one line."""
+    return error.message + (f" ({error.hint})" if error.hint else "")
+
+
+def compile_error(error: HarkenError, name: str) -> BPFError:
+    """A program that does not compile; tells where and why on standard error."""
+    from ..render.diagnostic import error_text
+
+    say(error_text(error))
+    return BPFError(f"Failed to compile BPF module {name}")
+
+
+def load_error(error: HarkenError, function: str, whole: bool = False) -> BPFError:
+    """A program that the kernel refuses.
+
+    Args:
+        whole: with the verifier's whole log.
+    """
+    from ..render.diagnostic import error_text
+
+    name = function.encode()
+    if isinstance(error, SourceError):
+        return compile_error(error, f"<text>: {function}()")
+    if isinstance(error, VerifierError):
+        say(error_text(error, whole).replace("-v shows the verifier's whole log", "debug=DEBUG_BPF shows the verifier's whole log"))
+        return BPFError(f"Failed to load BPF program {name!r}: {os.strerror(error.errno)}")
+    if isinstance(error, KernelError) and error.errno == 1 and os.geteuid() != 0:
+        return BPFError("Need super-user privileges to run")
+    return BPFError(f"Failed to load BPF program {name!r}: {reason(error)}")
+
+
+def attach_error(what: str, error: HarkenError) -> BPFError:
+    """An attachment that failed: BCC's sentence, then why."""
+    return BPFError(f"{what}: {reason(error)}")

@@ -1,0 +1,243 @@
+"""From C text to what ``BPF`` loads: compiled by ``languages.c``, or taken from the cache without it.
+
+Three kinds of entries are kept, all under one key of the text, its flags and everything else that compiling depends on
+(``session.cache.unit_key``):
+
+* the program itself: its tables with the layouts of their keys, values and events, its functions, its maps;
+* one per attachment: which mechanism serves it, and where that attaches;
+* one per function and mechanism: the instructions.
+
+So a second start imports neither libclang nor the compiler nor the kernel's types.
+"""
+
+from __future__ import annotations
+
+import marshal
+
+from ..base import cache
+from ..base.record import Record
+from ..formats.spec import AttachSpec, MapSpec, Spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from ..base.diagnostics import Source
+    from ..probes.model import Probe
+
+__all__ = ("Context", "FunctionInfo", "Program", "TableInfo")
+
+_KIND = "bcc"
+
+
+class TableInfo(Record):
+    """A table as scripts see it; ``key``, ``value`` and ``event`` are descriptions of ``types.describe``, None if there is none."""
+
+    name: str
+    type: int
+    kind: str
+    key: Any
+    value: Any
+    event: Any
+    max_entries: int
+    flags: int
+    pinned: str
+    scope: str
+
+
+class FunctionInfo(Record):
+    """A function that can become a program; see ``languages.c.unit.CFunction``."""
+
+    name: str
+    kind: str
+    target: str
+    uses: tuple[str, ...]
+
+
+class Context(Record):
+    """How a program will run; the same fields as ``languages.c.compile.Context``, which the cache can keep."""
+
+    type: int
+    context: str
+    attach: tuple[AttachSpec, ...] = ()
+    expected_attach_type: int = 0
+    attach_function: str = ""
+    arity: int = -1
+    flags: int = 0
+    returns: bool = False
+
+    @property
+    def code(self) -> tuple[Any, ...]:
+        """What decides about the instructions: all but the places, of which it only matters whether they are in user space."""
+        user = any(["uprobe" in place.mechanism for place in self.attach])
+        return user, self.type, self.context, self.expected_attach_type, self.attach_function, self.arity, self.flags, self.returns
+
+    def to_plain(self) -> tuple[Any, ...]:
+        return (self.type, self.context, tuple([(a.probe, a.mechanism, a.target) for a in self.attach]), *self.code[3:])
+
+    @staticmethod
+    def from_plain(plain: tuple[Any, ...]) -> Context:
+        kind, context, attach, *rest = plain
+        return Context(kind, context, tuple([AttachSpec(*place) for place in attach]), *rest)
+
+
+class Program:
+    """A compiled C text.
+
+    Args:
+        source: the text.
+        cflags: flags for clang.
+        usdt: markers whose arguments the program reads: what ``languages.c`` takes.
+        kernel: whom it is compiled for.
+        catalogue: gives the catalogue when it is needed.
+        cached: use the cache.
+
+    Attributes:
+        tables, functions: by name, in the program's order.
+        maps: the maps to create.
+        warnings: (position, message, hint) of the compiler.
+
+    Raises:
+        SourceError and the like: the text does not compile.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        cflags: Sequence[str],
+        usdt: tuple[Any, ...],
+        kernel: Any,
+        catalogue: Callable[[], Any],
+        cached: bool = True,
+        observe: Callable[[str, object], None] | None = None,
+    ) -> None:
+        from ..session.cache import unit_key
+
+        self.source = source
+        self._cflags, self._usdt = tuple(cflags), usdt
+        self._kernel, self._catalogue = kernel, catalogue
+        self._observe = observe
+        self._unit: Any = None
+        self._key = ""
+        if cached and not _reads_files(source.text, self._cflags):
+            self._key = unit_key(kernel, source.name, source.text, ("bcc", self._cflags, usdt), "languages/c")
+        plain = self._load("unit") if observe is None else None
+        if plain is None:
+            plain = self._compile()
+            self._store(plain, "unit")
+        tables, functions, maps, self.warnings = plain
+        self.tables = {row[0]: TableInfo(*row) for row in tables}
+        self.functions = {row[0]: FunctionInfo(*row) for row in functions}
+        self.maps: tuple[MapSpec, ...] = Spec.from_plain((maps, (), b"")).maps
+
+    # -- compiling
+
+    @property
+    def unit(self) -> Any:
+        """The ``CUnit``; compiled now if it came from the cache."""
+        if self._unit is None:
+            self._compile()
+        return self._unit
+
+    def _compile(self) -> tuple[Any, ...]:
+        from ..languages.c.compile import Options, compile, table_specs
+        from .types import describe
+
+        options = Options(cflags=self._cflags, usdt=self._usdt)
+        unit = self._unit = compile(self.source, self._catalogue(), options, self._observe)
+        tables = [
+            (
+                table.name,
+                table.type,
+                table.kind,
+                None if table.key is None else describe(table.key),
+                None if table.value is None else describe(table.value),
+                None if table.event is None else describe(table.event, True),
+                table.max_entries,
+                table.flags,
+                table.pinned,
+                table.scope,
+            )
+            for table in unit.tables
+        ]
+        functions = [(one.name, one.kind, one.target, tuple(sorted(one.uses))) for one in unit.functions]
+        maps = Spec(table_specs(unit)).to_plain()[0]
+        return tuple(tables), tuple(functions), maps, unit.warnings
+
+    def spec(self, function: str, context: Context) -> Spec:
+        """The program that a function becomes, run as ``context`` says."""
+        code = ("program", function, *context.code)
+        plain = self._load(*code)
+        if plain is not None:
+            return Spec.from_plain(plain)
+        from ..compiler.target import Target
+        from ..languages.c import compile as c
+
+        how = c.Context(**{field: getattr(context, field) for field in Context._fields})
+        made = c.program(self.unit, function, how, Target(*self._catalogue().features.target()), self._catalogue())
+        self._store(made.to_plain(), *code)
+        return made
+
+    # -- planning
+
+    def contexts(self, function: str, key: tuple[Any, ...], probes: Callable[[], tuple[Probe, ...]], pid: int = -1) -> list[Context]:
+        """How a function is run at probes: a program for each of the contexts.
+
+        Args:
+            key: what names the probes, for the cache; empty: do not keep the answer.
+            probes: finds the probes, if the answer is not known.
+
+        Raises:
+            ProbeError: one of them cannot be had here.
+        """
+        code = ("plan", function, pid >= 0, *key)
+        plain = self._load(*code) if key else None
+        if plain is not None:
+            return [Context.from_plain(one) for one in plain]
+        from ..languages.c.compile import context_of
+        from ..probes.planner import plan, refusal
+
+        catalogue = self._catalogue()
+        uses = frozenset(self.functions[function].uses)
+        found = []
+        for chosen in plan(probes(), catalogue, uses, pid=pid):
+            if not chosen.attacher:
+                raise refusal(chosen)
+            context = context_of(chosen, catalogue)
+            found.append(Context(**{field: getattr(context, field) for field in Context._fields}))
+        if key:
+            self._store(tuple([one.to_plain() for one in found]), *code)
+        return found
+
+    def forget(self, function: str, key: tuple[Any, ...], pid: int = -1) -> None:
+        """An answer of ``contexts`` turned out to be out of date."""
+        if self._key and key:
+            cache.remove(_KIND, cache.digest(self._key, repr(("plan", function, pid >= 0, *key))))
+
+    # -- cache
+
+    def _load(self, *what: Any) -> Any:
+        if not self._key:
+            return None
+        data = cache.load(_KIND, cache.digest(self._key, repr(what)))
+        if data is None or cache.digest(data[32:]).encode() != data[:32]:
+            return None
+        try:
+            return marshal.loads(memoryview(data)[32:])
+        except (ValueError, EOFError, TypeError):
+            return None
+
+    def _store(self, plain: Any, *what: Any) -> None:
+        if not self._key:
+            return
+        try:
+            body = marshal.dumps(plain)
+        except ValueError:
+            return
+        cache.store(_KIND, cache.digest(self._key, repr(what)), cache.digest(body).encode() + body)
+
+
+def _reads_files(text: str, cflags: tuple[str, ...]) -> bool:
+    """Whether the text includes files that the key does not know."""
+    return '#include "' in text.replace("# include", "#include") or any(flag.startswith(("-I", "-include", "-iquote")) for flag in cflags)

@@ -1,0 +1,298 @@
+"""Tables through which programs send events: perf buffers (a ring per CPU) and ring buffers (one ring for all).
+
+A callback gets what BCC's gets: the CPU (or the context object), the record's address, its size.  The record lies in the shared ring and
+stays there only until the callback returns; ``event(data)`` gives a copy of it as an object with the struct's members.
+
+An exception in a callback is reported through ``sys.unraisablehook``, as BCC does it, and the next record is delivered; KeyboardInterrupt,
+SystemExit and a closed pipe end the poll.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import errno
+import sys
+
+from ..base.errors import KernelError
+from .memory import address_of
+from .table_base import TableBase, failure
+from .table_percpu import ArrayBase
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..kernel.perf_buffer import PerfBuffer
+    from ..kernel.ring import RingBuffer
+
+__all__ = ("PerfEventArray", "PerfReader", "RingBuf", "RingReader")
+
+#: records that one poll takes from a ring before it looks at the others
+_TURN = 65536
+
+
+class _Window:
+    """The memory that holds the record of the running callback, so that ``event`` can copy from it without a look at each address."""
+
+    __slots__ = ("data", "start", "end")
+
+    def __init__(self) -> None:
+        self.data: memoryview | None = None
+        self.start = self.end = 0
+
+    def over(self, data: memoryview | None) -> int:
+        self.data = data
+        self.start = address_of(data) if data is not None else 0
+        self.end = self.start + (len(data) if data is not None else 0)
+        return self.start
+
+
+_window = _Window()
+
+
+class _Unraisable:
+    """What ``sys.unraisablehook`` wants to be told."""
+
+    def __init__(self, error: BaseException, source: object) -> None:
+        self.exc_type, self.exc_value, self.exc_traceback = type(error), error, error.__traceback__
+        self.err_msg, self.object = "Exception ignored in the callback", source
+
+
+def _failed(error: Exception, callback: object) -> None:
+    """Deals with a callback's exception."""
+    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+        raise SystemExit from None
+    sys.unraisablehook(_Unraisable(error, callback))  # type: ignore[arg-type]
+
+
+class PerfReader:
+    """A perf buffer with its callbacks; ``table`` is kept alive by it."""
+
+    table: Any = None
+
+    def __init__(self, buffer: PerfBuffer, callback: Callable[[int, int, int], object], lost_cb: Callable[[int], object] | None) -> None:
+        self.buffer = buffer
+        self.fds = buffer.fds
+        self._callback, self._lost_cb = callback, lost_cb
+        self._told: dict[int, int] = {}
+
+    def read(self) -> int:
+        """Hands waiting records to the callback; returns how many there were."""
+        callback, buffer, window = self._callback, self.buffer, _window
+        count = 0
+        try:
+            for cpu, data, starts in buffer.by_cpu(_TURN):
+                base = window.over(data)
+                count += len(starts)
+                sizes = data.cast("I")
+                waiting = iter(starts)
+                while True:
+                    try:
+                        for start in waiting:
+                            callback(cpu, base + start, sizes[(start >> 2) - 1])
+                        break
+                    except Exception as error:
+                        _failed(error, callback)
+                if buffer.lost_by_cpu != self._told:
+                    self._tell()
+        finally:
+            window.over(None)
+        if buffer.lost_by_cpu != self._told:
+            self._tell()
+        return count
+
+    def _tell(self) -> None:
+        """Reports losses that are new."""
+        now = self.buffer.lost_by_cpu
+        for cpu, lost in now.items():
+            more = lost - self._told.get(cpu, 0)
+            if more and self._lost_cb is not None:
+                try:
+                    self._lost_cb(more)
+                except Exception as error:
+                    _failed(error, self._lost_cb)
+        self._told = now
+
+    def close(self) -> None:
+        self.buffer.close()
+
+
+class RingReader:
+    """A ring buffer with its callback; ``table`` is kept alive by it."""
+
+    table: Any = None
+
+    def __init__(self, buffer: RingBuffer, callback: Callable[[Any, int, int], object], context: Any) -> None:
+        self.buffer = buffer
+        self.fds = buffer.fds
+        self._callback, self._context = callback, context
+
+    def read(self) -> int:
+        """Hands waiting records to the callback until it returns a negative number; returns how many there were."""
+        callback, context, buffer, window = self._callback, self._context, self.buffer, _window
+        length = buffer.length
+        count = 0
+        batches = buffer.batches(_TURN)
+        try:
+            for data, starts in batches:
+                base = window.over(data)
+                count += len(starts)
+                waiting = iter(starts)
+                while True:
+                    try:
+                        for start in waiting:
+                            answer = callback(context, base + start, length(start))
+                            if type(answer) is int and answer < 0:
+                                after = next(waiting, None)
+                                if after is not None:
+                                    buffer.rewind(after)
+                                return count
+                        break
+                    except Exception as error:
+                        _failed(error, callback)
+        finally:
+            batches.close()
+            window.over(None)
+        return count
+
+    def close(self) -> None:
+        self.buffer.close()
+
+
+class _Events:
+    """``event``: a record as an object."""
+
+    if TYPE_CHECKING:
+        info: Any
+
+    _event_class: Any = None
+
+    def event(self, data: Any) -> Any:
+        """The record at an address (what the callback got), as an instance of the struct that the program submits; a copy.
+
+        Raises:
+            Exception: the program submits nothing through this table whose type is known.
+        """
+        kind = self._event_class or self._find_class()
+        window = _window
+        if type(data) is int:
+            if window.start <= data < window.end:
+                try:
+                    return kind.from_buffer_copy(window.data, data - window.start)
+                except ValueError:  # the struct is longer than the record, and this is the end of the ring
+                    part = bytes(window.data[data - window.start :])  # type: ignore[index]
+                    return kind.from_buffer_copy(part.ljust(ct.sizeof(kind), b"\0"))
+            return kind.from_buffer_copy(kind.from_address(data))
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            return kind.from_buffer_copy(bytes(data).ljust(ct.sizeof(kind), b"\0"))
+        return ct.cast(data, ct.POINTER(kind)).contents
+
+    def _find_class(self) -> Any:
+        if self.info.event is None:
+            raise Exception(
+                f"the program submits nothing of a known type through {self.info.name!r}: define the data with ctypes and cast to it"
+            )
+        from .types import ctypes_class
+
+        self._event_class = ctypes_class(self.info.event)
+        return self._event_class
+
+
+class PerfEventArray(_Events, ArrayBase):
+    """A perf buffer, or an array of counters."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._counters: dict[int, Any] = {}
+        self._reader: PerfReader | None = None
+
+    def open_perf_buffer(
+        self,
+        callback: Callable[[int, int, int], object],
+        page_cnt: int = 8,
+        lost_cb: Callable[[int], object] | None = None,
+        wakeup_events: int = 1,
+    ) -> None:
+        """Opens a ring per online CPU.
+
+        Args:
+            callback: gets CPU, address and size of each record, during ``BPF.perf_buffer_poll``.
+            page_cnt: pages of each ring, a power of two.
+            lost_cb: gets the number of records that did not fit, when the kernel tells.
+            wakeup_events: a poll wakes up after so many records.
+        """
+        if page_cnt < 1 or page_cnt & (page_cnt - 1):
+            raise Exception("Perf buffer page_cnt must be a power of two")
+        from ..kernel.perf_buffer import PerfBuffer
+
+        self.close()
+        try:
+            buffer = PerfBuffer(self.map.kernel, self.map, page_cnt, wakeup_events)
+        except KernelError as error:
+            raise Exception(f"Could not open perf buffer: {error.message}" + (f" ({error.hint})" if error.hint else "")) from None
+        self._reader = PerfReader(buffer, callback, lost_cb)
+        self._reader.table = self
+        self.bpf.perf_buffers[(id(self), 0)] = self._reader
+
+    def open_perf_event(self, typ: int, config: int) -> None:
+        """Makes ``perf_read`` of the program give a counter of the CPU that it runs on.
+
+        Args:
+            typ, config: as perf_event_attr has them (``PerfType``, ``PerfHWConfig``, ...).
+        """
+        from ..kernel.perf_event import Attr, open_event
+        from ..kernel.procfs import cpus_online
+
+        for cpu in cpus_online(self.map.kernel):
+            try:
+                event = open_event(self.map.kernel, Attr(typ, config, flags=()), -1, cpu)
+            except KernelError as error:
+                raise Exception(f"bpf_open_perf_event failed: {error.message}") from None
+            self._counters[cpu] = event
+            self[cpu] = event.fd
+
+    def __delitem__(self, key: Any) -> None:
+        number = key if isinstance(key, int) else key.value
+        event = self._counters.pop(number, None)
+        if event is not None:
+            self.map.delete(number.to_bytes(4, "little"))
+            event.close()
+
+    def clear(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives back the rings and counters."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            self.bpf.perf_buffers.pop((id(self), 0), None)
+            reader.close()
+        for number in list(self._counters):
+            del self[number]
+
+
+class RingBuf(_Events, TableBase):
+    """A ring buffer."""
+
+    def open_ring_buffer(self, callback: Callable[[Any, int, int], object], ctx: Any = None) -> None:
+        """Opens the ring.
+
+        Args:
+            callback: gets ``ctx``, address and size of each record, during ``BPF.ring_buffer_poll``.
+            ctx: any object.
+        """
+        from ..kernel.ring import RingBuffer
+
+        try:
+            buffer = RingBuffer(self.map.kernel, self.map)
+        except KernelError as error:
+            raise Exception(f"Could not open ring buffer: {failure(error)}") from None
+        reader = self.bpf._rings[id(self)] = RingReader(buffer, callback, ctx)
+        reader.table = self
+
+    def __len__(self) -> int:
+        return 0
+
+    def clear(self) -> None:
+        """There is nothing to clear."""
