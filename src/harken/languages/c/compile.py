@@ -71,8 +71,8 @@ class Context(Record):
 def compile(
     source: Source,
     catalogue: Catalogue,
-    options: Options = Options(),
-    observe: Callable[[str, object], None] | None = None,  # noqa: B008
+    options: Options = Options(),  # noqa: B008 - Options are immutable
+    observe: Callable[[str, object], None] | None = None,
 ) -> CUnit:
     """Compiles a program for the catalogue's kernel.
 
