@@ -62,7 +62,10 @@ def _lifetimes(function: Function, allocas: list[Inst]) -> tuple[list[tuple[int,
     position = 0
     count = len(allocas)
     first, last = [-1] * count, [-1] * count
-    blocks = function.blocks
+    # in the order of control flow: what follows a piece of code may stand before it in the function
+    blocks = reverse_postorder(function)
+    reached = set(blocks)
+    blocks += [block for block in function.blocks if block not in reached]
     touched: dict[Block, int] = {}
     starts: dict[Block, int] = {}
     for block in blocks:
@@ -94,16 +97,23 @@ def _lifetimes(function: Function, allocas: list[Inst]) -> tuple[list[tuple[int,
                 mask ^= low
         touched[block] = total
     if len(blocks) > 1:
-        _stretch(function, touched, starts, position, first, last)
+        _stretch(function, blocks, touched, starts, position, first, last)
     result = []
     for i in range(count):
         result.append((0, position + 1) if everywhere >> i & 1 else (first[i], last[i]))
     return result, pinned
 
 
-def _stretch(function: Function, touched: dict[Block, int], starts: dict[Block, int], end: int, first: list[int], last: list[int]) -> None:
+def _stretch(
+    function: Function,
+    blocks: list[Block],
+    touched: dict[Block, int],
+    starts: dict[Block, int],
+    end: int,
+    first: list[int],
+    last: list[int],
+) -> None:
     """Widens the ranges over blocks where an alloca was touched before and will be touched later."""
-    blocks = function.blocks
     before = function.predecessors()
     forward = dict(touched)
     backward = dict(touched)
