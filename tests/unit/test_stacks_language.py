@@ -184,7 +184,7 @@ WRONG = [
     ("BEGIN { @[kstack(perf, 3)] = 1; @[kstack(raw, 3)] = 1; }", "Argument mismatch", ""),
     ('BEGIN { printf("%d", kstack); }', "unsupported format specifier", "%s shows any value"),
     ("BEGIN { print(len(5)); }", "len() expects a map or a stack", ""),
-    ("config = { stack_mode=fancy } BEGIN { }", "expecting bpftrace, perf, raw or build_id, got fancy", ""),
+    ("config = { stack_mode=fancy } BEGIN { }", "expecting bpftrace, perf, raw, build_id, dwarf or python, got fancy", ""),
     ('BEGIN { print(uaddr("main")); }', "The uaddr function can not be used with 'BEGIN' probes", "uprobe, uretprobe, usdt"),
 ]  # fmt: skip
 

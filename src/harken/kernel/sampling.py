@@ -131,13 +131,14 @@ class Sampler:
         cpus: which CPUs; None for all that are online.
         registers, stack, callchain, max_stack: see ``sampling_attr``.
         pages: size of each CPU's ring, a power of two; 0: enough for 64 samples, at least 64.
+        wakeup: bytes in a ring that make its descriptor readable; 0: half of the ring.
 
     Raises:
         KernelError: the kernel gives no event or no memory.
         UsageError: impossible sizes.
 
     Attributes:
-        fds: one per CPU, readable when half of its ring is full (``records`` need not wait for that).
+        fds: one per CPU, readable when half of its ring is full or as ``wakeup`` says (``records`` need not wait for that).
         lost: records that did not fit, as far as the kernel has told.
         throttled: how often the kernel paused an event because it fired too often.
     """
@@ -153,6 +154,7 @@ class Sampler:
         callchain: bool = True,
         max_stack: int = 0,
         pages: int = 0,
+        wakeup: int = 0,
     ) -> None:
         from .procfs import cpus_online
 
@@ -164,7 +166,7 @@ class Sampler:
         if pages < 1 or pages & (pages - 1):
             raise UsageError(f"a ring has a power of two of pages, not {pages}")
         size = pages * PAGESIZE
-        full = full.replace(flags=(*full.flags, "watermark"), wakeup=size // 2)
+        full = full.replace(flags=(*full.flags, "watermark"), wakeup=wakeup or size // 2)
         names: tuple[str, ...] = ()
         if registers:
             bits = for_machine(kernel.machine).perf_registers

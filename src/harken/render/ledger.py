@@ -36,6 +36,26 @@ KINDS: dict[str, tuple[str, str]] = {
         "{count} {subject}{s} shown are deeper than what the kernel gives: the outermost frames are missing",
         "raise sysctl kernel.perf_event_max_stack while nothing is traced, then name a limit: kstack(512)",
     ),
+    "truncated": (
+        "{count} stack{s} of {subject} go on beyond the copied part: the outermost frames are missing",
+        "copy more of the stack: config user_stack_bytes (28672 at most)",
+    ),
+    "lost": (
+        "{count} stack{s} of {subject} could not be followed to the end: nothing describes the code there",
+        "code that is made at run time, or a file without call frame information (.eh_frame); ustack follows frame pointers instead",
+    ),
+    "late": (
+        "{count} process{es} had no Python frames at first: they were met before it was known that they run CPython",
+        "stacks of their first moments are empty; nothing is to be done",
+    ),
+    "threads": (
+        "{count} {subject}{s} could not be taken: the process has more than a thousand threads",
+        "nothing is to be done",
+    ),
+    "reused": (
+        "{count} code object{s} of {subject} gave way to others at the same place: names of stacks counted before may be the new ones'",
+        "print such stacks as they come instead of keeping them in maps",
+    ),
     "mappings": (
         "{count} mapping record{s} lost ({subject}): stacks of processes that have ended may show addresses instead of names",
         "too many processes started at once: trace one process (-p, -c), or print stacks as they come instead of keeping them in maps",
@@ -74,7 +94,9 @@ def ledger_lines(losses: list[tuple[str, str, int]]) -> list[str]:
         if hint and knob != hint:
             lines.append(f"HINT: {hint}")
         hint = knob
-        lines.append("WARNING: " + text.format(count=count, s="" if count == 1 else "s", subject=subject, kind=kind))
+        lines.append(
+            "WARNING: " + text.format(count=count, s="" if count == 1 else "s", es="" if count == 1 else "es", subject=subject, kind=kind)
+        )
     if hint:
         lines.append(f"HINT: {hint}")
     return lines

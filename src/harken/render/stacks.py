@@ -44,13 +44,30 @@ if TYPE_CHECKING:
         def user(self, pid: int, address: int) -> FrameLike: ...
         def kernel_stack(self, addresses: Sequence[int]) -> Sequence[FrameLike]: ...
         def user_stack(self, pid: int, addresses: Sequence[int]) -> Sequence[FrameLike]: ...
+        def python_stack(self, raw: Buffer) -> Sequence[FrameLike]: ...
+        def unwind(self, raw: Buffer, limit: int, machine: str) -> bytes: ...
+        def unwound_stack(self, raw: Buffer) -> Sequence[FrameLike]: ...
         def seen(self, pid: int) -> None: ...
 
 
-__all__ = ("ROLES", "Bound", "bound", "needs_names", "split", "build_ids", "text_of_stack", "text_of_symbol")
+__all__ = (
+    "ROLES",
+    "EXACT",
+    "Bound",
+    "unwound",
+    "python_words",
+    "bound",
+    "needs_names",
+    "split",
+    "build_ids",
+    "text_of_stack",
+    "text_of_symbol",
+)
 
 #: Roles of fields that hold addresses with names.
 ROLES = frozenset(("kstack", "ustack", "ksym", "usym"))
+#: Marks an address of an unwound stack that is an instruction and not a return address (no process has addresses so high).
+EXACT = 1 << 63
 _PID_BYTES = 8
 #: Lines of kernel stacks that are remembered; frames of a stack above which it is always asked for whole (it may have been cut).
 _REMEMBERED, _DEEP = 1 << 16, 126
@@ -109,6 +126,19 @@ def split(field: Field, raw: Buffer) -> tuple[int, tuple[int, ...]]:
     return pid, addresses
 
 
+def unwound(raw: Buffer) -> tuple[int, list[int], tuple[int, ...]]:
+    """Process id, addresses, and indexes of those that are instructions, of a stack that was unwound."""
+    pid, addresses = int.from_bytes(raw[:4], "little"), struct.unpack_from(f"={len(raw) // 8 - 1}Q", raw, _PID_BYTES)
+    exact = tuple([place for place, address in enumerate(addresses) if address & EXACT])
+    return pid, [address & ~EXACT for address in addresses], (0, *exact)
+
+
+def python_words(raw: Buffer) -> tuple[int, list[tuple[int, int]]]:
+    """Process id, and (code object, instruction) of each frame, of a Python stack."""
+    words = struct.unpack_from(f"={len(raw) // 16 * 2}Q", raw, _PID_BYTES)
+    return int.from_bytes(raw[:4], "little"), [pair for pair in zip(words[::2], words[1::2]) if pair[0]]
+
+
 def build_ids(raw: Buffer) -> list[tuple[str, int]]:
     """(build id in hex, offset in the file) of each frame; ("", address) where the kernel did not find the build id."""
     data = bytes(raw)
@@ -127,6 +157,10 @@ def text_of_stack(field: Field, indent: int = _INDENT) -> Callable[[Buffer], str
     mode = detail[0] if detail else "bpftrace"
     if mode == "build_id":
         return _build_id_text
+    if mode == "python":
+        return _python_text(names, " " * indent)
+    if mode in ("dwarf", "unwound"):
+        return _unwound_text(detail, names, " " * indent)
     user = field.role == "ustack"
     if mode == "raw" or (names is None and mode != "perf"):
         pad, show = ("", "{:x}\n") if mode == "raw" else (" " * indent, "0x{:x}\n")
@@ -143,6 +177,27 @@ def text_of_stack(field: Field, indent: int = _INDENT) -> Callable[[Buffer], str
         return "\n" + "".join([line(frame, pad, True) for frame in stack(*split(field, raw))])
 
     return text
+
+
+def _python_text(names: Names | None, pad: str) -> Callable[[Buffer], str]:
+    if names is None:
+        return lambda raw: "\n" + "".join([f"{pad}0x{instruction:x}\n" for _, instruction in python_words(raw)[1]])
+    frames = names.python_stack
+    return lambda raw: "\n" + "".join([_plain_line(frame, pad, True) for frame in frames(raw)])
+
+
+def _unwound_text(detail: Any, names: Names | None, pad: str) -> Callable[[Buffer], str]:
+    if names is None:
+        return lambda raw: "\n"  # nobody who could unwind it
+    frames = names.unwound_stack
+
+    def text(raw: Buffer) -> str:
+        return "\n" + "".join([_plain_line(frame, pad, True) for frame in frames(raw)])
+
+    if detail[0] == "unwound":
+        return text
+    unwind, limit, machine = names.unwind, detail[1], detail[2]
+    return lambda raw: text(unwind(raw, limit, machine))
 
 
 def _kernel_text(field: Field, names: Names, line: Callable[[FrameLike], str]) -> Callable[[Buffer], str]:
@@ -170,6 +225,8 @@ def _kernel_text(field: Field, names: Names, line: Callable[[FrameLike], str]) -
 def _plain_line(frame: FrameLike, pad: str, user: bool) -> str:
     if not frame.name:
         return f"{pad}0x{frame.address:x}\n"
+    if frame.kind == "python":
+        return f"{pad}{frame.name}@{frame.file}:{frame.line}\n"
     text = f"{pad}[inlined] {frame.name}" if frame.inlined else f"{pad}{frame.name}+{frame.offset}"
     if not user and frame.module and frame.module not in _NO_MODULES:
         text += f" {frame.module}"

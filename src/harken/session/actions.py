@@ -20,14 +20,19 @@ if TYPE_CHECKING:
 
     from ..base.schema import Buffer
     from ..compiler.unit import Event
+    from .local_tables import LocalTable
     from .sink import Handler, Sink
+    from .stacks import SessionSymbols
     from .tables import TableReader
 
     class Host(Protocol):
         """What actions may do to a session."""
 
         sink: Sink
-        tables: dict[str, TableReader]
+        tables: dict[str, TableReader | LocalTable]
+        symbols: SessionSymbols | None
+        #: map -> updates that found it full
+        refused: dict[str, int]
         #: exit() was seen: what comes later in the stream does not count
         exited: bool
 
@@ -80,6 +85,34 @@ def _clear(event: Event, host: Host) -> Handler:
 def _zero(event: Event, host: Host) -> Handler:
     reader = host.tables[event.args[0]]
     return lambda _buffer, _start: None if host.exited else reader.zero()
+
+
+def _aggregate(event: Event, host: Host) -> Handler:
+    """An update of a map that lies here: the key's stacks are unwound, then it is counted."""
+    from .stacks import unwinding
+
+    name, most = event.args
+    table: Any = host.tables[name]
+    decode, unwound = event.schema.decoder(), unwinding(event.schema)
+
+    def add(buffer: Buffer, start: int) -> object:
+        if not host.exited:
+            *key, value = unwound(decode(buffer, start))
+            if not table.add(tuple(key), value, most):
+                host.refused[name] = host.refused.get(name, 0) + 1
+        return None
+
+    return add
+
+
+def _python(event: Event, host: Host) -> Handler:
+    """The program has met a process that it does not know, or a code object."""
+    names = host.symbols.python if host.symbols is not None else None
+    if names is None:
+        return lambda _buffer, _start: None
+    decode = event.schema.decoder()
+    tell: Callable[..., object] = names.asked if event.action == "python_process" else names.met
+    return lambda buffer, start: tell(*decode(buffer, start)) and None
 
 
 def _exit(event: Event, host: Host) -> Handler:
@@ -171,6 +204,9 @@ _MAKERS: dict[str, Callable[[Event, Host], Handler]] = {
     "print_map": _print_map,
     "clear": _clear,
     "zero": _zero,
+    "aggregate": _aggregate,
+    "python_process": _python,
+    "python_code": _python,
     "exit": _exit,
     "time": _time,
     "join": _join,

@@ -8,6 +8,11 @@ map        a map was full                                           the program
 scratch    no scratch memory was free                               the program
 stack      the kernel had no memory to walk a stack                 the program
 cut        stacks that were deeper than the kernel allows           the session
+truncated  copied stacks that go on beyond what was copied          the session
+lost       copied stacks that could not be followed to their end    the session
+late       processes that were met before they were known           the session
+threads    threads that were not found among a thousand             the program
+reused     code objects in whose place others were found            the session
 mappings   what processes have mapped was not noted                 the session
 perfbuf    a per-CPU buffer was full (kernels without ring buffer)  the kernel, per CPU
 missed     a probe's hits that the kernel could not deliver         the kernel, per link

@@ -2,7 +2,8 @@
 
 A stack in a map is looked up when the map is printed, and by then its process may have ended.  What it had mapped must be noted while it
 runs.  ``Follower`` does as perf record does: it asks the kernel to tell of every executable mapping, fork and exit from now on (records
-of a dummy event, which never fires by itself), and reads /proc/PID/maps of the processes that are there already.
+of a dummy event, which never fires by itself), and reads /proc/PID/maps of the processes that are there already.  It is woken by the first
+record: what a process's files are has to be seen while it is there, and it may live for milliseconds.
 
 Most processes are never asked for, so that little is done for them: the text of /proc/PID/maps is kept as it is, a mapping from the kernel
 is 32 bytes, a fork notes its parent.  ``tell`` hands what is known of one process to the symbolizer.
@@ -37,6 +38,8 @@ _MAPS_LIMIT = 64 << 20
 _MOST, _MOST_MAPPINGS = 1 << 17, 1 << 21
 #: Pages of each CPU's ring.
 _PAGES = 32
+#: Seconds after a look into the rings before the next one: a busy machine's mappings are taken by the dozen.
+_REST = 0.003
 #: Seconds for looking at running processes before tracing begins, and each time later until all were looked at.
 _AT_ONCE, _AT_A_TIME = 0.03, 0.005
 #: Generations of forks without an exec after which a process gets a copy of what its ancestors had mapped.
@@ -47,7 +50,7 @@ _WORDS = 4  # of 64 bits per mapping: start, end, offset, number of the file
 class _Known:
     """What is known of one process: a text of /proc/PID/maps, mappings, and what it had from its parent when it was forked."""
 
-    __slots__ = ("base", "base_words", "depth", "gone", "root", "text", "told", "words")
+    __slots__ = ("base", "base_words", "depth", "gone", "python", "root", "text", "told", "words")
 
     def __init__(self, text: bytes = b"") -> None:
         self.text = text
@@ -55,7 +58,7 @@ class _Known:
         self.base: _Known | None = None
         self.base_words = self.depth = 0
         self.told = -1
-        self.gone = False
+        self.gone = self.python = False
         self.root = ""
 
 
@@ -68,7 +71,7 @@ class Follower:
         wanted: the processes that the program's maps mention now; asked when memory is short.
 
     Attributes:
-        fds: readable when there is much to ``drain``.
+        fds: readable when there is something to ``drain``.
         problem: why the kernel does not tell of new mappings, "" if it does.
         dropped: processes that were forgotten although they may be asked for.
     """
@@ -83,6 +86,8 @@ class Follower:
         self._paths: list[tuple[str, int, str, str]] = []
         self._mappings = 0
         self._processes: Processes | None = None
+        self._python: set[int] = set()
+        self._drained_at = 0.0
         self._sampler: Sampler | None = None
         self._unseen: list[int] = []
         self._roots = Roots(kernel)
@@ -100,7 +105,7 @@ class Follower:
         from ..kernel.sampling import Sampler
 
         try:
-            sampler = Sampler(self.kernel, software("dummy", period=1), callchain=False, pages=_PAGES)
+            sampler = Sampler(self.kernel, software("dummy", period=1), callchain=False, pages=_PAGES, wakeup=1)
             try:
                 sampler.enable()
             except BaseException:
@@ -132,6 +137,11 @@ class Follower:
         """Records that the kernel could not store."""
         return self._lost + (self._sampler.lost if self._sampler is not None else 0)
 
+    @property
+    def resting(self) -> float:
+        """Seconds for which ``fds`` should not be waited for: what is in the rings was taken just now."""
+        return max(0.0, self._drained_at + _REST - monotonic()) if self.fds else 0.0
+
     # -- what is there already
 
     def look(self, seconds: float = _AT_A_TIME) -> None:
@@ -148,6 +158,8 @@ class Follower:
             known.text = self._text(pid)
             if known.text:
                 self._reach(pid, known)
+                if b"python" in known.text:
+                    self._is_python(pid, known)
         return known
 
     def _reach(self, pid: int, known: _Known) -> None:
@@ -180,6 +192,8 @@ class Follower:
             self.problem = str(problem)
             self.close()
             return
+        if records:
+            self._drained_at = monotonic()
         running = set()
         for record in records:
             kind = type(record)
@@ -206,6 +220,8 @@ class Follower:
         if known is None:
             known = self._known[pid] = _Known()
         file = (record.path, record.inode, record.device, record.build_id)
+        if "python" in record.path:
+            self._is_python(pid, known)
         number = self._files.get(file)
         if number is None:
             number = self._files[file] = len(self._paths)
@@ -227,7 +243,7 @@ class Follower:
         base = self._known.get(parent)
         if base is None or not (base.text or base.words or base.base):
             base = self._look(parent)
-        root = base.root
+        root, python = base.root, base.python
         if not base.text and not base.words and base.base is not None:
             base = base.base  # the parent has mapped nothing itself
             while not base.text and not base.words and base.base is not None:
@@ -237,6 +253,8 @@ class Follower:
             self._mappings -= len(before.words) // _WORDS
         known = self._known[pid] = _Known()
         known.base, known.base_words, known.depth, known.root = base, len(base.words), base.depth + 1, root
+        if python:
+            self._is_python(pid, known)
         if known.depth > _GENERATIONS:
             words = array("Q")
             texts = []
@@ -244,6 +262,15 @@ class Follower:
                 texts.append(text)
                 words.extend(part)
             known.text, known.words, known.base, known.depth = b"\n".join(texts), words, None, 0
+
+    def _is_python(self, pid: int, known: _Known) -> None:
+        known.python = True
+        self._python.add(pid)
+
+    def take_python(self) -> set[int]:
+        """Processes that may run CPython, by the names of their files, as far as they were not told before."""
+        taken, self._python = self._python, set()
+        return taken
 
     def _forget(self) -> None:
         wanted = self._wanted()

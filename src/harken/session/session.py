@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.schema import Buffer
-    from ..compiler.unit import Unit
+    from ..compiler.unit import Table, Unit
     from ..kernel.kernel import Kernel
     from ..kernel.loader import Loaded
     from ..probes.model import Link
     from .command import Command
     from .ledger import Loss
+    from .local_tables import LocalTable
     from .sink import Bulk, Handler, Sink
     from .stacks import SessionSymbols
 
@@ -84,7 +85,7 @@ class TraceSession:
         self._log_level = log_level
         self.command = command
         self.loaded: Loaded | None = None
-        self.tables: dict[str, TableReader] = {}
+        self.tables: dict[str, TableReader | LocalTable] = {}
         #: live attachments with the probes they serve
         self.links: list[tuple[Link, str]] = []
         #: exit() was seen, so the rest of the stream does not count
@@ -110,6 +111,8 @@ class TraceSession:
         #: records begin at multiples of 8 bytes
         self._aligned = False
         self._unread = 0
+        #: map -> updates that found it full, of maps that lie here
+        self.refused: dict[str, int] = {}
         self._handlers: list[Handler] = [self._first(index) for index in range(len(unit.events))]
         #: functions for many records at once; False: not asked for yet
         self._bulk: list[Bulk | None | bool] = [False] * len(unit.events)
@@ -134,7 +137,7 @@ class TraceSession:
         loaded = self.loaded = load(self.kernel, self.unit.spec, log_level=self._log_level)
         self._closers.append(loaded.close)
         named = self.unit.tables if self.symbols is None else tuple([self.symbols.table(table) for table in self.unit.tables])
-        self.tables = {table.name: TableReader(table, loaded.maps[table.map]) for table in named}
+        self.tables = {table.name: self._reader(table) for table in named}
         self._open_ring()
         if not attach:
             self.ended = "complete"
@@ -165,15 +168,22 @@ class TraceSession:
         busy = self.drain()  # while records come, the kernel need not wake us: look again before sleeping
         if self.ended:
             return False
+        fds = self._fds
         wait = 0 if busy else -1 if timeout is None else max(0, int(timeout * 1000 + 0.999))
         if self.symbols is not None:
             self.symbols.drain(not busy)
             if self.symbols.unfinished:
                 wait = min(wait, _PAUSE) if wait >= 0 else _PAUSE
+            resting = self.symbols.resting
+            if resting:
+                pause = int(resting * 1000 + 0.999)
+                wait = min(wait, pause) if wait >= 0 else pause
+            else:
+                fds = [*fds, *self.symbols.fds]
         if self._deadline is not None:
             left = max(0, int((self._deadline - time.monotonic()) * 1000 + 0.999))
             wait = left if wait < 0 else min(wait, left)
-        ready = self.kernel.poll(self._fds if self.symbols is None else [*self._fds, *self.symbols.fds], wait)
+        ready = self.kernel.poll(fds, wait)
         if not busy:
             self.drain()
         if self.ended:
@@ -350,10 +360,22 @@ class TraceSession:
             return
         pid = self.command.pid if self.command is not None else self.pid
         symbols.follow(pid if pid > 0 else -1, list(self.tables.values()))
+        assert self.loaded is not None
+        table = self.loaded.maps.get("harken_python")
+        if table is not None:
+            symbols.follow_python(table)
         follower = symbols.follower
         if follower is not None and follower.problem:
             text = f"what processes have mapped is not noted; those that end have no names: {follower.problem}"
             self.sink.emit([item for item in (self.sink.warning("mappings", text, ""),) if item is not None])
+
+    def _reader(self, table: Table) -> TableReader | LocalTable:
+        assert self.loaded is not None
+        if table.map:
+            return TableReader(table, self.loaded.maps[table.map])
+        from .local_tables import LocalTable
+
+        return LocalTable(table)
 
     def _open_ring(self) -> None:
         assert self.loaded is not None
@@ -477,6 +499,7 @@ class TraceSession:
 
         lost = getattr(self._ring, "lost", 0)
         losses = [Loss("perfbuf", "the event buffer", lost)] if lost else []
+        losses += [Loss("map", name, count) for name, count in self.refused.items()]
         if self._unread:
             losses.append(Loss("unread", "unknown event or short record", self._unread))
         return losses

@@ -18,24 +18,28 @@ usym         ``UserFrame``: a ``Frame`` with ``pid``
 
 from __future__ import annotations
 
-from ..render.stacks import Bound, bound, build_ids, needs_names, split
+from ..render.stacks import EXACT, Bound, bound, build_ids, needs_names, python_words, split, unwound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from ..base.schema import Field, Schema
+    from ..base.schema import Buffer, Field, Schema
     from ..compiler.unit import Event, Table, Unit
+    from ..kernel.bpf import Map
     from ..kernel.kernel import Kernel
     from ..render.stacks import Names
     from ..symbols.model import Frame
     from ..symbols.symbolizer import Symbolizer
+    from ..symbols.unwind.unwinder import Unwinder
     from .ledger import Loss
+    from .local_tables import LocalTable
     from .mappings import Follower
+    from .python_names import PythonNames
     from .tables import TableReader
 
-__all__ = ("SessionSymbols", "Stack", "symbols_for", "value_of", "noting")
+__all__ = ("SessionSymbols", "Stack", "symbols_for", "value_of", "noting", "unwinding")
 
 #: Frames of a stack that names no limit (compiler.builtins.stacks), and of any unless kernel.perf_event_max_stack was raised.
 _DEFAULT_LIMIT = 127
@@ -91,9 +95,16 @@ class SessionSymbols:
         self._kernel, self._settings, self._user = kernel, settings, user
         self._symbolizer: Symbolizer | None = None
         self.follower: Follower | None = None
-        self._readers: list[TableReader] = []
+        self._readers: list[TableReader | LocalTable] = []
         self._seen: set[int] = set()
         self._cut: dict[str, int] = {}
+        #: who knows CPython processes, if the program asks for their frames
+        self.python: PythonNames | None = None
+        self._unwinder: Unwinder | None = None
+        self._registers: list[tuple[str, int]] = []
+        self._stack_start = 0
+        #: stacks that were not unwound to their end, by reason
+        self._ended: dict[str, int] = {}
         self._longest = -1
 
     # -- life
@@ -105,7 +116,7 @@ class SessionSymbols:
         """The same for a map."""
         return table.replace(key=bound(table.key, self), value=bound(table.value, self))
 
-    def follow(self, pid: int, readers: Sequence[TableReader]) -> None:
+    def follow(self, pid: int, readers: Sequence[TableReader | LocalTable]) -> None:
         """Begins to note the mappings of processes.
 
         Args:
@@ -118,22 +129,43 @@ class SessionSymbols:
 
             self.follower = Follower(self._kernel, pid, self._wanted)
 
+    def follow_python(self, table: Map) -> None:
+        """Begins to tell the program of CPython processes; ``table`` is the map it looks into."""
+        from .python_names import PythonNames
+
+        self.python = PythonNames(self._kernel, self.symbolizer.processes, table)
+        self._look_for_python()
+
+    def _look_for_python(self) -> None:
+        assert self.python is not None
+        self.python.look_again()
+        if self.follower is not None:
+            for pid in self.follower.take_python():
+                self.python.noticed(pid)
+
     def drain(self, idle: bool = False) -> None:
         """Takes what the kernel has told of processes; if there is nothing else to do, looks at some that were there before."""
         if self.follower is not None:
             self.follower.drain()
             if idle:
                 self.follower.look()
+        if self.python is not None:
+            self._look_for_python()
 
     @property
     def fds(self) -> tuple[int, ...]:
-        """Readable when there is much to ``drain``."""
+        """Readable when there is something to ``drain``."""
         return self.follower.fds if self.follower is not None else ()
+
+    @property
+    def resting(self) -> float:
+        """Seconds for which ``fds`` should not be waited for."""
+        return self.follower.resting if self.follower is not None else 0.0
 
     @property
     def unfinished(self) -> bool:
         """Whether ``drain`` has more to do when there is time."""
-        return self.follower is not None and self.follower.unfinished
+        return (self.follower is not None and self.follower.unfinished) or (self.python is not None and self.python.unfinished)
 
     def losses(self) -> list[Loss]:
         """What is not known of processes that may have been asked for, and which stacks go on where they end."""
@@ -141,6 +173,10 @@ class SessionSymbols:
 
         follower = self.follower
         cut = [Loss("cut", role, count) for role, count in self._cut.items()]
+        cut += [Loss(reason, "ustack(dwarf)", count) for reason, count in self._ended.items()]
+        if self.python is not None:
+            cut += [Loss("late", "ustack(python)", self.python.late)] if self.python.late else []
+            cut += [Loss("reused", "ustack(python)", self.python.reused)] if self.python.reused else []
         if follower is None:
             return cut
         lost = cut + ([Loss("mappings", "the kernel's buffer", follower.lost)] if follower.lost else [])
@@ -200,6 +236,60 @@ class SessionSymbols:
         if any([not frame.module for frame in frames]) and self._news(pid):
             frames = symbolizer.stack(pid, addresses)
         return frames
+
+    def python_stack(self, raw: Buffer) -> list[Frame]:
+        """The frames of a Python stack as programs send it."""
+        pid, words = python_words(raw)
+        if self.python is None:
+            from ..symbols.model import PYTHON, Frame
+
+            return [Frame(instruction, kind=PYTHON) for _, instruction in words]
+        return self.python.frames(pid, words)
+
+    def unwound_stack(self, raw: Buffer) -> list[Frame]:
+        """The frames of a stack that was unwound."""
+        pid, addresses, exact = unwound(raw)
+        self.seen(pid)
+        symbolizer = self.symbolizer
+        frames = symbolizer.stack(pid, addresses, exact=exact)
+        if any([not frame.module for frame in frames]) and self._news(pid):
+            frames = symbolizer.stack(pid, addresses, exact=exact)
+        return frames
+
+    def unwind(self, raw: Buffer, limit: int, machine: str) -> bytes:
+        """Finds the frames of a copied stack (``compiler.builtins.copied_stack``).
+
+        Returns:
+            u64 process id, u64 addresses; those that are instructions and no return addresses, but for the first, have ``EXACT`` set.
+        """
+        unwinder = self._unwinder
+        if unwinder is None:
+            from ..abi.arch import for_machine
+            from ..symbols.unwind.unwinder import Unwinder
+
+            unwinder = self._unwinder = Unwinder(machine, self.symbolizer.processes)
+            arch = for_machine(machine)
+            self._registers = [(name, 8 + arch.registers[name]) for name in unwinder.machine.numbers if name in arch.registers]
+            if "lr" in unwinder.machine.numbers:
+                self._registers.append(("lr", 8 + arch.registers["x30"]))
+            self._stack_start = 8 + arch.registers_size
+        data = bytes(raw)
+        pid, start = int.from_bytes(data[:4], "little"), self._stack_start
+        if len(data) <= start:
+            return data[:8]  # a kernel thread, or a process whose stack is not in memory
+        self.seen(pid)
+        registers = {name: int.from_bytes(data[place : place + 8], "little") for name, place in self._registers}
+        stack = memoryview(data)[start:]
+        walk = unwinder.walk(pid, registers, stack, limit)
+        if walk.end == "lost" and self._news(pid):
+            walk = unwinder.walk(pid, registers, stack, limit)
+        if walk.end in ("truncated", "lost"):
+            self._ended[walk.end] = self._ended.get(walk.end, 0) + 1
+        addresses = walk.addresses
+        for place in walk.exact:
+            if place:
+                addresses[place] |= EXACT
+        return data[:8] + b"".join([address.to_bytes(8, "little") for address in addresses])
 
     def _count_cut(self, role: str, length: int) -> None:
         """Counts a stack that is as long as the kernel allows, or as a program that names no limit gets it."""
@@ -294,6 +384,10 @@ def _value(field: Field) -> Callable[[Any], Any] | None:
         return lambda value: _user_frame(names.user(value[1], value[0]), value[1])
     if detail.detail[0] == "build_id":
         return _of_build_ids
+    if detail.detail[0] == "python":
+        return lambda raw: Stack(names.python_stack(raw), int.from_bytes(raw[:4], "little"))  # type: ignore[arg-type]
+    if detail.detail[0] in ("dwarf", "unwound"):
+        return _of_unwound(field, detail.names)
     if field.role == "kstack":
         return lambda raw: Stack(names.kernel_stack(split(field, raw)[1]))  # type: ignore[arg-type]
 
@@ -302,6 +396,31 @@ def _value(field: Field) -> Callable[[Any], Any] | None:
         return Stack(names.user_stack(pid, addresses), pid)  # type: ignore[arg-type]
 
     return user
+
+
+def _of_unwound(field: Field, names: Names) -> Callable[[Any], Any]:
+    finish = _unwound(field)
+
+    def value(raw: Any) -> Stack:
+        data = raw if finish is None else finish(raw)
+        return Stack(names.unwound_stack(data), int.from_bytes(data[:4], "little"))  # type: ignore[arg-type]
+
+    return value
+
+
+def _unwound(field: Field) -> Callable[[Any], bytes] | None:
+    """A function that unwinds the copied stack in a field; None if there is none."""
+    detail = field.detail
+    if field.role != "ustack" or not isinstance(detail, Bound) or detail.detail[0] != "dwarf":
+        return None
+    unwind, (_, limit, machine) = detail.names.unwind, detail.detail
+    return lambda raw: unwind(raw, limit, machine)
+
+
+def unwinding(schema: Schema) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """A function that unwinds the copied stacks among a record's values."""
+    parts = [_unwound(field) for field in schema.fields]
+    return lambda row: tuple([value if part is None else part(value) for part, value in zip(parts, row)])
 
 
 def _user_frame(frame: Any, pid: int) -> Frame:

@@ -83,15 +83,19 @@ def layout_of(version: tuple[int, int], table: bytes) -> tuple[dict[str, int], b
     return found, bool(found.pop("free_threaded"))
 
 
-def find_runtime(kernel: Kernel, pid: int, processes: Processes) -> Runtime | None:
-    """The CPython that a process runs; None if it runs none, or one that is not known here."""
+def find_runtime(kernel: Kernel, pid: int, processes: Processes, loop: bool = True) -> Runtime | None:
+    """The CPython that a process runs; None if it runs none, or one that is not known here.
+
+    Args:
+        loop: look for the interpreter's loop as well (``eval_ranges``).
+    """
     mappings = processes.mappings(pid)
     paths = list(dict.fromkeys(m.path for m in mappings if m.path.startswith("/")))
     # the program (which lies lowest) may have it built in under any name; a library is called libpython
     for path in [*paths[:1], *(path for path in paths[1:] if "python" in path.rpartition("/")[2])]:
         try:
             elf = open_elf(kernel, processes.root(pid) + path)
-            found = _in_file(kernel, pid, elf, path, mappings)
+            found = _in_file(kernel, pid, elf, path, mappings, loop)
         except (HarkenError, Unreadable):
             continue
         if found is not None:
@@ -99,7 +103,7 @@ def find_runtime(kernel: Kernel, pid: int, processes: Processes) -> Runtime | No
     return None
 
 
-def _in_file(kernel: Kernel, pid: int, elf: Elf, path: str, mappings: tuple[Mapping, ...]) -> Runtime | None:
+def _in_file(kernel: Kernel, pid: int, elf: Elf, path: str, mappings: tuple[Mapping, ...], loop: bool) -> Runtime | None:
     if elf.bits != 64 or elf.big_endian:
         return None
     section = elf.section(".PyRuntime")
@@ -125,7 +129,7 @@ def _in_file(kernel: Kernel, pid: int, elf: Elf, path: str, mappings: tuple[Mapp
         return None
     offsets, free_threaded = layout
     ranges = []
-    for name, start, size in elf.functions():
+    for name, start, size in elf.functions() if loop else ():
         if name.startswith("_PyEval_EvalFrameDefault") and size:
             ranges.append((bias + start, bias + start + size))
     return Runtime(path, address, version, free_threaded, offsets, tuple(ranges))

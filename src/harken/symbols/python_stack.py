@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .processes import Processes
     from .python_runtime import Runtime
 
-__all__ = ("PythonStacks", "PythonProcess", "PythonThread", "merge", "is_eval_frame")
+__all__ = ("PythonStacks", "PythonProcess", "PythonThread", "PythonCode", "frame_of", "merge", "is_eval_frame")
 
 #: Frames with this owner or a higher one stand for a native frame (FRAME_OWNED_BY_CSTACK in 3.12 and 3.13, since then
 #: FRAME_OWNED_BY_INTERPRETER).
@@ -46,6 +46,8 @@ _OWNED_BY_C = 3
 _MAX_INTERPRETERS, _MAX_THREADS = 1 << 10, 1 << 16
 _MAX_NAME, _MAX_PATH, _MAX_TABLE = 1024, 4096, 1 << 20
 _MAX_CODES = 1 << 16
+#: Copies of a code object's code, one per thread (without the global lock).
+_MAX_COPIES = 1 << 12
 _MAX_FRAMES = 1 << 14
 _EVAL = "_PyEval_EvalFrameDefault"
 #: the handlers of an interpreter that is built from tail calls (3.14)
@@ -76,7 +78,7 @@ class PythonThread(Record):
         return [frame for group in self.groups for frame in group]
 
 
-class _Code:
+class PythonCode:
     """What is kept of a code object; ``key`` tells whether another one lies at its address by now."""
 
     __slots__ = ("key", "name", "file", "first", "starts", "lines")
@@ -91,7 +93,7 @@ class PythonProcess:
 
     def __init__(self, kernel: Kernel, pid: int, runtime: Runtime) -> None:
         self._kernel, self.pid, self.runtime = kernel, pid, runtime
-        self._codes: dict[int, _Code] = {}
+        self._codes: dict[int, PythonCode] = {}
         self._states: dict[int, int] = {}
         offsets = runtime.offsets
         self._offsets = offsets
@@ -208,7 +210,7 @@ class PythonProcess:
         (instruction,) = struct.unpack_from("<Q", raw, instr_at)
         # since 3.14 the lowest bits tell how the reference is counted
         address = executable & ~7
-        code = self._code(memory, address)
+        code = self.code(memory, address)
         base = address + self._offsets["co_code_adaptive"]
         if self._tlbc:
             # every thread runs its own copy of the code: co_tlbc -> {size, copies[]}
@@ -216,10 +218,21 @@ class PythonProcess:
             array = memory.word(address + self._offsets["co_tlbc"])
             if array and 0 <= index < memory.word(array):
                 base = memory.word(array + 8 + 8 * index)
-        line = line_at(code.starts, code.lines, instruction - base)
-        return Frame(instruction, code.name, 0, code.file, code.file, line or code.first, False, PYTHON)
+        return frame_of(code, instruction, base)
 
-    def _code(self, memory: MemoryView, address: int) -> _Code:
+    def base(self, memory: MemoryView, address: int, instruction: int) -> int:
+        """Where the code begins that an instruction of a code object belongs to; raises Unreadable."""
+        base = address + self._offsets["co_code_adaptive"]
+        if self._tlbc:
+            # one of the copies, if the instruction is in none of the object itself
+            array = memory.word(address + self._offsets["co_tlbc"])
+            size = min(memory.word(array), _MAX_COPIES) if array else 0
+            copies = [memory.word(array + 8 + 8 * index) for index in range(size)]
+            base = max([copy for copy in (base, *copies) if copy <= instruction], default=base)
+        return base
+
+    def code(self, memory: MemoryView, address: int) -> PythonCode:
+        """The code object at an address; raises Unreadable if there is none."""
         offsets = self._offsets
         raw = memory.read(address, offsets["code_size"])
         unpack = struct.unpack_from
@@ -231,11 +244,16 @@ class PythonProcess:
             return known
         size = memory.word(table + offsets["bytes_length"])
         lines = memory.read(table + offsets["bytes_data"], size) if size <= _MAX_TABLE else b""
-        code = _Code(key, self._string(memory, name, _MAX_NAME), self._string(memory, file, _MAX_PATH), first, lines)
+        code = PythonCode(key, self._string(memory, name, _MAX_NAME), self._string(memory, file, _MAX_PATH), first, lines)
         if len(self._codes) >= _MAX_CODES:
             self._codes.clear()
         self._codes[address] = code
         return code
+
+    def is_ascii(self, state: int) -> bool:
+        """Whether the bit field ``state`` of a str object tells of ASCII characters behind the object's head."""
+        state = (state & 0xFFFFFFFF) >> self._state_shift
+        return state & 7 == 1 and bool(state >> 3 & 1) and bool(state >> 4 & 1)
 
     def _string(self, memory: MemoryView, address: int, limit: int) -> str:
         """A str object; raises Unreadable if it is none."""
@@ -249,6 +267,12 @@ class PythonProcess:
         start = address + (offsets["string_ascii_size"] if ascii_only else offsets["string_compact_size"])
         data = memory.read(start, min(length, limit) * kind)
         return data.decode({1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}[kind], "replace")
+
+
+def frame_of(code: PythonCode, instruction: int, base: int) -> Frame:
+    """The frame at an instruction of a code object whose code begins at ``base``."""
+    line = line_at(code.starts, code.lines, instruction - base)
+    return Frame(instruction, code.name, 0, code.file, code.file, line or code.first, False, PYTHON)
 
 
 class _Known:

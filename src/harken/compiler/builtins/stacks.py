@@ -18,6 +18,8 @@ type        bytes
 ``ustack``  u64 process id, then the same
 with mode   u64 process id, then struct bpf_stack_build_id: s32 status, u8
 build_id    build_id[20], u64 offset in the file (status 1) or address (status 2)
+python      u64 process id, then two words per frame (see ``python_frames``)
+dwarf       u64 process id, struct pt_regs, a copy of the stack (see ``copied_stack``)
 ==========  ========================================================================
 
 ``bpf_get_stack`` fills the rest of its destination with zeros (__bpf_get_stack in kernel/bpf/stackmap.c), which makes keys canonical.
@@ -28,12 +30,14 @@ build_id    build_id[20], u64 offset in the file (status 1) or address (status 2
 - -EFAULT: all buffers for walking stacks were in use by probes that this one interrupted.  The stack is empty, and the loss is counted as
   ("stack", "kstack") or ("stack", "ustack").
 - A user stack ends early where a page of it is not in memory or the program was built without frame pointers.  The kernel does not tell.
+  ``ustack(dwarf)`` needs no frame pointers.
 """
 
 from __future__ import annotations
 
 from ...base.diagnostics import Span
 from ..ir import I32, Const, Value
+from . import copied_stack, python_frames
 from . import types as T
 from .builtin import Argument, Builtin
 from .code import Code, Val
@@ -46,8 +50,9 @@ if TYPE_CHECKING:
 
 __all__ = ("STACKS", "MODES", "DEFAULT_LIMIT", "frames")
 
-#: How stacks are shown.
-MODES = ("bpftrace", "perf", "raw", "build_id")
+#: How stacks are shown, and found: by frame pointers except in the modes of ``_USER_MODES``.
+MODES = ("bpftrace", "perf", "raw", "build_id", "dwarf", "python")
+_USER_MODES = ("build_id", "dwarf", "python")
 #: Frames, as many as kernel.perf_event_max_stack allows unless it was raised (PERF_MAX_STACK_DEPTH, include/uapi/linux/perf_event.h).
 DEFAULT_LIMIT = 127
 _MOST = 1024
@@ -58,6 +63,8 @@ _PID_BYTES = 8
 def _check(name: str) -> Any:
     def check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
         mode, limit = scope.stack_mode, DEFAULT_LIMIT
+        if name == "kstack" and mode in ("dwarf", "python"):  # the config's: the kernel has frames of its own kind
+            mode = "bpftrace"
         rest = args
         if rest and isinstance(rest[0].value, str):
             mode, rest = rest[0].value, rest[1:]
@@ -77,15 +84,24 @@ def _check(name: str) -> Any:
                 )
             else:
                 limit = value
-        if name == "kstack" and mode == "build_id":
-            scope.error("'build_id' stack mode can only be used for ustack", span, "kernel symbols are looked up on this machine: use raw")
+        if name == "kstack" and mode in _USER_MODES:
+            hint = "kernel symbols are looked up on this machine: use raw" if mode == "build_id" else "it is for stacks of processes"
+            scope.error(f"'{mode}' stack mode can only be used for ustack", span, hint)
             mode = "raw"
+        if mode == "dwarf":
+            return copied_stack.check(scope, limit, span)
+        if mode == "python":
+            return python_frames.check(scope, limit, span)
         return T.stack(name, mode, limit)
 
     return check
 
 
 def _lower(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
+    if kind.detail[0] == "dwarf":
+        return copied_stack.lower(code, kind, site)
+    if kind.detail[0] == "python":
+        return python_frames.lower(code, kind, site)
     user = kind.kind == "ustack"
     flags = (_USER_STACK if user else 0) | (_USER_BUILD_ID if kind.detail[0] == "build_id" else 0)
     head = _PID_BYTES if user else 0
@@ -158,7 +174,8 @@ STACKS = (
     Builtin(
         "ustack",
         "ustack[([mode,] [limit])]",
-        "The process's stack by frame pointers, with symbols looked up when it is printed.",
+        "The process's stack, with symbols looked up when it is printed: by frame pointers; mode dwarf: by call frame information; "
+        "mode python: the Python functions of CPython processes.",
         _check("ustack"),
         _lower,
         0,

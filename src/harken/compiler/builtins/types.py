@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = (
     "Type", "NONE", "BOOL", "INT64", "UINT64", "INT32", "UINT32", "VOIDPTR", "MAC", "USYM", "KSYM", "INET", "integer", "string",
     "pointer", "structure", "array", "tuple_of", "buffer", "stack", "frame_size", "from_ctype", "to_ctype", "literal_type", "size_of",
-    "align_of", "layout", "field", "fields", "join", "same", "is_integer", "is_scalar", "is_printable",
+    "align_of", "layout", "field", "fields", "join", "same", "is_integer", "is_scalar", "is_printable", "is_copied", "copied_stack",
 )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ class Type(Record):
     tuple record  fields with natural alignment              ``parts``, ``names``
     ksym          u64 address
     usym          u64 address, u32 pid
-    kstack ustack return addresses, zero after the last      ``detail``: (mode, most frames), see ``stacks``
+    kstack ustack return addresses, zero after the last      ``detail``: (mode, most frames, ...), see ``stacks``
     inet          u32 address family, 16 bytes
     mac           6 bytes
     timestamp     u64 nanoseconds since boot                 ``detail``: strftime format
@@ -107,15 +107,27 @@ def buffer(size: int) -> Type:
     return Type("buf", size)
 
 
+_FRAME_SIZES = {"build_id": 32, "python": 16}
+
+
 def stack(kind: str, mode: str, limit: int) -> Type:
     """A "kstack" or "ustack" of at most ``limit`` frames."""
-    width = 32 if mode == "build_id" else 8
-    return Type(kind, (8 if kind == "ustack" else 0) + width * limit, detail=(mode, limit))
+    return Type(kind, (8 if kind == "ustack" else 0) + _FRAME_SIZES.get(mode, 8) * limit, detail=(mode, limit))
+
+
+def copied_stack(limit: int, machine: str, registers: int, memory: int) -> Type:
+    """A "ustack" that is unwound later: the process's registers, and at most so many bytes of its stack."""
+    return Type("ustack", 8 + registers + memory, detail=("dwarf", limit, machine))
+
+
+def is_copied(kind: Type) -> bool:
+    """Whether it is a stack whose frames are not known before it is unwound: it can be put out, and nothing else."""
+    return kind.kind == "ustack" and kind.detail[0] == "dwarf"
 
 
 def frame_size(kind: Type) -> int:
     """Bytes of one frame of a stack."""
-    return 32 if kind.detail[0] == "build_id" else 8
+    return _FRAME_SIZES.get(kind.detail[0], 8)
 
 
 def pointer(target: CType | None, space: str = "") -> Type:

@@ -42,6 +42,13 @@ class Checker(Calls):
             alone[0].kind, alone[0].value = "value", T.INT64
         self.problems.group = None
         for info in self.maps.values():
+            if info.here and (info.looked is not None or info.decl is not None):
+                span = info.looked or info.span
+                self.error(
+                    f"{info.name} has ustack(dwarf) in its keys: stacks are unwound and counted in harken, the program cannot look there",
+                    span,
+                    f"{info.name}[...] = count() and the other aggregations work, += and ++ as statements; print, clear and zero too",
+                )
             if info.decl is not None and info.key is None:
                 self.warn(f"Unused map: {info.name}", info.span)
             elif not info.assigned and info.decl is None and info.value is None:
@@ -83,6 +90,7 @@ class Checker(Calls):
         if isinstance(value, A.Ternary):
             self.types[id(value)] = self.ternary(value, statement=True) or T.NONE
             return
+        self.statement = value
         kind = self.expr(value, statement=True)
         if kind is not None and isinstance(value, A.Call) and kind.kind != "none" and value.name not in ("delete",):
             self.warn("Return value discarded.", value.span)
@@ -113,6 +121,7 @@ class Checker(Calls):
                 self.types[id(target)] = variable.type
         elif isinstance(target, A.Map):
             info = self.map_access(target, assign=True)
+            info.looked = info.looked or node.span
             if kind is not None:
                 self.literal = self.constants.get(id(value))
                 self.map_value(info, "value", kind, value.span)
@@ -120,6 +129,8 @@ class Checker(Calls):
     def compound(self, node: A.Assign) -> None:
         kind = self.number(node.value, f"The {node.op}= operator")
         result = T.UINT64 if kind is not None and not kind.signed and kind.kind == "int" and node.op != "-" else T.INT64
+        if isinstance(node.target, A.Map) and node.op not in ("+", "-") and node.target.name in self.maps:
+            self.look(self.maps[node.target.name], node.span)
         self.modify(node.target, result, node.span, kind)
         if node.op in ("/", "%") and self.constants.get(id(node.value)) == 0:
             self.error("Division by zero", node.value.span)
@@ -222,7 +233,7 @@ class Checker(Calls):
         info = self.maps.get(node.map.name)
         if info is None:
             info = self.maps[node.map.name] = MapInfo(node.map.name, node.map.span)
-        info.read = True
+        self.look(info, node.map.span)
         if info.key == ():
             self.error(f"for loops need a map with keys: {info.name} is a scalar map", node.map.span, "its value can be used directly")
             return

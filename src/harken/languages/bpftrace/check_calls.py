@@ -175,6 +175,7 @@ class Calls(Values):
         info = self.whole_map(node, node.name)
         if info is None:
             return None
+        self.look(info, node.span)
         key = node.args[1]
         keys = key.items if isinstance(key, A.Tuple) else (key,)
         if isinstance(key, A.Tuple):
@@ -211,10 +212,14 @@ class Calls(Values):
         scalar_stack = known is not None and known.key == () and known.value is not None and known.value.kind in ("kstack", "ustack")
         if not isinstance(target, A.Map) or target.keys is not None or scalar_stack:
             kind = self.expr(target)
+            if kind is not None and not self.kept(kind, target.span):
+                return None
             if kind is not None and kind.kind not in ("kstack", "ustack"):
                 self.error(f"len() expects a map or a stack ({kind} provided)", target.span)
             return T.INT64
         info = self.whole_map(node, "len")
+        if info is not None:
+            self.look(info, node.span)
         if info is not None and info.key == ():
             self.error("call to len() expects a map with explicit keys (non-scalar map)", node.span)
         return T.INT64

@@ -26,9 +26,15 @@ class Maps(Types):
         if assign:
             info.assigned = True
         else:
-            info.read = True
+            self.look(info, node.span)
         self.map_keys(info, node.keys, node.span)
         return info
+
+    @staticmethod
+    def look(info: MapInfo, span: Span) -> None:
+        """Notes that the program reads a map, or does to it what needs its present value."""
+        info.read = True
+        info.looked = info.looked or span
 
     def map_keys(self, info: MapInfo, keys: tuple[A.Expr, ...] | None, span: Span) -> None:
         kinds: tuple[T.Type, ...] = ()
@@ -46,6 +52,7 @@ class Maps(Types):
             kinds = tuple(
                 self.stored(kind).replace(space="") if kind.kind in ("string", "struct", "array", "buf") else kind for kind in kinds
             )
+        info.here = info.here or any(T.is_copied(kind) for kind in kinds)
         if info.key is None:
             info.key = kinds
             self.changed = True
@@ -84,6 +91,8 @@ class Maps(Types):
 
     def map_value(self, info: MapInfo, kind: str, value: T.Type, span: Span, params: tuple[int, ...] = ()) -> None:
         """Notes one assignment."""
+        if not self.kept(value, span):
+            return
         shown = value if kind == "value" else T.Type(kind)
         if info.kind and info.kind != kind:
             have = info.value if info.kind == "value" and info.value is not None else T.Type(info.kind)

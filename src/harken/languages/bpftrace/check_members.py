@@ -26,11 +26,15 @@ class Members(Maps):
         kinds = [self.value(item) for item in node.items]
         if any(kind is None for kind in kinds):
             return None
+        if not all([kind is None or self.kept(kind, item.span) for kind, item in zip(kinds, node.items)]):
+            return None
         return T.tuple_of(*[self.stored(kind) for kind in kinds if kind is not None])
 
     def x_RecordLit(self, node: A.RecordLit) -> T.Type | None:
         kinds = [self.value(item) for item in node.items]
         if any(kind is None for kind in kinds):
+            return None
+        if not all([kind is None or self.kept(kind, item.span) for kind, item in zip(kinds, node.items)]):
             return None
         return T.tuple_of(*[self.stored(kind) for kind in kinds if kind is not None], names=node.names)
 

@@ -61,6 +61,10 @@ class Scope:
         return self.options.stack_mode
 
     @property
+    def user_stack_bytes(self) -> int:
+        return self.options.user_stack_bytes
+
+    @property
     def probed(self) -> tuple[str, int]:
         return self.group.probed
 
@@ -104,7 +108,20 @@ class Scope:
         self.group.variables[id(node)] = variable
         variable.functions.add(self.function)
 
+    def kept(self, kind: T.Type, span: Span) -> bool:
+        """Whether a value can be kept in a variable, a map or a tuple; reports one that cannot."""
+        if T.is_copied(kind):
+            self.error(
+                "ustack(dwarf) has no frames before it is unwound: it can only be printed or be the key of an aggregation",
+                span,
+                'for example: @[ustack(dwarf)] = count(); or printf("%s", ustack(dwarf));',
+            )
+            return False
+        return True
+
     def widen(self, variable: Variable, kind: T.Type, span: Span) -> None:
+        if not self.kept(kind, span):
+            return
         if variable.type is None:
             variable.type = self.stored(kind)
             self.changed = True

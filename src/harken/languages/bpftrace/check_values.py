@@ -20,6 +20,9 @@ _COMPARE = frozenset(("==", "!=", "<", ">", "<=", ">="))
 class Values(Members):
     """Expressions other than calls."""
 
+    #: the expression that stands as a statement: its value is not wanted
+    statement: A.Expr | None = None
+
     def x_IntLit(self, node: A.IntLit) -> T.Type:
         return self.fold(node, node.value)
 
@@ -114,6 +117,8 @@ class Values(Members):
     def x_Unary(self, node: A.Unary) -> T.Type | None:
         op, operand = node.op, node.operand
         if op in ("++", "--"):
+            if isinstance(operand, A.Map) and node is not self.statement and operand.name in self.maps:
+                self.look(self.maps[operand.name], node.span)
             return self.modify(operand, T.INT64, node.span)
         if op == "&":
             return self.address_of(node)
@@ -246,6 +251,8 @@ class Values(Members):
             return then or otherwise
         if statement:
             return T.NONE
+        if not self.kept(then, node.span) or not self.kept(otherwise, node.span):
+            return None
         joined = T.join(then, otherwise)
         if joined is None:
             self.error(f"Ternary operator must return the same type: have '{then}' and '{otherwise}'", node.span)
@@ -256,6 +263,8 @@ class Values(Members):
         then, otherwise = self.expr(node.then), self.expr(node.otherwise)
         if then is None or otherwise is None:
             return then or otherwise
+        if not self.kept(then, node.span) or not self.kept(otherwise, node.span):
+            return None
         joined = T.join(then, otherwise)
         if joined is None:
             self.error(f"the branches of if have different types: '{then}' and '{otherwise}'", node.span)

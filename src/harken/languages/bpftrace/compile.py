@@ -15,7 +15,9 @@ from ...abi import bpf as abi
 from ...base.diagnostics import Diagnostic, Source, error
 from ...base.errors import LimitError, ProbeError, SourceError
 from ...compiler.assemble import assemble
+from ...compiler.builtins import python_frames
 from ...compiler.builtins.code import Environment, Events
+from ...compiler.builtins.copied_stack import LEAST_BYTES, MOST_BYTES
 from ...compiler.builtins.stacks import MODES
 from ...compiler.builtins.values import START
 from ...compiler.ir import Builder, Const, Function, Module, Program
@@ -67,6 +69,7 @@ _SETTINGS: dict[str, tuple[str, str]] = {
     "max_cat_bytes": ("int", ""),
     "on_stack_limit": ("int", ""),
     "stack_mode": ("str", "stack_mode"),
+    "user_stack_bytes": ("int", "user_stack_bytes"),
     "str_trunc_trailer": ("str", ""),
     "show_debug_info": ("bool", ""),
     "use_blazesym": ("bool", ""),
@@ -175,6 +178,9 @@ class _Compilation:
                 continue
             if key == "max_strlen" and not 2 <= int(value) <= 16384:
                 self.problems.error(f"{one.key}: expecting a number from 2 to 16384, got {value}", one.span)
+                continue
+            if key == "user_stack_bytes" and not LEAST_BYTES <= int(value) <= MOST_BYTES:
+                self.problems.error(f"{one.key}: expecting a number from {LEAST_BYTES} to {MOST_BYTES}, got {value}", one.span)
                 continue
             if wanted == "int" and int(value) < 1:
                 self.problems.error(f"{one.key}: expecting a positive number, got {value}", one.span)
@@ -316,6 +322,8 @@ class _Compilation:
         module.maps[RING] = MapSpec(RING, abi.BPF_MAP_TYPE_RINGBUF, 0, 0, ring)
         for name, spec in maps.specs.items():
             module.maps[name] = spec
+        if "python" in checker.needs:
+            python_frames.add_maps(module)
         runs: list[tuple[str, str]] = []
         if "start" in checker.needs:
             _start_program(module)

@@ -6,7 +6,7 @@ from ...compiler.builtins import types as T
 from ...compiler.builtins.code import Val
 from ...compiler.ir import I64, PTR, Const, Value, int_type
 from . import ast as A
-from .lower_base import Base, ignore
+from .lower_base import Base, ignore, position_of
 from .maps import buckets, value_bytes
 from .model import MapInfo
 
@@ -107,6 +107,10 @@ class MapCode(Base):
         b, code = self.code.b, self.code
         kind = info.value
         assert kind is not None
+        if info.here:
+            amount = code.convert(self.expr(node.value), kind)
+            self.send(info, target.keys, b.unary("neg", amount) if node.op == "-" else amount, node)
+            return
         if node.op:
             key = self.key(info, target.keys)
             operand = self.expr(node.value)
@@ -144,6 +148,19 @@ class MapCode(Base):
         code.store(value, kind, slot, 0, kind.kind == "string" and kind.size <= 64)
         self.checked_update(info, key, slot)
 
+    def send(self, info: MapInfo, keys: tuple[A.Expr, ...] | None, value: Value, node: A.Node) -> None:
+        """An update of a map that lies in harken, as an event."""
+        kinds = info.key or ()
+        parts: list[tuple[str, Val]] = []
+        for number, (key, kind) in enumerate(zip(keys or (), kinds)):
+            part = self.expr(key)
+            parts.append((f"key{number}", Val(kind, self.code.convert(part, kind)) if T.is_scalar(kind) else part))
+        assert info.value is not None
+        number_kind = T.INT64 if info.value.signed else T.UINT64
+        self.code.emit(
+            "aggregate", (info.name, self.maps.most_keys[info.name]), [*parts, ("value", Val(number_kind, value))], position_of(node)
+        )
+
     def checked_update(self, info: MapInfo, key: Value, value: Value) -> None:
         b = self.code.b
         status = b.update(self.maps.name(info), key, value)
@@ -153,6 +170,9 @@ class MapCode(Base):
         """``@x[...] = count()`` and the others."""
         info, b, code = self.info(target), self.code.b, self.code
         argument = code.i64(self.expr(call.args[0])) if call.args else Const(1)
+        if info.here:
+            self.send(info, target.keys, argument, call)
+            return
         key = self.key(info, target.keys)
         assert info.value is not None
         signed, kind = info.value.signed, info.kind

@@ -120,6 +120,9 @@ class ValueCode(MemberCode):
         info = self.info(target)
         kind = info.value
         assert kind is not None
+        if info.here:
+            self.send(info, target.keys, Const(step), node)
+            return Val(kind, Const(0))
         key = self.key(info, target.keys)
         result = code.slot("old", 0) if wanted else None
 

@@ -24,12 +24,17 @@ class Maps:
         self.infos = infos
         self.specs: dict[str, MapSpec] = {}
         self.tables: list[Table] = []
+        #: of maps that lie in harken
+        self.most_keys: dict[str, int] = {}
         self._names: dict[str, str] = {}
         taken: set[str] = set()
         for info in infos.values():
             if info.value is None and info.decl is None:
                 continue
             if info.value is None:
+                continue
+            if info.here:
+                self._add_here(info, options)
                 continue
             name = ("AT_" + info.name[1:])[:15]
             number = 1
@@ -62,6 +67,15 @@ class Maps:
         names = tuple(f"key{i}" for i in range(len(key))) if len(key) != 1 else ("key",)
         schema = Schema("key", key_size if key else 0, T.fields(key, names) if key else ())
         self.tables.append(Table(info.name, name, info.kind, schema, value_schema(info), per_cpu, info.params))
+
+    def _add_here(self, info: MapInfo, options: Options) -> None:
+        """A map that lies in harken: its stacks are addresses there."""
+        key = info.key or ()
+        parts = tuple(part.replace(detail=("unwound", part.detail[1])) if T.is_copied(part) else part for part in key)
+        names = tuple(f"key{i}" for i in range(len(key))) if len(key) != 1 else ("key",)
+        schema = Schema("key", T.layout(key)[1], T.fields(parts, names))
+        self.tables.append(Table(info.name, "", info.kind, schema, value_schema(info), False, info.params))
+        self.most_keys[info.name] = options.max_map_keys
 
     def per_cpu(self, info: MapInfo) -> bool:
         return self.specs[self.name(info)].type in (_PERCPU_HASH, _PERCPU_ARRAY, _LRU_PERCPU_HASH)

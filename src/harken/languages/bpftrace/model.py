@@ -16,7 +16,8 @@ class Options(Record):
 
     ``params`` are the positional parameters; ``pid`` limits tracing to one process (-1: all); ``max_strlen`` bounds strings,
     ``max_map_keys`` maps; ``unsafe`` allows what changes the traced system; ``missing_probes`` is "error", "warn" or "ignore";
-    ``stack_mode`` is how stacks are shown that do not say it themselves.
+    ``stack_mode`` is how stacks are shown that do not say it themselves; ``user_stack_bytes`` is how much of a process's stack
+    ``ustack(dwarf)`` copies.
     """
 
     params: tuple[str, ...] = ()
@@ -28,6 +29,7 @@ class Options(Record):
     unsafe: bool = False
     missing_probes: str = "error"
     stack_mode: str = "bpftrace"
+    user_stack_bytes: int = 16384
 
 
 class Variable:
@@ -48,9 +50,13 @@ class Variable:
 
 
 class MapInfo:
-    """A map of the user: ``key`` is None until it is used, () for a scalar map; ``kind`` is "" until it is assigned."""
+    """A map of the user: ``key`` is None until it is used, () for a scalar map; ``kind`` is "" until it is assigned.
 
-    __slots__ = ("assigned", "decl", "key", "kind", "name", "params", "read", "span", "value")
+    ``here`` tells that the map lies in harken and not in the kernel, since its keys are known only when they have arrived
+    (``ustack(dwarf)``); ``looked`` is a place where the program wants to read it, which it cannot then.
+    """
+
+    __slots__ = ("assigned", "decl", "here", "key", "kind", "looked", "name", "params", "read", "span", "value")
 
     def __init__(self, name: str, span: Span) -> None:
         self.name, self.span = name, span
@@ -59,7 +65,8 @@ class MapInfo:
         self.kind = ""
         self.params: tuple[int, ...] = ()
         self.decl: A.MapDecl | None = None
-        self.assigned = self.read = False
+        self.assigned = self.read = self.here = False
+        self.looked: Span | None = None
 
 
 class Group:
