@@ -353,8 +353,11 @@ class Map(BpfObject):
         return error
 
 
-def try_create_map(kernel: Kernel, spec: MapSpec, inner_fd: int | None = None) -> int:
-    """BPF_MAP_CREATE: a descriptor or ``-errno`` (probes of features want the errno)."""
+def try_create_map(kernel: Kernel, spec: MapSpec, inner_fd: int | None = None, btf_fd: int = 0) -> int:
+    """BPF_MAP_CREATE: a descriptor or ``-errno`` (probes of features want the errno).
+
+    With ``btf_fd``, the types that the spec names go to the kernel too.
+    """
     count = spec.max_entries
     if count == 0 and spec.type == abi.BPF_MAP_TYPE_PERF_EVENT_ARRAY:
         from .procfs import cpus_possible
@@ -370,19 +373,29 @@ def try_create_map(kernel: Kernel, spec: MapSpec, inner_fd: int | None = None) -
         map_flags=spec.flags,
         map_name=object_name(spec.name),
         inner_map_fd=inner_fd or 0,
+        btf_fd=btf_fd,
+        btf_key_type_id=spec.key_type if btf_fd else 0,
+        btf_value_type_id=spec.value_type if btf_fd else 0,
     )
     return bpf_with_memlock(kernel, abi.BPF_MAP_CREATE, attribute)
 
 
-def create_map(kernel: Kernel, spec: MapSpec) -> Map:
+def create_map(kernel: Kernel, spec: MapSpec, btf_fd: int = 0) -> Map:
     """Creates a map; ``contents`` and ``frozen`` are left to the loader.
+
+    Args:
+        btf_fd: the loaded BTF in which ``spec.key_type`` and ``spec.value_type`` are; a map type that takes no types is made without.
 
     Raises:
         KernelError: with advice.
     """
     inner = create_map(kernel, spec.inner) if spec.inner is not None else None
     try:
-        fd = try_create_map(kernel, spec, inner.fd if inner else None)
+        fd = -1
+        if btf_fd and spec.value_type:
+            fd = try_create_map(kernel, spec, inner.fd if inner else None, btf_fd)
+        if fd < 0:
+            fd = try_create_map(kernel, spec, inner.fd if inner else None)
     finally:
         if inner:
             inner.close()

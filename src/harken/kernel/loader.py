@@ -94,21 +94,21 @@ def load(kernel: Kernel, spec: Spec, *, types: Btf | None = None, log_level: int
         loaded.maps.update(maps)
         loaded._borrowed = frozenset(maps)
     try:
+        if spec.btf and (any([program.func_info for program in spec.programs]) or any([m.key_type or m.value_type for m in spec.maps])):
+            try:
+                btf = load_btf(kernel, spec.btf)
+            except KernelError as error:
+                # it only serves messages of the verifier and other tools, so a kernel without it can still run the programs
+                loaded.notes.append(f"{error.message}: errors will not name source lines")
         for map_spec in spec.maps:
             if map_spec.name in loaded._borrowed:
                 continue
-            map = create_map(kernel, map_spec)
+            map = create_map(kernel, map_spec, btf.fd if btf is not None else 0)
             loaded.maps[map_spec.name] = map
             if map_spec.contents:
                 map.update_batch(list(map_spec.contents))
             if map_spec.frozen:
                 map.freeze()
-        if spec.btf and any(program.func_info for program in spec.programs):
-            try:
-                btf = load_btf(kernel, spec.btf)
-            except KernelError as error:
-                # it only serves messages of the verifier, so a kernel without it can still run the programs
-                loaded.notes.append(f"{error.message}: errors will not name source lines")
         for program in spec.programs:
             if finder is None and _needs_types(program):
                 from .btf import KernelTypes
