@@ -148,7 +148,7 @@ def test_no_cycles_inside_packages() -> None:
 
 
 ALLOWED = {
-    "ctypes": lambda name: package_of(name) in ("abi", "kernel", "bcc") or name == "harken.base.schema",
+    "ctypes": lambda name: package_of(name) in ("abi", "kernel", "bcc") or name in ("harken.base.schema", "harken.languages.c.libclang"),
     "llvmlite": lambda name: name.startswith("harken.compiler.backends.llvm"),
     "clang": lambda name: name.startswith("harken.languages.c"),
     "bcc": lambda name: False,
@@ -170,7 +170,7 @@ def test_only_cli_and_render_print_and_exit() -> None:
     problems = []
     for path in MODULES:
         name = module_name(path)
-        if package_of(name) in ("cli", "render"):
+        if package_of(name) in ("cli", "render") or name == "harken.bcc.__main__":
             continue
         for node in ast.walk(parse(path)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("print", "exit", "quit", "breakpoint"):
