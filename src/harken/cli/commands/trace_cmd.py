@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check-events": ("check_events", "parse trace event formats"),
     "mem": ("mem", "show memory usage of certain kmem events"),
     "options": ("options", "list the plugin options available for trace-cmd report"),
+    "profile": ("profile", "start profiling and read the output directly"),
     "hist": ("hist", "show a histogram of the events of a trace.dat file"),
     "listen": ("listen", "listen on a network socket for trace clients"),
 }
@@ -50,7 +51,6 @@ REFUSED = {
     "agent": ("the agent of a guest talks over vsock with a protocol that also synchronises clocks", _GUEST),
     "setup-guest": ("it makes FIFOs for the agent of a guest", _GUEST),
     "attach": ("it joins recordings of host and guest by the clock data of the agent", _GUEST),
-    "profile": ("profiles of tasks", "'record -e sched' and 'report -w' show wakeup latencies"),
     "sqlhist": ("queries over events", "write the synthetic event and the triggers yourself: 'record -R hist:...' takes them"),
 }
 

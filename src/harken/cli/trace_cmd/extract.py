@@ -68,7 +68,7 @@ def _extract(root: Tracefs, setup: Setup, traces: list[tuple[str, Ftrace]], snap
     from ...session.recorder_ftrace import Recorder
     from ...session.recorder_ftrace_parts import collect
 
-    parts = collect(root)
+    parts = collect(root, buffer=traces[0][1].tracefs)
     file = "snapshot_raw" if snapshot else "trace_pipe_raw"
     for _, trace in traces:
         if not trace.has(f"per_cpu/cpu{trace.cpus[0]}/{file}"):

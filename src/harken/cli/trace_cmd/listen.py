@@ -8,7 +8,7 @@ import sys
 
 from ...base.errors import HarkenError, KernelError, UsageError
 from .arguments import number, parse
-from .record import Stop
+from .running import Stop
 
 __all__ = ("run",)
 

@@ -8,20 +8,18 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 from ...base.errors import HarkenError, UsageError
 from ...formats import trace_dat_layout as layout
 from .record_options import Setup, parse_setup
-from .setup import Buffers, open_tracefs
+from .running import Running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...kernel.ftrace import Ftrace
-    from ...kernel.tracefs import Tracefs
     from ...session.recorder_ftrace import Outcome
-    from ...session.recorder_ftrace_command import RecordedCommand
+    from .setup import Buffers
 
 __all__ = ("run", "record", "USAGE")
 
@@ -57,11 +55,10 @@ def run(argv: list[str]) -> int:
         from .network import send
 
         return int(send(setup))
-    if setup.profile or setup.profile_only or setup.by_comm or setup.global_irqs:
-        raise UsageError(
-            "profiles (--profile, -S, -G, --by-comm) are not supported",
-            "record the sched and irq events; 'report -w' shows wakeup latencies",
-        )
+    if setup.profile:
+        from .profile import watch_tasks
+
+        watch_tasks(setup)
     return record(setup)
 
 
@@ -107,54 +104,15 @@ def usable_compression(wish: str) -> str:
 def record(setup: Setup) -> int:
     """Records as a ``Setup`` says; returns the exit status."""
     check(setup)
-    root = open_tracefs()
-    if root.note and not setup.quiet:
-        print(root.note, file=sys.stderr)
-    buffers = Buffers(root, setup, private=True)
-    command = None
-    stop = Stop()
-    try:
-        if setup.command:
-            from ...session.recorder_ftrace_command import RecordedCommand
-
-            command = RecordedCommand(setup.command, setup.user)
-        buffers.open()
-        buffers.configure((os.getpid(),), command.pid if command else 0)
-        _announce(setup)
-        outcome = _record(root, setup, buffers, command, stop)
-        _tell(setup, buffers, outcome)
+    with Running(setup) as running:
+        if running.root.note and not setup.quiet:
+            print(running.root.note, file=sys.stderr)
+        running.announce()
+        outcome = _record(running)
+        _tell(setup, running.buffers, outcome)
         if setup.keep:
-            buffers.keep()
-    finally:
-        if command is not None:
-            command.close()
-        for error in buffers.close():
-            print(f"WARNING: could not be put back: {error}", file=sys.stderr)
-        stop.restore()
+            running.buffers.keep()
     return 0
-
-
-def _announce(setup: Setup) -> None:
-    if setup.quiet:
-        return
-    for buffer in setup.buffers:
-        if buffer.tracer:
-            print(f"  plugin '{buffer.tracer}'", file=sys.stderr)
-
-
-class Stop:
-    """Ctrl-C and SIGTERM end the recording, not the program."""
-
-    def __init__(self) -> None:
-        self.wanted = False
-        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def _handle(self, _number: int, _frame: object) -> None:
-        self.wanted = True
-
-    def restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 def extra_options(setup: Setup) -> list[tuple[int, bytes]]:
@@ -167,22 +125,19 @@ def extra_options(setup: Setup) -> list[tuple[int, bytes]]:
     return found
 
 
-def _record(root: Tracefs, setup: Setup, buffers: Buffers, command: RecordedCommand | None, stop: Stop) -> Outcome:
+def _record(running: Running) -> Outcome:
     from ...session.recorder_ftrace import Recorder
     from ...session.recorder_ftrace_parts import collect
 
+    setup, buffers, command = running.setup, running.buffers, running.command
     formats = None if setup.all_formats or not buffers.formats else list(dict.fromkeys(buffers.formats))
-    parts = collect(root, formats, extra_options(setup))
+    parts = collect(running.root, formats, extra_options(setup))
     if setup.priority:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(setup.priority))
     named = [(wanted.name, trace) for wanted, trace in buffers.traced]
     with Recorder(setup.output, parts, named, setup.temp, setup.max_kb * 1024) as recorder:
-        buffers.start()
         try:
-            if command is not None:
-                command.release()
-            elif not setup.quiet:
-                print("Hit Ctrl^C to stop recording", file=sys.stderr, flush=True)
+            running.start()
             watched = (command.pidfd,) if command is not None and command.pidfd >= 0 else ()
             maps = {}
 
@@ -191,7 +146,7 @@ def _record(root: Tracefs, setup: Setup, buffers: Buffers, command: RecordedComm
                     from ...session.recorder_ftrace_parts import process_map
 
                     maps.update(process_map(recorder.kernel, (command.pid,)))
-                return stop.wanted or (command is not None and command.poll()) or (command is None and _gone(setup.pids))
+                return running.over or (command is None and _gone(setup.pids))
 
             recorder.run(done, max(setup.interval_us // 1000, 1) if setup.interval_us else 100, watched)
         finally:

@@ -42,6 +42,7 @@ class EventSetup:
         self.negated = negated
         self.filter = ""
         self.triggers: list[str] = []
+        self.optional = False  # not an error where the kernel does not have it
 
 
 class BufferSetup:
@@ -51,6 +52,7 @@ class BufferSetup:
         self.name = name
         self.delete = False
         self.tracer = ""
+        self.tracer_optional = False
         self.events: list[EventSetup] = []
         self.functions: list[str] = []
         self.notrace: list[str] = []

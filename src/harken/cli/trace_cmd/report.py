@@ -136,7 +136,9 @@ def run(argv: list[str]) -> int:
     traces = [open_recording(source.path) for source in report.sources]
     try:
         if report.has("profile"):
-            raise UsageError("--profile is not supported", "'report -w' shows wakeup latencies; 'harken graph' shows where time goes")
+            from .profile import report_profile
+
+            return report_profile(report, traces)
         from .report_info import inform
 
         status = inform(report, traces)

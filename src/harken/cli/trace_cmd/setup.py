@@ -7,6 +7,8 @@ is used, and put back afterwards.
 
 from __future__ import annotations
 
+import sys
+
 from ...base.errors import HarkenError, KernelError, ProbeError
 from ...kernel.ftrace import Ftrace
 from .record_options import BufferSetup, Setup
@@ -72,6 +74,9 @@ class Buffers:
                 trace.set("tracing_on", "0")
 
     def _main(self, wanted: BufferSetup) -> Ftrace:
+        if wanted.tracer_optional and (wanted.tracer not in self.root.tracers() or not self.root.exists("max_graph_depth")):
+            print(f"WARNING: this kernel has no {wanted.tracer}: calls are not watched", file=sys.stderr)
+            wanted.tracer, self.setup.depth = "", -1
         if not self.private:
             return Ftrace.top(self.root, durable=False)
         if not self.setup.top and not self.setup.keep:
@@ -161,12 +166,12 @@ class Buffers:
         unwanted = {event for spec in wanted.events if spec.negated for event in match_events(trace.events, spec.pattern)}
         for spec in wanted.events:
             for trigger in spec.triggers or ([""] if not spec.negated else []):
-                chosen = trace.enable(spec.pattern, spec.filter, trigger, self.setup.ignore, on=False)
+                chosen = trace.enable(spec.pattern, spec.filter, trigger, self.setup.ignore or spec.optional, on=False)
             if spec.negated:
                 continue
             self.formats += chosen
             if not unwanted.intersection(chosen):
-                trace.enable(spec.pattern, ignore=self.setup.ignore)
+                trace.enable(spec.pattern, ignore=self.setup.ignore or spec.optional)
                 continue
             for system, event in chosen:
                 if (system, event) not in unwanted:

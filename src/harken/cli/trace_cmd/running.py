@@ -1,0 +1,88 @@
+"""A command line while it traces: buffers set up, the command held back until all is ready, and everything put back at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from .setup import Buffers, open_tracefs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ...session.recorder_ftrace_command import RecordedCommand
+    from .record_options import Setup
+
+__all__ = ("Running", "Stop")
+
+
+class Stop:
+    """Ctrl-C and SIGTERM end the recording, not the program."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _handle(self, _number: int, _frame: object) -> None:
+        self.wanted = True
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class Running:
+    """``root``, ``buffers``, ``command`` (None without one) of a setup, as a context.
+
+    Raises:
+        HarkenError: something that is asked for does not exist or is refused.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.root = open_tracefs()
+        self.buffers = Buffers(self.root, setup, private=True)
+        self.command: RecordedCommand | None = None
+        self.stop = Stop()
+
+    def __enter__(self) -> Running:
+        try:
+            if self.setup.command:
+                from ...session.recorder_ftrace_command import RecordedCommand
+
+                self.command = RecordedCommand(self.setup.command, self.setup.user)
+            self.buffers.open()
+            self.buffers.configure((os.getpid(),), self.command.pid if self.command else 0)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self.command is not None:
+            self.command.close()
+        for error in self.buffers.close():
+            print(f"WARNING: could not be put back: {error}", file=sys.stderr)
+        self.stop.restore()
+
+    def start(self) -> None:
+        """Starts tracing, then the command."""
+        self.buffers.start()
+        if self.command is not None:
+            self.command.release()
+        elif not self.setup.quiet:
+            print("Hit Ctrl^C to stop recording", file=sys.stderr, flush=True)
+
+    @property
+    def over(self) -> bool:
+        """Whether to end: the user wants it, or the command has."""
+        return self.stop.wanted or (self.command is not None and self.command.poll())
+
+    def announce(self) -> None:
+        """Says which tracers are used, as trace-cmd does."""
+        for buffer in self.setup.buffers:
+            if buffer.tracer and not self.setup.quiet:
+                print(f"  plugin '{buffer.tracer}'", file=sys.stderr)
