@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.ctype import CType
-    from ..kernel.bpf_info import MapInfo, ProgramInfo
 
+    #: kernel.bpf_info's records of these names
+    MapInfo = ProgramInfo = Any
     Types = tuple[CType | None, CType | None]
 
 __all__ = ("element_json", "element_text", "hex_list", "map_json", "map_text", "program_json", "program_text", "source_lines")
