@@ -1,5 +1,7 @@
 """Maps and programs as text (bpftool's layouts) and as plain values for JSON.
 
+``info`` is what the kernel tells of one: ``kernel.bpf_info``'s ``MapInfo`` or ``ProgramInfo``.
+
 Example:
     >>> element_text(b"\\1\\0\\0\\0", b"\\5\\0", None)
     'key: 01 00 00 00  value: 05 00'
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
 
     from ..base.ctype import CType
 
-    #: kernel.bpf_info's records of these names
-    MapInfo = ProgramInfo = Any
     Types = tuple[CType | None, CType | None]
 
 __all__ = ("element_json", "element_text", "hex_list", "map_json", "map_text", "program_json", "program_text", "source_lines")
@@ -93,7 +93,7 @@ def _one(type: CType | None, data: bytes) -> Any:
     return decode(type, data) if type is not None else hex_list(data)
 
 
-def map_json(info: MapInfo, memory: int, holders: list[tuple[int, str]]) -> dict[str, Any]:
+def map_json(info: Any, memory: int, holders: list[tuple[int, str]]) -> dict[str, Any]:
     """What ``map list`` tells of a map."""
     found: dict[str, Any] = {"id": info.id, "type": MAP_TYPES.get(info.type, str(info.type))}
     if info.name:
@@ -106,7 +106,7 @@ def map_json(info: MapInfo, memory: int, holders: list[tuple[int, str]]) -> dict
     return found
 
 
-def map_text(info: MapInfo, memory: int, holders: list[tuple[int, str]]) -> str:
+def map_text(info: Any, memory: int, holders: list[tuple[int, str]]) -> str:
     """The same as text."""
     name = f"  name {info.name}" if info.name else ""
     text = f"{info.id}: {MAP_TYPES.get(info.type, info.type)}{name}  flags {info.flags:#x}\n"
@@ -120,7 +120,7 @@ def _pids(holders: list[tuple[int, str]]) -> str:
     return "\n\tpids " + ", ".join([f"{comm}({pid})" for pid, comm in holders]) if holders else ""
 
 
-def program_json(info: ProgramInfo, memory: int, loaded_at: int, holders: list[tuple[int, str]]) -> dict[str, Any]:
+def program_json(info: Any, memory: int, loaded_at: int, holders: list[tuple[int, str]]) -> dict[str, Any]:
     """What ``prog list`` tells of a program; ``loaded_at`` in seconds since the epoch."""
     found: dict[str, Any] = {"id": info.id, "type": PROG_TYPES.get(info.type, str(info.type))}
     if info.name:
@@ -144,7 +144,7 @@ def program_json(info: ProgramInfo, memory: int, loaded_at: int, holders: list[t
     return found
 
 
-def program_text(info: ProgramInfo, memory: int, loaded_at: str, holders: list[tuple[int, str]]) -> str:
+def program_text(info: Any, memory: int, loaded_at: str, holders: list[tuple[int, str]]) -> str:
     """The same as text."""
     name = f"  name {info.name}" if info.name else ""
     text = f"{info.id}: {PROG_TYPES.get(info.type, info.type)}{name}  tag {info.tag.hex()}{'  gpl' if info.gpl_compatible else ''}"
