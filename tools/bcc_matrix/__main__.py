@@ -91,12 +91,17 @@ def _native(found: list[Case], peer: bool) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "job.json")
         path.write_text(json.dumps(_job(found, False, peer, [])))
+        # bcc's own package lies beside netaddr, so that folder itself must not be searched
+        netaddr = Path("/usr/lib/python3/dist-packages/netaddr")
+        if netaddr.is_dir() and not peer:
+            Path(folder, "netaddr").symlink_to(netaddr)
         process = subprocess.Popen(
             [sys.executable, "-m", "tools.bcc_matrix.runner", str(path)],
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
             cwd=HERE.parents[1],
+            env={**os.environ, "PYTHONPATH": folder},
         )
         assert process.stdout is not None
         for line in process.stdout:
@@ -124,8 +129,11 @@ def _guest(release: str, found: list[Case], peer: bool, extra: dict[str, Path]) 
     for place in (terminfo, Path("/lib/terminfo/x/xterm")):
         if place.is_file():
             files["/usr/share/terminfo/x/xterm"] = place
+    # a Python with static markers, for pythoncalls and its like
+    markers = [str(path) for path in (Path("/usr/bin/python3.11"),) if path.exists() and os.path.realpath(sys.executable) != str(path)]
     programs = [
         "bash",
+        *markers,
         "mke2fs",
         *(name for name in ("mkfs.xfs", "mkfs.btrfs") if any(Path(d, name).exists() for d in ("/usr/sbin", "/sbin"))),
     ]

@@ -113,9 +113,10 @@ MORE: dict[str, tuple[str, ...]] = {
     "pythongc": ("{python}",),
     "pythonstat": ("1 2",),
     "ucalls": ("-l python {python}", "-S {pid}"),
-    "uflow": ("python {python}",),
-    "ugc": ("python {python}",),
-    "uobjnew": ("c {pid}",),
+    "uflow": ("-l python {python}",),
+    "ugc": ("-l python {python}",),
+    "uobjnew": ("-l c {pid}",),
+    "cobjnew": ("{pid}",),
     "ustat": ("-l python 1 2",),
     "uthreads": ("{pid}",),
     "ttysnoop": ("{tty}",),
@@ -228,7 +229,7 @@ def cases(only: frozenset[str] = frozenset(), every: bool = False) -> list[Case]
         if only and tool not in only:
             continue
         texts = list(MORE.get(tool, ()))
-        interpreted = tool.startswith(_INTERPRETERS) or tool.startswith("python")
+        interpreted = tool.startswith((*_INTERPRETERS, "python", "cobjnew"))
         if tool not in ("trace", "ttysnoop", "netqtop", "reset-trace", "ucalls", "uflow", "ugc", "uobjnew", "ustat", "uthreads"):
             texts += [substitute(tool, text) for text in ([] if interpreted else examples(tool))]
         if tool.startswith(_INTERPRETERS):

@@ -11,6 +11,8 @@ __all__ = ("failures", "page", "verdict")
 #: by rank: the best of several variants speaks for a tool
 VERDICTS = ("works", "attaches", "refused", "fails")
 
+#: tools that only look
+_NO_PROBES = frozenset(("bpflist", "tplist", "reset-trace"))
 _OURS = re.compile(
     r"Failed to compile|Failed to load|verifier|AttributeError|TypeError|NameError|KeyError|IndexError|AssertionError|NotImplemented|"
     r"internal error|ImportError|ModuleNotFound|RecursionError|UnboundLocal|ctypes.ArgumentError|struct.error|killed"
@@ -28,7 +30,7 @@ def verdict(result: dict[str, Any]) -> tuple[str, str]:
     traceback = "Traceback (most recent call last)" in result["stderr"] and not reason.startswith("KeyboardInterrupt")
     if traceback and _OURS.search(text):
         return "fails", reason
-    if result["data"] and not (traceback and not result["attached"]):
+    if result["data"] and (result["attached"] or result["tool"] in _NO_PROBES) and not traceback:
         return "works", result["data"]
     if result["attached"] and not traceback:
         return "attaches", reason if result["status"] not in (0, None, -2) else "nothing to show in this test"
@@ -45,7 +47,7 @@ def _reason(result: dict[str, Any]) -> str:
         if named:
             return named[-1][:300]
     for line in errors:
-        if re.search(r"error:|ERROR|Error", line):
+        if re.search(r"error:|ERROR|Error|no such|not |cannot", line):
             return line[:300]
     if errors:
         return errors[-1][:300]

@@ -30,6 +30,8 @@ _HEADING = re.compile(
     r"(Trac|Attach|Monitor|Runn|Sampl|Profil|Start|Print|Hit|Ctrl|Count|Collect|Watch|Detach|Summar|Hold|Possibly|WARN|ERROR|cannot )|"
     r"\W*\d\d:\d\d:\d\d\W*$|\d\d:\d\d:\d\d loadavg"
 )
+#: tools that draw on a terminal
+_SCREEN = frozenset(("cachetop",))
 _ATTACHED = re.compile(r"bpf_link|bpf-link|raw-tracepoint|perf_event")
 
 
@@ -131,7 +133,11 @@ def _pinned_maps(setting: Setting) -> None:
 def _python_process() -> subprocess.Popen[bytes]:
     """A Python process that calls functions, allocates and collects garbage."""
     text = "import time, gc\ndef inner(n): return [object() for _ in range(n)]\nwhile True: inner(100); gc.collect(); time.sleep(0.05)"
-    return subprocess.Popen([os.path.realpath(sys.executable), "-c", text], stdin=subprocess.DEVNULL)
+    python = "/usr/bin/python3.11"  # Debian's has static markers
+    if not os.path.exists(python):
+        python = os.path.realpath(sys.executable)
+    environment = {**os.environ, "PYTHONHOME": sys.base_prefix} if "HARKEN_GUEST" in os.environ else None
+    return subprocess.Popen([python, "-c", text], stdin=subprocess.DEVNULL, env=environment)
 
 
 def _terminal() -> int:
@@ -154,22 +160,52 @@ def _start(case: dict[str, Any], args: list[str], setting: Setting, out: str, er
     for number, path in ((1, out), (2, err)):
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(fd, number)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if case["tool"] in _SCREEN:
+        _screen(out)
+    else:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ["TERM"] = "xterm"
     os.chdir(FOLDER)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     script = case["script"]
-    with open(script, "rb") as file:
-        shell = b"sh" in file.readline(64).split(b"/")[-1]
+    shell = _wrapped(script)
     try:
+        if shell is not None and not shell:
+            os.execvp("bash", ["bash", script, *args])
+        if shell:
+            script, args = shell[0], [*shell[1:], *args]
         if setting.peer:
             os.execv("/usr/bin/python3", ["python3", "-u", script, *args])
-        if shell:
-            os.execvp("bash", ["bash", script, *args])
         _run_script(script, args)
     except BaseException as error:
         os.write(2, f"{type(error).__name__}: {error}\n".encode())
     os._exit(99)
+
+
+def _wrapped(script: str) -> list[str] | None:
+    """None for a Python script; for a shell script that only calls one with more arguments that one and those, else []."""
+    text = Path(script).read_text(errors="replace")
+    if "sh" not in text.partition("\n")[0].rpartition("/")[2]:
+        return None
+    found = re.search(r'^\$lib/(\w+) (.*?) ?"\$@"', text, re.M)
+    return [f"{os.path.dirname(script)}/{found[1]}", *found[2].split()] if found else []
+
+
+def _screen(out: str) -> None:
+    """A terminal for tools that draw on one; what they draw goes on into the file of output."""
+    import pty
+
+    pid, master = pty.fork()
+    if pid == 0:
+        return
+    signal.signal(signal.SIGINT, lambda *_: os.kill(pid, signal.SIGINT))
+    while True:
+        try:
+            data = os.read(master, 4096)
+        except OSError:
+            break
+        os.write(1, re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b\(B", b"\n", data))
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF)
 
 
 def _run_script(script: str, args: list[str]) -> None:
@@ -202,8 +238,15 @@ def _run_script(script: str, args: list[str]) -> None:
 
 
 def _attachments(pid: int) -> tuple[int, int]:
-    """(descriptors of attachments, all descriptors of BPF) of a process."""
+    """(descriptors of attachments, all descriptors of BPF) of a process and its children."""
     found = every = 0
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            for child in file.read().split():
+                inner, all_inner = _attachments(int(child))
+                found, every = found + inner, every + all_inner
+    except OSError:
+        pass
     try:
         for name in os.listdir(f"/proc/{pid}/fd"):
             try:
@@ -300,9 +343,14 @@ def run_case(case: dict[str, Any], setting: Setting) -> dict[str, Any]:
     line = line or _data(stdout, case["expect"])
     return {
         "tool": case["tool"], "args": case["args"], "attached": round(attached, 2), "data": line[:200], "status": process.status,
-        "interrupted": interrupted, "seconds": round(time.monotonic() - start, 1), "workload": problem, "stdout": stdout[:1500],
-        "stderr": stderr[-2500:], "peer": setting.peer,
+        "interrupted": interrupted, "seconds": round(time.monotonic() - start, 1), "workload": problem, "stdout": _ends(stdout),
+        "stderr": _ends(stderr), "peer": setting.peer,
     }  # fmt: skip
+
+
+def _ends(text: str) -> str:
+    """The beginning and the end of a long text."""
+    return text if len(text) < 4000 else text[:1500] + "\n...\n" + text[-2400:]
 
 
 def _text(path: str) -> str:
