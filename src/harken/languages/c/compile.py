@@ -20,6 +20,7 @@ from ...base.errors import SourceError
 from ...base.record import Record
 from ...compiler.assemble import assemble
 from ...compiler.ir import I64, PTR, Builder, Const, Function, Module, Param, Program, Value
+from ...compiler.passes.inline import call_order
 from ...formats.spec import MapSpec, Spec
 from . import tree
 from .lower_unit import DATA, UnitCode
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from ...probes.catalogue import Catalogue
     from ...probes.model import Plan
 
-__all__ = ("Options", "Context", "compile", "lower", "context_of", "program", "table_specs")
+__all__ = ("Options", "Context", "add_program", "compile", "lower", "context_of", "program", "table_specs")
 
 
 class Options(Record):
@@ -229,13 +230,27 @@ def program(unit: CUnit, function: str, how: Plan | Context, target: Target, cat
     Raises:
         SourceError, LimitError: the function cannot run like this.
     """
+    context = how if isinstance(how, Context) else context_of(how, catalogue)
+    module = Module()
+    if function in unit.module.functions:
+        module.functions.update({one.name: one for one in call_order(unit.module.functions, function)})
+    module.maps.update(unit.module.maps)
+    add_program(module, unit, function, context, target)
+    spec = assemble(module, target).spec
+    used = {reloc.symbol for one in spec.programs for reloc in one.relocs if reloc.kind in ("map", "map_value")}
+    programs = tuple(one.replace(license=unit.license) for one in spec.programs)
+    return Spec(tuple(one for one in spec.maps if one.name in used), programs, spec.btf)
+
+
+def add_program(module: Module, unit: CUnit, function: str, context: Context, target: Target) -> None:
+    """Adds a program to a module that has the unit's functions: an entry round one of them.
+
+    Raises:
+        SourceError: there is no such function, or it cannot run so.
+    """
     described = unit.function(function)
     if described is None:
         raise SourceError((error(f"{unit.name} has no function {function}() that could be a program", None),))
-    context = how if isinstance(how, Context) else context_of(how, catalogue)
-    module = Module()
-    module.functions.update(unit.module.functions)
-    module.maps.update(unit.module.maps)
     inner = unit.module.functions[function]
     entry = module.add(Function(f"{function}()", span=inner.span))
     _enter(entry, inner, described, context, target.machine)
@@ -256,10 +271,6 @@ def program(unit: CUnit, function: str, how: Plan | Context, target: Target, cat
             context.returns,
         )
     )
-    spec = assemble(module, target).spec
-    used = {reloc.symbol for one in spec.programs for reloc in one.relocs if reloc.kind in ("map", "map_value")}
-    programs = tuple(one.replace(license=unit.license) for one in spec.programs)
-    return Spec(tuple(one for one in spec.maps if one.name in used), programs, spec.btf)
 
 
 def _takes_registers(param: Param) -> bool:

@@ -273,7 +273,8 @@ class StatementCode(ExpressionCode):
 
     def _instruction(self, node: tree.Asm, text: str, places: list[Place], inputs: dict[int, Result]) -> None:
         names = {f"%[{o.name}]": i for i, o in enumerate((*node.outputs, *node.inputs)) if o.name}
-        names |= {f"%{i}": i for i in range(len(node.outputs) + len(node.inputs))}
+        # clang writes operands as LLVM does
+        names |= {f"{mark}{i}": i for mark in "%$" for i in range(len(node.outputs) + len(node.inputs))}
         for mark in ("<<=", "s>>=", ">>=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "="):
             left, found, right = text.partition(f" {mark} ")
             if not found:

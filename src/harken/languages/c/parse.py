@@ -133,6 +133,7 @@ class Preparation:
         reader = UnitReader(parsed, self.source, types)
         license = _LICENSE.search(self.source.text)
         unit = reader.unit(lambda file: file != _PRELUDE, license.group(1).strip('"') if license else "GPL")
+        types.finish()
         warnings = tuple((self._span(note), note.message) for note in parsed.notes if note.severity == "warning" and self._mine(note))
         return unit.replace(kernel_types=self.written.tags, warnings=warnings)
 

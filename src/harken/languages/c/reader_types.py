@@ -58,8 +58,14 @@ class Types:
         self._parsed, self._lib, self._kernel = parsed, lc.library(), kernel
         self._types: dict[int, CType] = {}
         self._records: dict[int, CType] = {}
+        self._pending: list[Ptr] = []
         #: structs and unions by tag that the program itself defines and uses
         self.own: dict[str, Struct] = {}
+
+    def finish(self) -> None:
+        """Finds out what pointers point to, as long as clang can be asked: types outlive the parsed program."""
+        while self._pending:
+            self._pending.pop().target  # noqa: B018
 
     def of(self, cursor: Cursor) -> CType:
         """The type of an expression or declaration."""
@@ -80,7 +86,9 @@ class Types:
             return known
         if kind.kind == lc.T_POINTER:
             target = lib.clang_getPointeeType(kind)
-            return Ptr(lambda: self.convert(target))
+            pointer = Ptr(lambda: self.convert(target))
+            self._pending.append(pointer)
+            return pointer
         if kind.kind == lc.T_TYPEDEF:
             declaration = lib.clang_getTypeDeclaration(kind)
             target = self.convert(lib.clang_getTypedefDeclUnderlyingType(declaration))
