@@ -152,7 +152,7 @@ def test_trace_cmds_layouts(numpy):
     assert text(ReportLines, MIXED, numpy, raw=True)[0].endswith("beat:                  n=1")
     assert text(ReportLines, MIXED, numpy, raw=frozenset(("test:beat",)))[0].endswith("beat:                  n=1")
     assert text(ReportLines, MIXED, numpy, latency=True)[2].startswith("  <idle>-0       0d.h1.     0.000005: sys_exit_read:")
-    assert text(ReportLines, MIXED, numpy, clock="counter")[0] == "            bash-7     [000]         1000: beat:                 n=1"
+    assert text(ReportLines, MIXED, numpy, clock="counter")[0] == "            bash-7     [000]        1000: beat:                 n=1"
 
 
 def test_both_ways_agree_on_many_records():

@@ -7,21 +7,23 @@ and are rendered where those are known: ``render.ftrace_report``, ``render.funct
 
 from __future__ import annotations
 
+from ..base.errors import FormatError
 from .print_fmt_helpers import Texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .event_format import EventFormat
     from .print_fmt import Env
+    from .print_fmt_parse import Tree
 
     Text = Callable[[bytes], str]
     Number = Callable[[bytes], "int | None"]
 
-__all__ = ("handler",)
+__all__ = ("handler", "kernel_stack_text")
 
-_STATES = "SDTtZXxW"
+_STATES, _NEW_STATES = "SDTtZXxW", "SDTtXZPI"
 _TLB = ("flush on task switch", "remote shootdown", "local shootdown", "local mm shootdown")
 
 #: FUTEX_* commands (include/uapi/linux/futex.h): which arguments each of them has, and in which form.
@@ -113,14 +115,53 @@ def _long(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _state(value: int) -> str:
-    return "|".join([letter for bit, letter in enumerate(_STATES) if value >> bit & 1]) or "R"
+def _state_letters(fields: _Fields) -> str:
+    """The letters of task states by bit.  Since 1.8 libtraceevent takes them from the flags of the event's own print fmt."""
+    if fields.env.dialect == "trace-cmd-3.1":
+        return _STATES
+    from .print_fmt_tep_parse import parse
+
+    try:
+        _, arguments = parse(fields.event.print_fmt)
+    except FormatError:
+        return _NEW_STATES
+    found = next((call for tree in arguments for call in _flag_calls(tree) if _has_field(call[2][0], "prev_state")), None)
+    if found is None:
+        return _NEW_STATES
+    letters: dict[int, str] = {}
+    for entry in found[2][2:]:
+        value, name = entry[1][0], entry[1][1]
+        if value[0] == "num" and name[0] == "str" and value[1] > 0:
+            letters.setdefault((value[1] & -value[1]).bit_length() - 1, name[1][:1])
+    known = next(bit for bit in range(65) if bit not in letters)
+    return "".join([letters[bit] for bit in range(known)])  # a gap ends the list
+
+
+def _flag_calls(tree: Tree) -> Iterator[Tree]:
+    if tree[0] == "call" and tree[1].startswith("__print_flags"):
+        yield tree
+    for part in tree[1:]:
+        for inner in part if isinstance(part, list) else (part,):
+            if isinstance(inner, tuple):
+                yield from _flag_calls(inner)
+
+
+def _has_field(tree: Tree, name: str) -> bool:
+    """Whether a field is the first one that an expression names."""
+    while tree[0] in ("binary", "cast"):
+        tree = tree[2]
+    return tree[:2] == ("field", name)
+
+
+def _state(value: int, letters: str) -> str:
+    return "|".join([letter for bit, letter in enumerate(letters) if value >> bit & 1]) or "R"
 
 
 def _sched_switch(fields: _Fields) -> Text | None:
     prev_pid, next_pid, state = fields.number("prev_pid"), fields.number("next_pid"), fields.number("prev_state")
     prev_prio, next_prio = fields.number("prev_prio"), fields.number("next_prio")
     prev_comm, next_comm = fields.text("prev_comm"), fields.text("next_comm")
+    letters = _state_letters(fields)
 
     def text(record: bytes) -> str:
         pid, other = prev_pid(record), next_pid(record)
@@ -131,7 +172,7 @@ def _sched_switch(fields: _Fields) -> Text | None:
         if prio is not None:
             parts.append(f"[{_int(prio)}] ")
         if status is not None:
-            parts.append(_state(status))
+            parts.append(_state(status, letters))
         parts.append(" ==> ")
         parts.append(f"{next_comm(record)}:{other}" if next_comm else str(other))
         prio = next_prio(record)
@@ -170,7 +211,7 @@ def _hrtimer(fields: _Fields) -> Text | None:
         if address is None:
             return ""
         found = fields.symbol(address)
-        place = f"{found[0]}/0x{address - found[1] & 0xFFFFFFFF:x}" if found else f"0x{address:08x}"
+        place = f"{found[0]}/0x{found[1] - address & 0xFFFFFFFFFFFFFFFF:x}" if found else f"0x{address:08x}"
         return f" function={place}"
 
     def text(record: bytes) -> str:
@@ -325,7 +366,13 @@ def _mmu_role(fields: _Fields) -> Text | None:
     return text
 
 
-def _kernel_stack(fields: _Fields) -> Text | None:
+def kernel_stack_text(event: EventFormat, env: Env, offset: bool = False) -> Text:
+    """The text of ``ftrace:kernel_stack``; ``offset``: places within functions too (``-O ftrace:offset``)."""
+    text = _kernel_stack(_Fields(event, env), offset)
+    return text or (lambda record: "")
+
+
+def _kernel_stack(fields: _Fields, offset: bool = False) -> Text | None:
     field = fields.event.field("caller")
     if field is None:
         return None
@@ -342,7 +389,8 @@ def _kernel_stack(fields: _Fields) -> Text | None:
             if address == stop or address & 0xFFFFFFFF == 0xFFFFFFFF:
                 break
             found = fields.symbol(address)
-            lines.append(f"=> {found[0]} ({address:x})\n" if found else f"=> {address:x}\n")
+            place = f"+0x{address - found[1] & 0xFFFFFFFF:x} " if found and offset else ""
+            lines.append(f"=> {found[0]}{place} ({address:x})\n" if found else f"=> {address:x}\n")
         return "".join(lines)
 
     return text

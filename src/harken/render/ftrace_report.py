@@ -13,8 +13,9 @@ graph by a ``Special`` that ``render.function_graph`` provides.
 
 from __future__ import annotations
 
-from ..formats.print_fmt import Env, Renderer, compile_print_fmt
+from ..formats.print_fmt import Env, Renderer, compile_print_fmt, plain_renderer
 from ..formats.print_fmt_fields import fields_text
+from ..formats.print_fmt_plugins import kernel_stack_text
 from .ftrace import Item, Lines
 
 TYPE_CHECKING = False
@@ -109,6 +110,8 @@ class ReportLines(Lines):
             return _fields_renderer(event, self.env)
         if not self.plugins or event.name in self.no_handlers or f"{event.category}:{event.name}" in self.no_handlers:
             return compile_print_fmt(event, self.env)
+        if self.offset and event.category == "ftrace" and event.name == "kernel_stack":
+            return plain_renderer(event, kernel_stack_text(event, self.env, offset=True))
         return super().compile(event)
 
     def ended(self, event: EventFormat) -> bool:
@@ -125,10 +128,12 @@ class ReportLines(Lines):
         if self.latency:
             return f"{comm[:8]:>8}-{pid:<5} {cpu:3}{f'-0x{flags:x}' if self.raw is True else latency_flags(flags, preempt)}"
         text = f"{comm:>16}-{pid:<5} [{cpu:03}]"
-        return f"{text} {latency_flags(flags, preempt)}" if self.generation != "3.1" else text
+        if self.generation == "3.1":
+            return text
+        return f"{text}-0x{flags:x}" if self.raw is True else f"{text} {latency_flags(flags, preempt)}"
 
     def time_format(self) -> str:
-        return " %s: "
+        return " %s: " if self.unit()[1] else "%s: "  # numbers of counters have a column of twelve characters and no blank before
 
     def unit(self) -> tuple[int, int]:
         if not self.nanoseconds:
@@ -232,7 +237,5 @@ class ReportLines(Lines):
 
 
 def _fields_renderer(event: EventFormat, env: Env) -> Renderer:
-    from ..formats.print_fmt import plain_renderer
-
     text: Callable[[bytes], str] = fields_text(event, env)
     return plain_renderer(event, text)

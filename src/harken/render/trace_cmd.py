@@ -159,14 +159,14 @@ class GraphTexts:
 class TimeDifferences:
     """Puts the time since the line before behind each time (``--ts-diff``)."""
 
-    def __init__(self, unit: int) -> None:
-        self._unit = unit
+    def __init__(self, unit: int, counter: bool = False) -> None:
+        self._unit, self._counter = unit, counter  # of a counter trace-cmd tells no differences
         self._last: int | None = None
 
     def line(self, time: int, line: str) -> str:
         """A line with its mark replaced; a time is compared as it is printed."""
         now = (time + self._unit // 2) // self._unit
-        text = " " * 9 if self._last is None else f"{f'(+{now - self._last})':<9}"
+        text = " " * 9 if self._last is None or self._counter else f"{f'(+{now - self._last})':<9}"
         self._last = now
         return line.replace(_MARK, text, 1)
 

@@ -23,12 +23,15 @@ _LIMIT = 1 << 20
 _KALLSYMS_LIMIT = 64 << 20
 
 
-def collect(root: Tracefs, events: Iterable[tuple[str, str]] | None = None, options: Iterable[tuple[int, bytes]] = ()) -> Parts:
+def collect(
+    root: Tracefs, events: Iterable[tuple[str, str]] | None = None, options: Iterable[tuple[int, bytes]] = (), buffer: Tracefs | None = None
+) -> Parts:
     """The parts of a recording.
 
     Args:
         events: (system, event) of those whose formats are kept; None for all.
         options: added to those that every file has.
+        buffer: the instance whose clock the recording has; default: the top one.
 
     Raises:
         KernelError: tracefs cannot be read.
@@ -57,7 +60,7 @@ def collect(root: Tracefs, events: Iterable[tuple[str, str]] | None = None, opti
         _read(kernel, "/proc/kallsyms", _KALLSYMS_LIMIT),
         _read(kernel, root.path("printk_formats"), 16 << 20),
         comm_text(saved_comms(root)),
-        (*common_options(root), *options),
+        (*common_options(buffer or root), *options),
         max(cpus_possible(kernel)) + 1,
         "<" if sys.byteorder == "little" else ">",
         struct.calcsize("@l"),
@@ -79,7 +82,7 @@ def _read(kernel: Kernel, path: str, limit: int) -> bytes:
 
 
 def common_options(root: Tracefs) -> list[tuple[int, bytes]]:
-    """Options that every recording has: clock, machine, program, identity."""
+    """Options that every recording has: clock (of the instance ``root``), machine, program, identity."""
     from .. import __version__
 
     about = uname(root.kernel)

@@ -131,7 +131,7 @@ def _record(running: Running) -> Outcome:
 
     setup, buffers, command = running.setup, running.buffers, running.command
     formats = None if setup.all_formats or not buffers.formats else list(dict.fromkeys(buffers.formats))
-    parts = collect(running.root, formats, extra_options(setup))
+    parts = collect(running.root, formats, extra_options(setup), buffers.traced[0][1].tracefs)
     if setup.priority:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(setup.priority))
     named = [(wanted.name, trace) for wanted, trace in buffers.traced]

@@ -166,7 +166,7 @@ def _column(function: Any) -> Any:
 
 def draw_graph(lines: LabelledLines, report: Report, trace: TraceFile) -> frozenset[int]:
     """Lets the function graph's events have texts of their own; returns the ids of those that begin a call."""
-    if not any(name.startswith("ftrace:funcgraph_") for name in trace.events.names) or report.has("R"):
+    if not any(name.startswith("ftrace:funcgraph_") for name in trace.events.names) or report.has("R", "N"):
         return frozenset()
     from ...analysis.function_graph_records import ENTRY_EVENTS, EXIT_EVENT, Decoder
     from ...render.function_graph_report import ReportOptions, ReportText
@@ -240,7 +240,7 @@ class Output:
         if self.report.has("align-ts"):
             self._align()
         unit = self.files[0].lines.unit()[0]
-        differences = TimeDifferences(unit) if self.report.has("ts-diff") else None
+        differences = TimeDifferences(unit, not self.files[0].lines.nanoseconds) if self.report.has("ts-diff") else None
         last = 0
         pending: list[str] = []
         for time, _, line in merge(*[self._lines(number, file) for number, file in enumerate(self.files)], key=lambda row: row[:2]):
