@@ -14,10 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ("Event", "Table", "Unit", "RING", "LOSS")
+__all__ = ("Event", "Table", "Unit", "RING", "LOSS", "GATE")
 
-#: Names of the maps that the compiler itself adds.
-RING, LOSS = "harken_ring", "harken_loss"
+#: Names of the maps that the compiler itself adds.  The gate's one value is 0 until ``exit()`` was called: then probes do nothing any more.
+RING, LOSS, GATE = "harken_ring", "harken_loss", "harken_gate"
 
 
 class Event(Record):

@@ -10,8 +10,8 @@ or PTR; strings and aggregates as a pointer to where they are, or as something t
 from __future__ import annotations
 
 from ...base.record import Record
-from ..ir import I1, I32, I64, Builder, Const, Function, Inst, Module, Value, int_type
-from ..unit import RING, Event
+from ..ir import I1, I32, I64, PTR, Builder, Const, Function, Inst, Module, Value, int_type
+from ..unit import GATE, RING, Event
 from . import types as T
 
 TYPE_CHECKING = False
@@ -453,6 +453,8 @@ class Code:
         b.goto(full)
         b.br(done)
         b.goto(room)
+        if action == "exit" and GATE in self.module.maps:
+            b.store(b.insert("data", (), PTR, (GATE, 0), space="map_value"), Const(1))
         end = 8
         used: Value = Const(0)
         for value, one, dynamic in layout:

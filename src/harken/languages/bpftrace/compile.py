@@ -22,7 +22,7 @@ from ...compiler.builtins.stacks import MODES
 from ...compiler.builtins.values import START
 from ...compiler.ir import Builder, Const, Function, Module, Program
 from ...compiler.target import Target
-from ...compiler.unit import RING, Unit
+from ...compiler.unit import GATE, RING, Unit
 from ...formats.spec import MapSpec
 from ...probes.attachers import ATTACHERS
 from ...probes.model import Pattern, Plan, Probe, View
@@ -322,6 +322,8 @@ class _Compilation:
         module.maps[RING] = MapSpec(RING, abi.BPF_MAP_TYPE_RINGBUF, 0, 0, ring)
         for name, spec in maps.specs.items():
             module.maps[name] = spec
+        if any([_exits(group) for group in groups]):
+            module.maps[GATE] = MapSpec(GATE, abi.BPF_MAP_TYPE_ARRAY, 4, 8, 1)
         if "python" in checker.needs:
             python_frames.add_maps(module)
         runs: list[tuple[str, str]] = []
@@ -375,6 +377,12 @@ class _Compilation:
             warnings,
             tuple(sorted(self.config.items())),
         )
+
+
+def _exits(group: Group) -> bool:
+    """Whether a probe can end tracing while others run."""
+    body = () if group.kind in ("BEGIN", "END") else group.probe.body
+    return any(isinstance(node, A.Call) and node.name == "exit" for node in A.walk(body))
 
 
 def _merged(chosen: Plan, catalogue: Any) -> View:

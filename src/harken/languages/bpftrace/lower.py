@@ -13,6 +13,7 @@ from __future__ import annotations
 from ...compiler.builtins import types as T
 from ...compiler.builtins.code import Code, Val
 from ...compiler.ir import I64, PTR, Const, Function, Param, Value
+from ...compiler.unit import GATE
 from . import ast as A
 from .forms import AGGREGATIONS
 from .lower_base import FRAME_PART, Body, position_of
@@ -39,6 +40,8 @@ class Lowerer(CallCode):
         function = self.module.add(Function(self.name, span=probe.span))
         self.body = Body(Code(self.module, function, self.events, self.environment), None, 0)
         b = self.code.b
+        if GATE in self.module.maps and self.kind not in ("BEGIN", "END"):
+            self.guard(b.icmp("eq", b.load(b.insert("data", (), PTR, (GATE, 0), space="map_value"), I64), Const(0)))
         if self.options.pid >= 0 and self.kind not in ("BEGIN", "END", "interval"):
             self.guard(b.icmp("eq", self.code.current_pid(), Const(self.options.pid)))
         if probe.filter is not None:
