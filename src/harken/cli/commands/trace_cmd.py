@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from ...base.errors import KernelError, UsageError
+from ...base.errors import HarkenError, KernelError, SourceError, UsageError
 
 __all__ = ("NAME", "HELP", "COMMANDS", "run", "main")
 
@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "mem": ("mem", "show memory usage of certain kmem events"),
     "options": ("options", "list the plugin options available for trace-cmd report"),
     "profile": ("profile", "start profiling and read the output directly"),
+    "sqlhist": ("sqlhist", "make histograms and synthetic events of SQL"),
     "hist": ("hist", "show a histogram of the events of a trace.dat file"),
     "listen": ("listen", "listen on a network socket for trace clients"),
 }
@@ -51,7 +52,6 @@ REFUSED = {
     "agent": ("the agent of a guest talks over vsock with a protocol that also synchronises clocks", _GUEST),
     "setup-guest": ("it makes FIFOs for the agent of a guest", _GUEST),
     "attach": ("it joins recordings of host and guest by the clock data of the agent", _GUEST),
-    "sqlhist": ("queries over events", "write the synthetic event and the triggers yourself: 'record -R hist:...' takes them"),
 }
 
 
@@ -83,11 +83,11 @@ def run(argv: list[str]) -> int:
     try:
         module = __import__(f"harken.cli.trace_cmd.{found[0]}", fromlist=["run"])
         return int(module.run([name, *rest]) if found[0] in ("start", "switch") else module.run(rest))
-    except (KernelError, UsageError) as error:
+    except (KernelError, UsageError, SourceError) as error:
         raise _status(error) from None
 
 
-def _status(error: KernelError | UsageError) -> KernelError | UsageError:
+def _status(error: HarkenError) -> HarkenError:
     """trace-cmd exits with the errno, or 255 when there is none."""
     error.exit_code = (error.errno or 255) if isinstance(error, KernelError) else 255
     return error
