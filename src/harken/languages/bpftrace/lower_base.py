@@ -6,7 +6,8 @@ from ...abi.arch import for_machine
 from ...base.diagnostics import error
 from ...compiler.builtins import types as T
 from ...compiler.builtins.code import Code, Environment, Events, Val
-from ...compiler.ir import I1, I64, PTR, Block, Const, Module, Value, int_type
+from ...compiler.builtins.numbers import operand_value
+from ...compiler.ir import I1, I64, PTR, Block, Const, Module, Value
 from . import ast as A
 from .maps import Maps
 from .model import Group, Options, Variable
@@ -66,12 +67,6 @@ def negate(b: Any, condition: Value) -> Value:
     if isinstance(condition, Const):
         return Const(1 - condition.value, I1)
     return b.binary("xor", condition, Const(1, I1))  # type: ignore[no-any-return]
-
-
-def _widened(value: int, size: int, signed: bool) -> int:
-    """A constant cut to ``size`` bytes and widened again, as the compiler of the traced program would have stored it."""
-    value &= (1 << 8 * size) - 1
-    return value - (1 << 8 * size) if signed and value >> 8 * size - 1 else value
 
 
 def positive(value: object) -> bool:
@@ -160,26 +155,7 @@ class Base:
         b = self.code.b
         if not self.view.operands:
             return b.arg(number)
-        operand = self.view.operands[number]
-        if operand.kind == "const":
-            return Const(_widened(operand.value, operand.size, operand.signed))
-        value: Value = b.reg(operand.register) if operand.register else Const(0)
-        size = operand.size
-        if operand.kind == "memory":
-            if operand.index:
-                index: Value = b.reg(operand.index)
-                if operand.index_bits < 64:
-                    index = b.resize(b.resize(index, int_type(operand.index_bits // 8), False), I64, operand.index_signed)
-                value = b.add(value, b.binary("mul", index, Const(operand.scale)))
-            value = b.load(b.to_pointer(b.add(value, Const(operand.value)), "user"), int_type(size))
-            return b.resize(value, I64, operand.signed)
-        if operand.kind == "sum":
-            value = b.add(value, Const(operand.value))
-        else:
-            if operand.shift:  # %ah is the second byte of rax
-                value = b.binary("lshr", value, Const(operand.shift))
-            size = min(size, operand.bits // 8)
-        return b.resize(b.resize(value, int_type(size), False), I64, operand.signed)
+        return operand_value(self.code, self.view.operands[number])
 
     def memory(self, space: str) -> str:
         """A pointer's space as IR knows it: untyped addresses belong to what the probe traces."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...compiler.builtins import types as T
 from ...compiler.builtins.code import Val
+from ...compiler.builtins.numbers import log2
 from ...compiler.ir import I64, PTR, Const, Value, int_type
 from . import ast as A
 from .lower_base import Base, ignore, position_of
@@ -225,17 +226,7 @@ class MapCode(Base):
         last = buckets(info) - 1
 
         def logarithm() -> Value:
-            rest, shift = code.slot("rest", 0), code.slot("log", 0)
-            b.store(rest, value)
-            for step in (32, 16, 8, 4, 2, 1):
-                current = b.load(rest)
-
-                def halve(current: Value = current, step: int = step) -> None:
-                    b.store(rest, b.binary("lshr", current, Const(step)))
-                    b.store(shift, b.add(b.load(shift), Const(step)))
-
-                code.when(b.icmp("ugt", current, Const((1 << step) - 1)), halve)
-            power = b.load(shift)
+            power = log2(code, value)
             if not bits:
                 return b.add(power, Const(2))
             power = b.sub(power, Const(bits))
