@@ -108,7 +108,14 @@ class KernelError(HarkenError):
     Args:
         call: the call in the form that strace would print ("bpf(BPF_MAP_CREATE, ...)").
         errno: the positive errno.
+
+    Attributes:
+        program: the BPF program that was refused, if it was one.
+        mechanism: the way of attaching that was refused, if it was one (see ``session.fallback``).
     """
+
+    program = ""
+    mechanism = ""
 
     def __init__(self, message: str, *, call: str = "", errno: int = 0, hint: str = "") -> None:
         super().__init__(message, hint)

@@ -263,7 +263,9 @@ def refused_program(number: int, log: str, *, name: str, type: int, program: Pro
     if not log.strip():
         from ..abi.bpf_names import PROG_TYPES
 
-        return refusal("prog_load", number, f"program {name!r} ({PROG_TYPES.get(type, f'type {type}')})")
+        refused = refusal("prog_load", number, f"program {name!r} ({PROG_TYPES.get(type, f'type {type}')})")
+        refused.program = name
+        return refused
     from .verifier import explain
 
     explanation = explain(log, program, btf)

@@ -71,6 +71,7 @@ def plan(
     *,
     pid: int = -1,
     max_programs: int = MAX_PROGRAMS,
+    avoid: tuple[str, ...] = (),
 ) -> tuple[Plan, ...]:
     """Chooses mechanisms for the probes of one action block.
 
@@ -80,6 +81,7 @@ def plan(
         uses: what the block reads of its probe: words of ``model.USES``; "arg0", "arg1", ... rather than "arg" where it is known which.
         pid: the process that tracing is limited to, -1 for none.
         max_programs: the most programs that are accepted.
+        avoid: mechanisms that were refused when they were tried.
 
     Returns:
         Plans, each one program: its probes share the program.  A plan whose ``attacher`` is "" could not be made (see ``refusal``).
@@ -93,7 +95,7 @@ def plan(
     numbers: dict[str, int] = {}
     for probe in probes:
         numbers[probe.kind] = numbers.get(probe.kind, 0) + 1
-    answers = _Answers(catalogue)
+    answers = _Answers(catalogue, avoid)
     groups: dict[tuple[Any, ...], list[Probe]] = {}
     chosen: dict[tuple[Any, ...], tuple[str, str, tuple[tuple[str, str], ...]]] = {}
     seen: dict[tuple[Any, ...], int] = {}
@@ -155,7 +157,8 @@ def refusal(failed: Plan) -> ProbeError:
 class _Answers:
     """The kernel's answers, asked once each; ``short`` has what a one-sentence error says instead of a long reason."""
 
-    def __init__(self, catalogue: Any) -> None:
+    def __init__(self, catalogue: Any, avoid: tuple[str, ...] = ()) -> None:
+        self.avoid = avoid
         self._features = catalogue.features
         self._known: dict[str, tuple[str, str]] = {}
         self.short: dict[str, str] = {}
@@ -218,6 +221,8 @@ def _choose(
 def _fits(attacher: Attacher, probe: Probe, catalogue: Any, uses: frozenset[str], answers: _Answers, pid: int = -1) -> tuple[str, str]:
     """("yes", ""), or "no" or "unknown" with why; what costs least to find out is asked first."""
     # what is different in a stand-in is what was asked for in the real thing: kstack of a fentry probe begins in the trampoline
+    if attacher.name in answers.avoid:
+        return "no", "it was refused when it was tried"
     lacking = sorted(attacher.lacks & uses) if attacher.name != probe.kind else []
     if lacking:
         return "no", f"{' and '.join(lacking)} would not mean the same there"

@@ -21,7 +21,7 @@ from __future__ import annotations
 from _collections_abc import Mapping  # what collections.abc re-exports; it is loaded already
 
 from ..base.diagnostics import Source
-from ..base.errors import LossError, UsageError
+from ..base.errors import KernelError, LossError, UsageError
 from .cache import load_unit, store_unit, unit_key
 from .session import TraceSession
 
@@ -133,7 +133,16 @@ def trace(
             settings=tuple((settings or {}).items()),
             cached=cached and held is None,
         )
-        return Trace(unit, kernel, pid=-1 if pid is None else pid, command=held, duration=duration, strict=strict, keep=keep)
+        again = None
+        if held is None:
+
+            def again(avoid: tuple[str, ...]) -> Unit:
+                options = (*(settings or {}).items(), ("avoid", avoid))
+                return build(
+                    Source(name, program), kernel=kernel, params=params, pid=-1 if pid is None else pid, settings=options, cached=cached
+                )
+
+        return Trace(unit, kernel, pid=-1 if pid is None else pid, command=held, duration=duration, strict=strict, keep=keep, again=again)
     except BaseException:
         if held is not None:
             held.close()
@@ -160,12 +169,19 @@ class Trace:
         duration: float | None = None,
         strict: bool = False,
         keep: int = 1_000_000,
+        again: Callable[[tuple[str, ...]], Unit] | None = None,
     ) -> None:
         from .events import EventSink
 
         self.unit = unit
+        self._again = again
         self._sink = EventSink(keep)
-        self._session = TraceSession(unit, kernel, self._sink, pid=pid, command=command, duration=duration)
+
+        def make() -> TraceSession:
+            return TraceSession(self.unit, kernel, self._sink, pid=pid, command=command, duration=duration)
+
+        self._make = make
+        self._session = make()
         self._strict = strict
         self._started = False
         self.maps = Maps(self._session)
@@ -175,11 +191,24 @@ class Trace:
         """Loads and attaches; ``with`` does it."""
         if not self._started:
             self._started = True
-            try:
-                self._session.start()
-            except BaseException:
-                self._session.close()
-                raise
+            avoid: tuple[str, ...] = ()
+            while True:
+                try:
+                    self._session.start()
+                    break
+                except KernelError as error:
+                    self._session.close()
+                    from .fallback import next_without, notice
+
+                    avoid = next_without(self.unit, error, avoid) if self._again is not None else ()
+                    if not avoid or self._again is None:
+                        raise
+                    self._sink.warning("fallback", notice(error), "")
+                    self.unit = self._again(avoid)
+                    self._session = self.maps._session = self._make()
+                except BaseException:
+                    self._session.close()
+                    raise
         return self
 
     def __enter__(self) -> Trace:

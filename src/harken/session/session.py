@@ -19,6 +19,7 @@ import os
 import struct
 import time
 
+from ..base.errors import KernelError
 from ..compiler.unit import LOSS, RING
 from .tables import TableReader, has_names
 
@@ -134,7 +135,13 @@ class TraceSession:
         """
         from ..kernel.loader import load
 
-        loaded = self.loaded = load(self.kernel, self.unit.spec, log_level=self._log_level)
+        try:
+            loaded = self.loaded = load(self.kernel, self.unit.spec, log_level=self._log_level)
+        except KernelError as error:
+            for program in self.unit.spec.programs:
+                if program.name == error.program and program.attach:
+                    error.mechanism = program.attach[0].mechanism
+            raise
         self._closers.append(loaded.close)
         named = self.unit.tables if self.symbols is None else tuple([self.symbols.table(table) for table in self.unit.tables])
         self.tables = {table.name: self._reader(table) for table in named}
@@ -420,7 +427,12 @@ class TraceSession:
             if program.name in run_here:
                 continue
             for place in program.attach:
-                link = ATTACHERS[place.mechanism].attach(self.kernel, self.loaded.programs[program.name], place, options)
+                try:
+                    link = ATTACHERS[place.mechanism].attach(self.kernel, self.loaded.programs[program.name], place, options)
+                except KernelError as error:
+                    if not self.unit.runs:  # else BEGIN has run already
+                        error.mechanism = place.mechanism
+                    raise
                 self.links.append((link, place.probe))
                 for refused in getattr(link, "skipped", ()):
                     self.sink.warning("skipped", f"not attached: {refused}", "")

@@ -10,7 +10,7 @@ import os
 import sys
 
 from ...base.diagnostics import Source
-from ...base.errors import UsageError
+from ...base.errors import KernelError, UsageError
 from ..options import Options, parse_options
 
 TYPE_CHECKING = False
@@ -57,7 +57,7 @@ def run(argv: Sequence[str]) -> int:
             command.close()
 
 
-def _run(options: Options, source: Source, kernel: Kernel, command: Command | None) -> int:
+def _run(options: Options, source: Source, kernel: Kernel, command: Command | None, avoid: tuple[str, ...] = ()) -> int:
     from ...session.api import build
     from ...session.session import TraceSession
 
@@ -71,7 +71,7 @@ def _run(options: Options, source: Source, kernel: Kernel, command: Command | No
         kernel=kernel,
         params=options.params,
         pid=command.pid if command is not None else options.pid,
-        settings=_settings(options),
+        settings=(*_settings(options), *((("avoid", avoid),) if avoid else ())),
         cached=options.cached and command is None,
         observe=observe,
     )
@@ -93,9 +93,18 @@ def _run(options: Options, source: Source, kernel: Kernel, command: Command | No
             unit, kernel, sink, pid=options.pid, command=command, duration=duration, log_level=int("verifier" in options.debug)
         ) as session:
             return _live(session, options)
+    except KernelError as error:
+        from ...session.fallback import next_without, notice
+
+        avoid = next_without(unit, error, avoid) if command is None else ()
+        if not avoid:
+            raise
+        if options.warnings:
+            _notice(f"WARNING: {notice(error)}")
     finally:
         if out != 1:
             os.close(out)
+    return _run(options, source, kernel, command, avoid)
 
 
 def _live(session: TraceSession, options: Options) -> int:

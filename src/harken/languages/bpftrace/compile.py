@@ -223,7 +223,10 @@ class _Compilation:
                 )
             if not found:
                 continue
-            for chosen in plan(tuple(found), self.catalogue, self.uses(block), pid=self.options.pid, max_programs=programs):
+            planned = plan(
+                tuple(found), self.catalogue, self.uses(block), pid=self.options.pid, max_programs=programs, avoid=self.options.avoid
+            )
+            for chosen in planned:
                 if not chosen.attacher:
                     failed.append((chosen, block.points[0].span))
                     continue

@@ -17,7 +17,7 @@ class Options(Record):
     ``params`` are the positional parameters; ``pid`` limits tracing to one process (-1: all); ``max_strlen`` bounds strings,
     ``max_map_keys`` maps; ``unsafe`` allows what changes the traced system; ``missing_probes`` is "error", "warn" or "ignore";
     ``stack_mode`` is how stacks are shown that do not say it themselves; ``user_stack_bytes`` is how much of a process's stack
-    ``ustack(dwarf)`` copies.
+    ``ustack(dwarf)`` copies; ``avoid`` are mechanisms that were refused when they were tried.
     """
 
     params: tuple[str, ...] = ()
@@ -30,6 +30,7 @@ class Options(Record):
     missing_probes: str = "error"
     stack_mode: str = "bpftrace"
     user_stack_bytes: int = 16384
+    avoid: tuple[str, ...] = ()
 
 
 class Variable:
