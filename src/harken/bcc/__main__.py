@@ -1,0 +1,120 @@
+"""``python -m harken.bcc SCRIPT ARGS...``: runs a script that was written for BCC, unchanged.
+
+Inside, ``bcc`` and its submodules are harken's.  The script sees its own ``sys.argv``, ``__file__`` and ``__main__``, as if Python had
+started it.  Messages of programs that do not compile or load are shown with the line of C, not with a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType, TracebackType
+    from typing import Any
+
+__all__ = ("alias", "main", "run")
+
+_USAGE = """usage: python -m harken.bcc SCRIPT [ARG...]
+
+Runs a Python script that uses BCC ("from bcc import BPF") on harken instead of BCC:
+no LLVM, no kernel headers.  ARGs are the script's own.
+"""
+
+
+class _Alias:
+    """Finds ``bcc.X`` where ``harken.bcc.X`` is."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> Any:
+        if name != "bcc" and not name.startswith("bcc."):
+            return None
+        try:
+            __import__(f"harken.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"harken.{name}":
+                raise
+            return None
+        spec: Any = type(sys.__spec__)
+        return spec(name, _Alias, is_package=name == "bcc")
+
+    @staticmethod
+    def create_module(spec: Any) -> ModuleType:
+        module = sys.modules[f"harken.{spec.name}"]
+        _specs[spec.name] = module.__spec__
+        return module
+
+    @staticmethod
+    def exec_module(module: ModuleType) -> None:
+        # the import system has put the alias's own description there
+        for name, spec in _specs.items():
+            if spec is not None and sys.modules.get(f"harken.{name}") is module:
+                module.__spec__ = spec
+
+
+_specs: dict[str, Any] = {}
+
+
+def alias() -> None:
+    """Makes ``import bcc`` mean ``harken.bcc``, for this process."""
+    if _Alias not in sys.meta_path:
+        sys.meta_path.insert(0, _Alias)
+
+
+def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Shows an uncaught exception: the script's frames only, and harken's own errors as text."""
+    from ..base.errors import HarkenError
+    from .errors import BPFError
+
+    if not os.environ.get("HARKEN_DEBUG"):
+        if isinstance(error, BPFError):
+            sys.stderr.write(f"ERROR: {error}\n")
+            return
+        if isinstance(error, HarkenError):
+            from ..render.diagnostic import error_text
+
+            sys.stderr.write(error_text(error) + "\n")
+            return
+        while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, "<frozen runpy>"):
+            trace = trace.tb_next
+        error.__traceback__ = trace
+    sys.__excepthook__(kind, error, trace)
+
+
+def run(words: Sequence[str]) -> None:
+    """Runs a script with arguments; what it raises passes through.
+
+    Args:
+        words: the script's path, then its arguments.
+    """
+    script = words[0]
+    with open(script, "rb") as file:
+        source = file.read()
+    alias()
+    sys.argv = list(words)
+    sys.path[0] = os.path.dirname(os.path.abspath(script))
+    sys.excepthook = _hook
+    module = type(sys)("__main__")
+    module.__dict__.update({"__file__": script, "__builtins__": __builtins__, "__cached__": None})
+    sys.modules["__main__"] = module
+    exec(compile(source, script, "exec", dont_inherit=True), module.__dict__)
+
+
+def main() -> None:
+    """The command line."""
+    words = sys.argv[1:]
+    if words[:1] == ["--"]:
+        words = words[1:]
+    if not words or words[0] in ("-h", "--help"):
+        (sys.stdout if words else sys.stderr).write(_USAGE)
+        raise SystemExit(0 if words else 2)
+    if not os.path.isfile(words[0]):
+        sys.stderr.write(f"ERROR: there is no script {words[0]}\n")
+        raise SystemExit(2)
+    run(words)
+
+
+if __name__ == "__main__":
+    main()

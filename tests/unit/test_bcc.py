@@ -1,0 +1,234 @@
+"""BCC's small modules: markers, filters, names of system calls, the runner of unchanged scripts, the cache of compiled programs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import harken.bcc
+from harken.base.diagnostics import Source, error
+from harken.base.errors import KernelError, SourceError, VerifierError
+from harken.bcc import constants, errors, facts, names, program
+from harken.bcc.attach_kernel import _names_in, event_name
+from harken.bcc.containers import filter_by_containers
+from harken.bcc.perf import Perf
+from harken.bcc.program import Context, Program, TableInfo
+from harken.bcc.trace_pipe import parse_line
+from harken.bcc.usdt import USDTProbeArgument
+from harken.bcc.utils import ArgString, StrcmpRewrite, as_bytes, printb
+from harken.formats.spec import AttachSpec
+from harken.formats.stapsdt import arguments
+
+SOURCE = Path(harken.bcc.__file__).parents[2]
+
+
+def run(script: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "harken.bcc", str(script), *args],
+        env={**os.environ, "PYTHONPATH": str(SOURCE), **environment}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+# -- scripts
+
+
+def test_a_script_sees_itself_and_bcc(tmp_path: Path) -> None:
+    script = tmp_path / "tool.py"
+    (tmp_path / "beside.py").write_text("value = 5\n")
+    script.write_text(
+        "import sys, bcc, beside\n"
+        "from bcc import BPF, USDT, PerfType, PerfSWConfig, utils, tcp\n"
+        "import bcc.utils as again\n"
+        "from bcc.syscall import syscall_name, syscalls\n"
+        "from bcc.containers import filter_by_containers\n"
+        "from bcc.table import HashTable, BPF_MAP_TYPE_HASH\n"
+        "from bcc.exec import run_cmd\n"
+        "assert utils is again and bcc.utils is utils and BPF_MAP_TYPE_HASH == 1\n"
+        "def inner():\n"
+        "    return __name__\n"
+        "print(sys.argv[1:], __file__ == sys.argv[0], inner(), beside.value, syscall_name(0), BPF.KPROBE, PerfSWConfig.CPU_CLOCK)\n"
+        "try:\n"
+        "    import bcc.nothing\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    done = run(script, "-x", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["['-x', '1'] True __main__ 5 b'read' 2 0", "No module named 'bcc.nothing'"]
+
+
+def test_errors_of_a_script_are_its_own(tmp_path: Path) -> None:
+    script = tmp_path / "tool.py"
+    script.write_text("import sys\ndef f():\n    1 / 0\nif len(sys.argv) > 1:\n    sys.exit(int(sys.argv[1]))\nf()\n")
+    done = run(script)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr and "harken" not in done.stderr and "runpy" not in done.stderr
+    assert run(script, "7").returncode == 7
+    script.write_text("from harken.bcc.errors import BPFError\nraise BPFError('Failed to attach: so and so')\n")
+    done = run(script)
+    assert (done.returncode, done.stderr) == (1, "ERROR: Failed to attach: so and so\n")
+    done = run(tmp_path / "missing.py")
+    assert done.returncode == 2 and "there is no script" in done.stderr
+
+
+def test_importing_costs_little() -> None:
+    code = "import sys; from harken.bcc import BPF; print(' '.join(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-S", "-c", code], env={**os.environ, "PYTHONPATH": str(SOURCE)}, capture_output=True, text=True, check=True
+    ).stdout.split()
+    heavy = {"re", "argparse", "json", "dataclasses", "typing", "inspect", "clang", "numpy", "harken.probes.planner", "harken.languages.c"}
+    assert not heavy & set(loaded)
+
+
+# -- text
+
+
+def test_names_are_bytes() -> None:
+    assert as_bytes("é") == "é".encode() and as_bytes(None) is None and as_bytes(ArgString("x")) == b"x"
+    assert event_name(b"p", b"/usr/lib/x-1.so", 0x10, 5) == b"p__usr_lib_x_1_so_0x10_5"
+
+
+def test_printb_keeps_the_order(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    print("one")
+    printb(b"two\xff")
+    printb(b"three", nl=0)
+    assert capfdbinary.readouterr().out == b"one\ntwo\xff\nthree"
+
+
+def test_lines_of_the_trace_pipe() -> None:
+    line = b"           <...>-123   [002] d...1  12.5: bpf_trace_printk: a: b"
+    assert parse_line(line) == (b"<...>", 123, 2, b"d...1", 12.5, b"a: b")
+    assert parse_line(b"CPU:2 [LOST 3 EVENTS]") is None
+    assert parse_line(b"") is None
+
+
+def test_comparisons_of_strings_become_functions() -> None:
+    done = StrcmpRewrite.rewrite_expr('STRCMP("a", arg1) && STRCMP("b", arg2)', False, False, ["arg2"], "", 3)
+    assert done["expr"] == 'streq_3("a", arg1) && streq_4("b", arg2)' and done["probeid"] == 5
+    first, second = done["streq_functions"].split("streq_4")
+    assert "bpf_probe_read(" in first and "bpf_probe_read_user(" in second
+
+
+def test_filters_by_container() -> None:
+    text = filter_by_containers(argparse.Namespace(cgroupmap="/sys/fs/bpf/cg", mntnsmap=None))
+    assert '"/sys/fs/bpf/cg"' in text and "cgroupset.lookup" in text and "_mntns_filter() { return 0; }" in text
+    text = filter_by_containers(argparse.Namespace(cgroupmap=None, mntnsmap="/sys/fs/bpf/ns"))
+    assert "mount_ns_set" in text and "container_should_be_filtered()" in text
+
+
+def test_arguments_of_markers_read_as_bccs() -> None:
+    shown = [str(USDTProbeArgument(one)) for one in arguments("-4@%edi 8@-24(%rbp,%rcx,8) 4@$7 8@counter+8(%rip) 8@%r9", "x86_64")]
+    assert shown == [
+        "4 signed   bytes @ di",
+        "8 unsigned bytes @ *(bp - 24 + cx * 8)",
+        "4 unsigned bytes @ 7",
+        "8 unsigned bytes @ *(&counter + 8)",
+        "8 unsigned bytes @ r9",
+    ]
+
+
+def test_attributes_of_perf_events() -> None:
+    attr = Perf.perf_event_attr()
+    attr.type, attr.config, attr.sample_freq, attr.freq, attr.precise_ip, attr.mmap_data = 1, 9, 99, 1, 2, 1
+    raw = bytes(attr)
+    assert len(raw) == attr.size >= 128
+    bits = int.from_bytes(raw[40:48], "little")
+    assert (raw[16], bits >> 10 & 1, bits >> 15 & 3, bits >> 17 & 1) == (99, 1, 2, 1)
+
+
+def test_constants() -> None:
+    types, places = vars(constants.BPFProgType), vars(constants.BPFAttachType)
+    assert (types["LSM"], types["TRACING"], places["XDP"], places["SK_LOOKUP"]) == (29, 26, 37, 36)
+    assert harken.bcc.PerfType.BREAKPOINT == 5 and harken.bcc.XDPFlags.REPLACE == 16  # type: ignore[attr-defined]
+    for name in harken.bcc.__all__:
+        assert getattr(harken.bcc, name) is not None
+
+
+# -- errors
+
+
+def test_errors_have_bccs_words_and_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    source = Source("<text>", "int f() { return x; }")
+    failed = errors.compile_error(SourceError((error("use of undeclared identifier 'x'", source.span(17, 18)),)), "<text>")
+    assert str(failed) == "Failed to compile BPF module <text>"
+    assert "<text>:1:18-19: ERROR: use of undeclared identifier 'x'\nint f() { return x; }\n" in capsys.readouterr().err
+    refused = VerifierError("no", log="R1 invalid", errno=13, diagnostic=error("a pointer that may be null is read", source.span(0, 3)))
+    assert str(errors.load_error(refused, "f")) == "Failed to load BPF program b'f': Permission denied"
+    assert "may be null" in capsys.readouterr().err
+    gone = errors.attach_error("Failed to attach", KernelError("no such function", errno=2, hint="did you mean g?"))
+    assert str(gone) == "Failed to attach: no such function (did you mean g?)"
+
+
+def test_which_functions_a_link_serves() -> None:
+    batch = AttachSpec("kprobe:a and 1 more", "kprobe_multi", (False, ("a", "b")))
+    assert _names_in((batch,), ["a", "b", "c"]) == ["a", "b"]
+    assert _names_in((AttachSpec("kprobe:m:c", "fentry", ()),), ["a", "c"]) == ["c"]
+
+
+# -- facts
+
+
+def test_a_kernel_without_function_probes_has_no_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Features:
+        def __init__(self, *known: str) -> None:
+            self.known = known
+
+        def has(self, name: str) -> bool:
+            return name in self.known
+
+    class Catalogue:
+        features = Features()
+
+        @staticmethod
+        def functions() -> list[tuple[str, str]]:
+            return [("vfs_read", ""), ("vfs_read.cold", ""), ("perf_vfs_x", ""), ("ext4_read", "ext4")]
+
+    monkeypatch.setitem(names._state, "catalogue", Catalogue)
+    assert facts.Facts.get_kprobe_functions(b"vfs_.*") == set()
+    Catalogue.features = Features("kprobe_perf")
+    assert facts.Facts.get_kprobe_functions(b"vfs_.*") == {b"vfs_read"}
+    assert facts.Facts.get_kprobe_functions(".*read") == {b"vfs_read", b"ext4_read"}
+
+
+# -- the cache
+
+
+def test_a_second_start_compiles_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HARKEN_CACHE", str(tmp_path / "cache"))
+    compiled: list[str] = []
+    row = ("t", 1, "hash", ("u", 4), ("u", 8), None, 10, 0, "", "")
+
+    def compile_once(self: Program) -> tuple[Any, ...]:
+        compiled.append(self.source.text)
+        return (row,), (("f", "kprobe", "vfs_read", ("arg0",)),), (), ()
+
+    monkeypatch.setattr(Program, "_compile", compile_once)
+    from harken.kernel.kernel import live
+
+    def make(text: str, *flags: str) -> Program:
+        return Program(Source("<text>", text), flags, (), live(), lambda: None)
+
+    first, second = make("a"), make("a")
+    assert compiled == ["a"]
+    assert second.tables == first.tables == {"t": TableInfo(*row)} and second.functions["f"].target == "vfs_read"
+    make("b"), make("a", "-DX")
+    assert compiled == ["a", "b", "a"]
+    make('#include "mine.h"'), make('#include "mine.h"')
+    assert len(compiled) == 5, "what files hold is not in the key"
+
+
+def test_contexts_survive_the_cache() -> None:
+    context = Context(2, "pt_regs", (AttachSpec("uprobe:x", "uprobe_multi", (True, "/bin/x", (1, 2), ())),), 48, "", -1, 0, True)
+    assert Context.from_plain(context.to_plain()) == context
+    assert context.code != context.replace(attach=()).code, "programs of user space are compiled otherwise"
+
+
+def test_files_make_a_program_uncacheable() -> None:
+    assert program._reads_files('# include "x.h"', ()) and program._reads_files("", ("-I/x",))
+    assert not program._reads_files("#include <linux/sched.h>", ("-DX=1",))
