@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..compiler.unit import Unit
     from ..formats.spec import ProgramSpec, Spec
 
-__all__ = ("show_unit", "observer", "show_logs")
+__all__ = ("show_spec", "show_unit", "observer", "show_logs")
 
 
 def show_unit(unit: Unit, stages: tuple[str, ...]) -> None:
@@ -20,6 +20,14 @@ def show_unit(unit: Unit, stages: tuple[str, ...]) -> None:
         _section("spec", spec_text(unit))
     if "asm" in stages:
         _section("asm", asm_text(unit.spec))
+
+
+def show_spec(spec: Spec, stages: tuple[str, ...]) -> None:
+    """Shows the stages that a Spec tells: "spec" and "asm"."""
+    if "spec" in stages:
+        _section("spec", "\n".join(_spec_lines(spec)))
+    if "asm" in stages:
+        _section("asm", asm_text(spec))
 
 
 def observer(stages: tuple[str, ...]) -> Callable[[str, object], None] | None:
@@ -65,12 +73,7 @@ def tree_text(node: object, indent: str = "", label: str = "") -> str:
 
 def spec_text(unit: Unit) -> str:
     """Maps, programs and attach points of a unit."""
-    lines = []
-    for map in unit.spec.maps:
-        lines.append(f"map {map.name}: type {map.type}, key {map.key_size}, value {map.value_size}, entries {map.max_entries}")
-    for program in unit.spec.programs:
-        lines.append(f"program {program.name}: type {program.type}, {len(program.insns) // 8} instructions")
-        lines += [f"  at {place.probe} by {place.mechanism} {place.target!r}" for place in program.attach]
+    lines = _spec_lines(unit.spec)
     for index, event in enumerate(unit.events):
         fields = ", ".join([f"{f.name}@{f.offset} {f.kind}{f.count if f.count > 1 else ''} {f.role}".rstrip() for f in event.schema.fields])
         lines.append(f"event {index}: {event.action} {event.args!r} ({fields})")
@@ -78,6 +81,16 @@ def spec_text(unit: Unit) -> str:
         lines.append(f"table {table.name}: {table.kind} in {table.map}{', per CPU' if table.per_cpu else ''} {table.params or ''}".rstrip())
     lines += [f"loss {slot}: {kind} {subject}" for slot, (kind, subject) in enumerate(unit.losses)]
     return "\n".join(lines)
+
+
+def _spec_lines(spec: Spec) -> list[str]:
+    lines = []
+    for map in spec.maps:
+        lines.append(f"map {map.name}: type {map.type}, key {map.key_size}, value {map.value_size}, entries {map.max_entries}")
+    for program in spec.programs:
+        lines.append(f"program {program.name}: type {program.type}, {len(program.insns) // 8} instructions")
+        lines += [f"  at {place.probe} by {place.mechanism} {place.target!r}" for place in program.attach]
+    return lines
 
 
 def asm_text(spec: Spec) -> str:

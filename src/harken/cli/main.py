@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("list", "list what can be traced"),
     "symbolize": ("symbolize", "turn addresses of the kernel, of processes and of files into names"),
     "graph": ("graph", "show who calls whom and how long it takes, of kernel or user functions"),
+    "bcc": ("bcc", "run a Python script that was written for BCC"),
+    "build": ("build", "compile a program to a BPF object file"),
     "map": ("map", "list, read and change BPF maps of any process"),
     "prog": ("prog", "list BPF programs, show their code and what they cost"),
     "trace-cmd": ("trace_cmd", "record and report with ftrace: trace-cmd's commands and files"),
