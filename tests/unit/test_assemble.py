@@ -231,6 +231,7 @@ def test_callbacks_reach_the_callers_scratch_memory_and_context() -> None:
     big = c.alloca(400, "big")
     c.zero(big, 400)
     c.store(big, c.add(c.arg(0), each.params[0]), 392)
+    c.atomic("add", big, c.const(0), 392)  # nobody but the machine knows what is there now
     total = c.load(each.params[1])
     c.store(each.params[1], c.add(total, c.load(big, I64, 392)))
     c.ret()

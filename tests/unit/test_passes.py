@@ -12,8 +12,10 @@ from harken.compiler.passes import fold
 from harken.compiler.passes.cfg import clean, dominators, loop_depths, reverse_postorder
 from harken.compiler.passes.dead import drop_dead, drop_dead_zeroing
 from harken.compiler.passes.inline import clone, count_calls, expand_loops, inline_calls
+from harken.compiler.passes.loads import forward_loads
 from harken.compiler.passes.mem2reg import mem2reg
 from harken.compiler.passes.simplify import simplify
+from harken.compiler.passes.spaces import infer_spaces
 from harken.compiler.passes.stack import colour, place
 from harken.compiler.target import EVERYTHING, Target
 from harken.testing.interpreter import Interpreter
@@ -335,3 +337,61 @@ def test_written_out_loops_do_not_hide_start_values() -> None:
     b.ret(b.load(place_))
     expand_loops(f)
     assert ops(f).count("atomic") == 1
+
+
+def test_what_was_stored_or_loaded_is_not_loaded_again() -> None:
+    f = Function("f")
+    b = Builder(f)
+    own, other = b.alloca(16, "own"), b.alloca(8, "other")
+    value = b.insert("data", (), PTR, ("m", 0), space="map_value")
+    b.zero(own, 16)
+    b.store(own, b.arg(0))
+    first = b.load(value)
+    b.store(other, first)
+    kept = [b.load(own), b.load(own, I64, 8), b.load(value), b.load(other)]
+    b.helper("map_delete_elem", b.map("m"), other)
+    again = [b.load(value), b.load(other), b.load(own)]
+    total = b.const(0)
+    for one in (*kept, *again):
+        total = b.add(total, one)
+    b.ret(total)
+    assert forward_loads(f)
+    loads = [inst for inst in f.instructions() if inst.op == "load"]
+    assert loads == [first, again[0], again[1]]
+
+
+def test_a_store_through_an_unknown_pointer_may_change_everything() -> None:
+    f = Function("f")
+    b = Builder(f)
+    own = b.alloca(8, "own")
+    b.store(own, b.const(1))
+    b.store(b.select(b.icmp("eq", b.arg(0), b.const(0)), own, b.alloca(8, "x")), b.const(2))
+    b.ret(b.load(own))
+    assert not forward_loads(f)
+
+
+def test_spaces_follow_from_where_pointers_came() -> None:
+    f = Function("f", [Param(0, "given", PTR)])
+    b = Builder(f)
+    own, holder = b.alloca(8, "own"), b.alloca(16, "holder")
+    found = b.insert("lookup", (b.map("m"), own), PTR, space="map_value", nullable=True)
+    test = b.icmp("eq", b.arg(0), b.const(0))
+
+    def choose(a: object, c: object) -> Inst:
+        return b.insert("select", (test, a, c), PTR)  # type: ignore[arg-type]
+
+    numbers = b.to_pointer(b.add(b.to_int(own), b.const(8)), "")
+    b.store(holder, found, 8)
+    pointers = {
+        choose(own, found): "stack",
+        choose(found, Const(0)): "map_value",
+        choose(own, f.params[0]): "any",
+        b.gep(choose(found, found), b.arg(1)): "map_value",
+        numbers: "stack",
+        b.to_pointer(b.arg(2), ""): "any",
+        b.load(holder, PTR, 8): "map_value",
+        b.load(found, PTR): "any",
+    }
+    b.ret()
+    infer_spaces(f)
+    assert {inst: inst.space for inst in pointers} == pointers

@@ -29,6 +29,7 @@ from .passes.cfg import clean, replace_values, reverse_postorder
 from .passes.dead import drop_dead, drop_dead_zeroing
 from .passes.inline import call_order, callees, clone, count_calls, expand_loops, inline_calls
 from .passes.legalise import RODATA, Pool, legalise
+from .passes.loads import forward_loads
 from .passes.mem2reg import mem2reg
 from .passes.simplify import simplify
 from .passes.spaces import infer_spaces
@@ -192,6 +193,9 @@ def _compile(
     order = call_order(ready, program.function)
     for function in order:
         infer_spaces(function)
+        if optimising and forward_loads(function):
+            _tidy(function)
+            drop_dead_zeroing(function)
     for reserve in _RESERVES:
         functions = [clone(f) for f in order] if reserve != _RESERVES[-1] else order
         compiled = _generate(functions, program, target, pool, reserve, optimising, backend)
@@ -278,7 +282,7 @@ def _generate(
     if end > _SCRATCH_LIMIT:
         raise StackError(
             f"the probe needs {end} bytes of memory at once; {_SCRATCH_LIMIT} is the most that a program can have per CPU",
-            "lower the maximal string length, or print in several steps",
+            "lower the maximal string length (config max_strlen) or user_stack_bytes, or print in several steps",
             program.span,
         )
     ordered = [functions[-1], *functions[:-1]]

@@ -35,6 +35,8 @@ _CONTEXT_OPS = frozenset(("ctx", "arg", "retval", "reg"))
 #: copies up to this size are written out
 _INLINE_BYTES = 64
 _INLINE_ZERO = 96
+#: constants up to this size are written as immediates
+_INLINE_CONSTANT = 32
 BPF_F_CURRENT_CPU = 0xFFFFFFFF
 
 
@@ -254,6 +256,10 @@ class _Legaliser:
         if size <= 0:
             return Const(0)
         self.writable(to)
+        if isinstance(source, Inst) and source.op == "rodata" and size <= _INLINE_CONSTANT:
+            at = source.attr + source_offset
+            self.constant_bytes(to, to_offset, bytes(self.pool.data[at : at + size]))
+            return Const(0)
         if source.space not in _DIRECT or size > _INLINE_BYTES:
             return self.read(self.at(to, to_offset), source, size, source_offset, source.space)
         step = min(
@@ -271,6 +277,18 @@ class _Legaliser:
             self.add("store", (to, word), NONE, to_offset + done)
             done += chunk
         return Const(0)
+
+    def constant_bytes(self, to: Value, offset: int, data: bytes) -> None:
+        """Writes known bytes as immediates."""
+        step = alignment(to, offset) if to.space in ("stack", "ctx") else 8
+        done = 0
+        while done < len(data):
+            chunk = step
+            while chunk > len(data) - done:
+                chunk //= 2
+            number = int.from_bytes(data[done : done + chunk], "little")
+            self.add("store", (to, Const(number, int_type(chunk))), NONE, offset + done)
+            done += chunk
 
     def zero(self, inst: Inst) -> None:
         (to,) = inst.args

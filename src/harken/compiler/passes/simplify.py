@@ -411,6 +411,10 @@ def _simple_block(inst: Inst) -> Value | None:
                 offsets[i] += step[1]
                 inst.attr = tuple(offsets)
                 changed = inst
+        text = inst.args[1]
+        if isinstance(text, Inst) and text.op == "bytes" and sum(inst.attr[1:]) > len(text.attr):
+            # more is copied than there is, as C programs do with string literals: the rest is zero
+            text.attr += bytes(sum(inst.attr[1:]) - len(text.attr))
     else:
         step = _step(inst.args[0])
         if step is not None and abs(inst.attr[1] + step[1]) <= 30000:

@@ -86,7 +86,8 @@ class ExpressionCode(MemoryCode):
         return Const(node.value, self.scalar(node.type))
 
     def l_StringLiteral(self, node: tree.StringLiteral) -> Place:
-        return Place(self.b.bytes(node.data), node.type)
+        # programs read a little past the end of literals (memcpy of a member's size)
+        return Place(self.b.bytes(node.data + bytes(-len(node.data) % 8)), node.type)
 
     def l_Name(self, node: tree.Name) -> Place:
         declaration = node.declaration
