@@ -281,6 +281,9 @@ class FakePerf:
             self.lost_by_cpu = {cpu: self.lost_by_cpu.get(cpu, 0) + 2}
         self.records = []
 
+    def count_lost(self) -> int:
+        return 0
+
     def close(self) -> None:
         pass
 

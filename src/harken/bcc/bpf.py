@@ -300,9 +300,9 @@ class BPF(Probes, TracePipe):
         self.perf_buffer_poll(timeout)
 
     def perf_buffer_consume(self) -> None:
-        """Calls the callbacks for the events that are there, without waiting."""
+        """Calls the callbacks for the events that are there, without waiting; losses are complete afterwards."""
         for reader in list(self.perf_buffers.values()):
-            reader.read()
+            reader.read(True)
 
     def ring_buffer_poll(self, timeout: int = -1) -> None:
         """Waits for events of all ring buffers and calls their callbacks; ``timeout`` as of ``perf_buffer_poll``."""

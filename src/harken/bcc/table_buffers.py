@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes as ct
 import errno
 import sys
+from time import monotonic
 
 from ..base.errors import KernelError
 from .memory import address_of
@@ -30,6 +31,8 @@ __all__ = ("PerfEventArray", "PerfReader", "RingBuf", "RingReader")
 
 #: records that one poll takes from a ring before it looks at the others
 _TURN = 65536
+#: seconds between two questions to the kernel how much was lost
+_ASK = 0.1
 
 
 class _Window:
@@ -76,9 +79,14 @@ class PerfReader:
         self.fds = buffer.fds
         self._callback, self._lost_cb = callback, lost_cb
         self._told: dict[int, int] = {}
+        self._asked = 0.0
 
-    def read(self) -> int:
-        """Hands waiting records to the callback; returns how many there were."""
+    def read(self, ask: bool = False) -> int:
+        """Hands waiting records to the callback; returns how many there were.
+
+        Args:
+            ask: let the kernel count losses now, not only ten times a second.
+        """
         callback, buffer, window = self._callback, self.buffer, _window
         count = 0
         try:
@@ -98,6 +106,11 @@ class PerfReader:
                     self._tell()
         finally:
             window.over(None)
+        if self._lost_cb is not None:
+            now = monotonic()
+            if ask or now - self._asked > _ASK:
+                self._asked = now
+                buffer.count_lost()
         if buffer.lost_by_cpu != self._told:
             self._tell()
         return count
@@ -174,15 +187,21 @@ class _Events:
         Raises:
             Exception: the program submits nothing through this table whose type is known.
         """
+        window = _window
+        try:
+            return self._copy(window.data, data - window.start)
+        except (ValueError, TypeError):
+            return self._elsewhere(data)
+
+    def _elsewhere(self, data: Any) -> Any:
+        """An event for the first time, at the end of a ring, or in memory of the script's own."""
         kind = self._event_class or self._find_class()
         window = _window
         if type(data) is int:
-            if window.start <= data < window.end:
-                try:
-                    return kind.from_buffer_copy(window.data, data - window.start)
-                except ValueError:  # the struct is longer than the record, and this is the end of the ring
-                    part = bytes(window.data[data - window.start :])  # type: ignore[index]
-                    return kind.from_buffer_copy(part.ljust(ct.sizeof(kind), b"\0"))
+            if window.data is not None and window.start <= data < window.end:
+                # the struct may be longer than the record, and this the end of the ring
+                part = bytes(window.data[data - window.start :][: ct.sizeof(kind)])
+                return kind.from_buffer_copy(part.ljust(ct.sizeof(kind), b"\0"))
             return kind.from_buffer_copy(kind.from_address(data))
         if isinstance(data, (bytes, bytearray, memoryview)):
             return kind.from_buffer_copy(bytes(data).ljust(ct.sizeof(kind), b"\0"))
@@ -196,7 +215,11 @@ class _Events:
         from .types import ctypes_class
 
         self._event_class = ctypes_class(self.info.event)
+        self._copy = self._event_class.from_buffer_copy
         return self._event_class
+
+    def _copy(self, memory: Any, place: int) -> Any:
+        raise ValueError  # stands for the class's own method until the class is there
 
 
 class PerfEventArray(_Events, ArrayBase):

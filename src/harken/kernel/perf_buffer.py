@@ -28,15 +28,20 @@ __all__ = ("PerfBuffer",)
 #: a perf record is a header of 8 bytes, the u32 size of the raw data, the raw data
 _RAW_SIZE, _RAW_HEADER = 4, 12
 _U32 = Struct("=I")
+#: fewest records that are compared as a column
+_ALIKE = 4
+#: PERF_FORMAT_LOST
+_LOST = 1 << 4
 
 
 class _CpuRing:
     """One CPU's perf ring: the control page, then ``size`` bytes; ``position`` is where the next record to read begins."""
 
-    __slots__ = ("event", "map", "head", "tail", "data", "size", "position")
+    __slots__ = ("event", "counts", "map", "head", "tail", "data", "size", "position", "told")
 
-    def __init__(self, event: PerfEvent, map: Any, size: int) -> None:
+    def __init__(self, event: PerfEvent, map: Any, size: int, counts: bool = False) -> None:
         self.event = event
+        self.counts = counts
         self.map = map
         self.size = size
         view = memoryview(map)
@@ -44,6 +49,8 @@ class _CpuRing:
         self.tail = view[perf.MMAP_PAGE["data_tail"][0] :][:8].cast("Q")
         self.data = view[PAGESIZE : PAGESIZE + size]
         self.position = self.tail[0]
+        #: losses that records in the ring told of
+        self.told = 0
 
     def close(self) -> None:
         for view in (self.head, self.tail, self.data):
@@ -90,15 +97,22 @@ class PerfBuffer:
         self._barrier = barrier_of(kernel.machine)
         self._next = 0
         size = pages * PAGESIZE
+        counts = True
         try:
             for cpu in cpus_online(kernel):
-                event = open_event(kernel, attr, pid=-1, cpu=cpu)
+                try:
+                    event = open_event(kernel, attr.replace(read_format=_LOST) if counts else attr, pid=-1, cpu=cpu)
+                except KernelError as error:
+                    if not counts or error.errno != errno.EINVAL:
+                        raise
+                    counts = False  # the kernel does not count losses by event
+                    event = open_event(kernel, attr, pid=-1, cpu=cpu)
                 try:
                     memory = kernel.mmap(event.fd, PAGESIZE + size, writable=True)
                 except OSError as error:
                     event.close()
                     raise not_mapped(map.name, error) from None
-                self._rings[cpu] = _CpuRing(event, memory, size)
+                self._rings[cpu] = _CpuRing(event, memory, size, counts)
                 event.enable()
                 map.update(cpu.to_bytes(4, "little"), event.fd.to_bytes(4, "little"))
         except BaseException:
@@ -108,8 +122,17 @@ class PerfBuffer:
 
     @property
     def lost(self) -> int:
-        """Records that did not fit, as far as the kernel has told (it tells with the next record that fits)."""
+        """Records that did not fit, as far as the kernel has told: it tells with the next record that fits, or when ``count_lost`` asks."""
         return sum(self._lost.values())
+
+    def count_lost(self) -> int:
+        """Asks the kernel for the number of lost records (PERF_FORMAT_LOST, Linux 6.0; commit 119a784c8127), and returns ``lost``."""
+        for cpu, ring in self._rings.items():
+            if ring.counts:
+                _, lost = ring.event.read(2)
+                if lost > self._lost.get(cpu, 0):
+                    self._lost[cpu] = lost
+        return self.lost
 
     @property
     def lost_by_cpu(self) -> dict[int, int]:
@@ -209,12 +232,23 @@ class PerfBuffer:
                             break
                         starts.append(offset + _RAW_HEADER)
                         room -= 1
+                        # records of one length follow one another most of the time: their headers are compared as a column
+                        most = min(room, (head - tail) // length - 1, (size - offset) // length - 1)
+                        if most >= _ALIKE:
+                            first, step = (offset + length) >> 3, length >> 3
+                            column = words[first : first + most * step : step].tolist()
+                            same = most if column.count(header) == most else next(i for i, other in enumerate(column) if other != header)
+                            if same:
+                                starts += range(offset + length + _RAW_HEADER, offset + length * (same + 1) + _RAW_HEADER, length)
+                                room -= same
+                                tail += same * length
                     elif kind == perf.PERF_RECORD_LOST:
                         if starts:
                             # it begins the next batch, so that it is counted once whatever happens to this one
                             break
                         # u64 id, u64 number of lost records
-                        self._lost[cpu] = self._lost.get(cpu, 0) + words[((offset + 16) & mask) >> 3]
+                        ring.told += words[((offset + 16) & mask) >> 3]
+                        self._lost[cpu] = max(self._lost.get(cpu, 0), ring.told)
                     tail += length
                 ring.position = tail
                 limit -= len(starts) + bool(wrapped)
