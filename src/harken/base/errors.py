@@ -112,10 +112,12 @@ class KernelError(HarkenError):
     Attributes:
         program: the BPF program that was refused, if it was one.
         mechanism: the way of attaching that was refused, if it was one (see ``session.fallback``).
+        diagnostic: the place in the user's own text that the kernel objects to, where it is known.
     """
 
     program = ""
     mechanism = ""
+    diagnostic: Diagnostic | None = None
 
     def __init__(self, message: str, *, call: str = "", errno: int = 0, hint: str = "") -> None:
         super().__init__(message, hint)

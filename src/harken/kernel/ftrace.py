@@ -20,7 +20,8 @@ import errno
 import os
 
 from ..base.errors import KernelError, ProbeError, UsageError
-from .ftrace_events import is_regex, match_events, match_functions, near_names, whole_systems
+from .ftrace_events import match_events, near_names, no_histograms, whole_systems
+from .ftrace_functions import FunctionLists
 from .ftrace_journal import DurableSettings, ListSettings
 from .kernel import Call
 from .tracefs import Tracefs
@@ -28,8 +29,9 @@ from .tracefs_instances import Instance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+    from .ftrace_synthetic import SyntheticEvent
     from .kernel import Kernel
 
 __all__ = ("Ftrace",)
@@ -43,7 +45,7 @@ _ONCE = frozenset(
 _EVENT_FLAGS = {"event-fork": "set_event_pid", "function-fork": "set_ftrace_pid"}
 
 
-class Ftrace:
+class Ftrace(FunctionLists):
     """One buffer.  ``name`` is "" for the top buffer; ``tracefs`` is its directory, ``root`` the top directory."""
 
     def __init__(self, root: Tracefs, tracefs: Tracefs, settings: ListSettings, name: str = "", created: bool = False) -> None:
@@ -104,10 +106,10 @@ class Ftrace:
     def close(self) -> list[KernelError]:
         """Undoes everything and removes an instance that was made here; returns what could not be undone."""
         failed = self.settings.undo()
+        if self.created:
+            self.remove()  # its triggers keep synthetic events in use
         if self._shared is not None:
             failed += self._shared.undo()
-        if self.created:
-            self.remove()
         return failed
 
     def keep(self) -> None:
@@ -145,9 +147,15 @@ class Ftrace:
         if self._of(file) is self.tracefs:
             self.settings.set(file, value, append)
             return
+        self._for_all().set(file, value, append)
+
+    def _for_all(self) -> DurableSettings:
+        """The journal of what is not this buffer's own."""
+        if not self.name and isinstance(self.settings, DurableSettings):
+            return self.settings
         if self._shared is None:
             self._shared = DurableSettings(self.root)
-        self._shared.set(file, value, append)
+        return self._shared
 
     # -- running
 
@@ -258,63 +266,32 @@ class Ftrace:
             self.set(f"events/{system}/{event}/enable", value)
 
     def add_trigger(self, system: str, event: str, trigger: str) -> None:
-        """Adds a trigger; ``close`` removes it."""
-        file = f"events/{system}/{event}/trigger"
-        self.tracefs.write(file, trigger, True)
-        # a trigger is taken away by its own text with '!'
-        self.settings.note(file, "!" + trigger)
-
-    # -- filters
-
-    def functions(self, file: str, patterns: Sequence[str], module: str = "") -> None:
-        """Fills a list of functions: ``set_ftrace_filter``, ``set_ftrace_notrace``, ``set_graph_function`` or ``set_graph_notrace``.
-
-        Args:
-            patterns: globs or regular expressions.
-            module: functions of this module only.
+        """Adds a trigger; ``close`` removes it.
 
         Raises:
-            ProbeError: no function matches.
-            KernelError: the kernel refuses.
+            KernelError: with the kernel's reason and the place in the trigger.
         """
-        words: list[str] = []
-        for pattern in patterns:
-            if is_regex(pattern):
-                found = match_functions(self.root.filter_functions(), pattern, module)
-                if not found:
-                    raise ProbeError(f"no function matches {pattern!r}", "'harken trace-cmd list -f' shows all functions")
-                words += found
-            else:
-                words.append(f"{pattern}:mod:{module}" if module else pattern)
-        if not patterns and module:
-            words.append(f":mod:{module}")
-        try:
-            self.set(file, " ".join(words))
-        except KernelError as error:
-            if error.errno == errno.EINVAL and not error.hint:
-                hint = self.near_functions(words)
-                if hint:
-                    raise ProbeError(f"{error.message}: this kernel has no such function that it can trace", hint) from None
-            raise
+        file = f"events/{system}/{event}/trigger"
+        if trigger.startswith("hist") and not self.has(f"events/{system}/{event}/hist") and self.has(file):
+            raise no_histograms()
+        # a trigger is taken away by its own text with '!'
+        self.settings.command(file, trigger, "!" + trigger)
 
-    def near_functions(self, words: Iterable[str]) -> str:
-        """A hint with the names of functions that look like the first of ``words`` that does not exist, "" if there are none."""
-        return next((hint for word in words if (hint := self.near_function(word))), "")
+    def synthetic(self, name: str, fields: str) -> SyntheticEvent:
+        """Defines a synthetic event ``synthetic:NAME`` ("pid_t pid; u64 lat"), which goes when this buffer is closed.
 
-    def near_function(self, word: str, existing: bool = False) -> str:
-        """A hint with the names of functions that look like ``word``.
-
-        Args:
-            existing: also if there is a function of this very name.
+        Raises:
+            KernelError: the kernel has none, the name is taken, or the definition is wrong (with the place in it).
         """
-        try:
-            have = [name for name, _ in self.root.filter_functions()]
-        except KernelError:
-            return ""
-        if set(word) & set("*?[:") or (not existing and word in have):
-            return ""
-        near = near_names(have, word)
-        return f"this kernel has {', '.join(near)}" if near else ""
+        from .ftrace_synthetic import SyntheticEvent, check, definition
+
+        check(self.root, name)
+        file, line, undo = definition(self.root, name, fields)
+        self._for_all().command(file, line, undo)
+        self._events = None
+        return SyntheticEvent(name, fields)
+
+    # -- filters
 
     def pids(self, numbers: Sequence[int], children: bool = False) -> None:
         """Traces only these tasks: events and functions.  With ``children`` also those that they start from now on."""

@@ -18,7 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ("match_events", "whole_systems", "is_regex", "match_functions", "near_names")
+    from ..base.errors import ProbeError
+
+__all__ = ("match_events", "whole_systems", "is_regex", "match_functions", "near_names", "no_histograms")
 
 _GLOB = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_*?.[]!:-")
 
@@ -102,3 +104,13 @@ def near_names(names: Iterable[str], wanted: str, limit: int = 3) -> list[str]:
                 scored.append((ratio, name))
     scored.sort(key=lambda pair: (-pair[0], pair[1]))
     return [name for _, name in scored[:limit]]
+
+
+def no_histograms() -> ProbeError:
+    """The error of a kernel without histogram triggers."""
+    from ..base.errors import ProbeError
+
+    return ProbeError(
+        "this kernel has no histogram triggers",
+        "they come with CONFIG_HIST_TRIGGERS; a program counts the same: harken -e 'tracepoint:SYSTEM:EVENT { @[args.FIELD] = count() }'",
+    )

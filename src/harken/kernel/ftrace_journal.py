@@ -10,13 +10,14 @@ A setting that somebody has changed since is left alone: it is theirs now.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from ..base.errors import KernelError
 from .kernel import Call
 from .tracefs import Tracefs
 from .tracefs_dynamic import owner_name, owner_of, owner_state
-from .tracefs_instances import Settings, undo_entry
+from .tracefs_instances import Settings, sweep_instances, undo_entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,9 +76,14 @@ class ListSettings(Settings):
                 failed.append(error)
         return failed
 
-    def note(self, name: str, undo: str, append: bool = True) -> None:
-        """Adds what undoes a change that was made elsewhere."""
-        self._journal.append((name, undo, append))
+    def command(self, name: str, text: str, undo: str) -> None:
+        """Appends a command to a file; ``undo`` is the command that takes it back.
+
+        Raises:
+            KernelError: with the kernel's own reason; nothing is journalled.
+        """
+        self.tracefs.write(name, text, True)
+        self._journal.append((name, undo, True))
 
 
 class DurableSettings(ListSettings):
@@ -93,6 +99,10 @@ class DurableSettings(ListSettings):
         if old is not None:
             self._note(name, old[1], old[2], value, append)
         super().set(name, value, append)
+
+    def command(self, name: str, text: str, undo: str) -> None:
+        self._note(name, undo, True, text, True)
+        super().command(name, text, undo)
 
     def _note(self, name: str, old: str, old_append: bool, new: str, append: bool) -> None:
         if self._fd < 0:
@@ -150,17 +160,22 @@ def sweep_journals(kernel: Kernel, directory: str = "") -> list[str]:
                 text = os.read(fd, _LIMIT).decode("ascii", "replace") if status.st_uid == os.geteuid() else ""
             finally:
                 os.close(fd)
-            undone += _take_back(kernel, text)
-            os.unlink(path)
+            names, complete = _take_back(kernel, text)
+            undone += names
+            if complete:
+                os.unlink(path)
         except (OSError, ValueError):
             continue
     return undone
 
 
-def _take_back(kernel: Kernel, text: str) -> list[str]:
+def _take_back(kernel: Kernel, text: str) -> tuple[list[str], bool]:
+    """The names of what was taken back, and whether nothing is left to do."""
     root, _, rest = text.partition("\n")
     tracefs = Tracefs(kernel, _text(root))
     entries = [line.split(" ") for line in rest.split("\n") if line.count(" ") == 4]
+    commands = [entry for entry in entries if _is_command(_text(entry[0]))]
+    entries = [entry for entry in entries if not _is_command(_text(entry[0]))]
     last = {entry[0]: entry for entry in entries}  # what the dead owner wrote last
     undone = []
     first: dict[str, tuple[str, bool]] = {}
@@ -175,7 +190,21 @@ def _take_back(kernel: Kernel, text: str) -> list[str]:
             undone.append(name)
         except KernelError:
             continue
-    return undone
+    complete = True
+    if commands:
+        sweep_instances(tracefs)  # their triggers keep synthetic events in use
+    for entry in reversed(commands):
+        try:
+            tracefs.write(_text(entry[0]), _text(entry[1]), True)
+            undone.append(_text(entry[0]))
+        except KernelError as error:
+            complete = complete and error.errno != errno.EBUSY  # the others are gone already
+    return undone, complete
+
+
+def _is_command(name: str) -> bool:
+    """Whether a file takes commands, each of which has its own way back."""
+    return name in ("dynamic_events", "synthetic_events") or name.endswith("/trigger")
 
 
 def _still(tracefs: Tracefs, name: str, written: str, append: bool) -> bool:

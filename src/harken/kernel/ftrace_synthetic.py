@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .tracefs import Tracefs
 
-__all__ = ("SyntheticEvent", "create", "defined", "definition", "destroy", "parse_synthetic")
+__all__ = ("SyntheticEvent", "check", "create", "defined", "definition", "destroy", "parse_synthetic")
 
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 
@@ -50,8 +50,8 @@ def defined(root: Tracefs) -> list[SyntheticEvent]:
         return []
 
 
-def definition(root: Tracefs, name: str, fields: str) -> tuple[str, str]:
-    """(file, line) that define an event: ``dynamic_events`` since Linux 5.0, ``synthetic_events`` before.
+def definition(root: Tracefs, name: str, fields: str) -> tuple[str, str, str]:
+    """(file, line that defines an event, line that removes it): ``dynamic_events`` since Linux 5.0, ``synthetic_events`` before.
 
     Raises:
         UsageError: the name or the fields cannot be written.
@@ -61,7 +61,23 @@ def definition(root: Tracefs, name: str, fields: str) -> tuple[str, str]:
     text = " ".join(fields.split())
     if not text:
         raise UsageError(f"the synthetic event {name} has no fields", "such as 'pid_t pid; u64 lat'")
-    return ("dynamic_events", f"s:{name} {text}") if root.exists("dynamic_events") else ("synthetic_events", f"{name} {text}")
+    if root.exists("dynamic_events"):
+        return "dynamic_events", f"s:{name} {text}", f"-:synthetic/{name}"
+    return "synthetic_events", f"{name} {text}", f"!{name}"
+
+
+def check(root: Tracefs, name: str) -> None:
+    """Raises what stands against an event of this name.
+
+    Raises:
+        KernelError: the kernel has no synthetic events, or one of this name.
+    """
+    if not root.exists("synthetic_events"):
+        raise KernelError(
+            "this kernel has no synthetic events", errno=errno.ENOENT, hint="they come with CONFIG_SYNTH_EVENTS; 'harken doctor' tells more"
+        )
+    if any(event.name == name for event in defined(root)):
+        raise KernelError(f"there is a synthetic event {name} already", errno=errno.EEXIST, hint="choose another name")
 
 
 def create(root: Tracefs, name: str, fields: str) -> SyntheticEvent:
@@ -71,13 +87,8 @@ def create(root: Tracefs, name: str, fields: str) -> SyntheticEvent:
         KernelError: with the kernel's reason and the place in the definition.
         UsageError: it cannot be written.
     """
-    file, line = definition(root, name, fields)
-    if not root.exists("synthetic_events"):
-        raise KernelError(
-            "this kernel has no synthetic events", errno=errno.ENOENT, hint="they come with CONFIG_SYNTH_EVENTS; 'harken doctor' tells more"
-        )
-    if any(event.name == name for event in defined(root)):
-        raise KernelError(f"there is a synthetic event {name} already", errno=errno.EEXIST, hint="choose another name")
+    file, line, _ = definition(root, name, fields)
+    check(root, name)
     root.write(file, line, append=True)
     return SyntheticEvent(name, fields)
 

@@ -21,6 +21,7 @@ from .mounts import Detached, detached, errno_name, mount_filesystem, mount_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..base.diagnostics import Diagnostic
     from .kernel import Kernel
 
 __all__ = ("MOUNT_POINTS", "Tracefs", "LoggedError", "find", "found_mounts", "parse_functions", "parse_error_log")
@@ -169,7 +170,7 @@ def parse_error_log(text: str) -> list[LoggedError]:
         if line.startswith("[") and "error: " in line:
             if reason:
                 found.append(LoggedError(subsystem, reason, command, -1))
-            head, _, reason = line.partition("error: ")
+            head, _, reason = line.partition("error: " if ": error: " not in line else ": error: ")
             subsystem, command = head.partition("]")[2].strip().rstrip(":"), ""
         elif line.startswith("  Command: ") and reason:
             command = line[11:]
@@ -245,17 +246,21 @@ class Tracefs:
             hint = "somebody else uses it at the moment"
         elif number == errno.ENODEV:
             hint = "tracing is disabled for this boot"
+        diagnostic = None
         if verb == "write" and number not in (errno.EACCES, errno.EPERM):
             logged = self.last_error(text)
             if logged is not None:
+                diagnostic = _placed(name, logged, text, hint)
                 reason = logged.reason[:1].lower() + logged.reason[1:]
                 if logged.position >= 0:
                     word = logged.command[logged.position :].split(" ")[0]
                     reason += f" at {word!r}" if word else " at its end"
         shown = f' "{text.strip()}" to' if text.strip() else " to" if verb == "write" else ""
-        return KernelError(
+        refusal = KernelError(
             f"cannot {verb}{shown} {path}: {reason}", call=f'{verb}("{path}") = {errno_name(number)}', errno=number, hint=hint
         )
+        refusal.diagnostic = diagnostic
+        return refusal
 
     def error_log(self) -> list[LoggedError]:
         """What the kernel said about the last refused commands; empty before Linux 5.2."""
@@ -348,6 +353,25 @@ class Tracefs:
         """(trace clocks, the one in use)."""
         words = self.read("trace_clock", 1 << 12).split()
         return tuple(word.strip("[]") for word in words), next((word.strip("[]") for word in words if word.startswith("[")), "")
+
+
+def _placed(file: str, logged: LoggedError, text: str, hint: str) -> Diagnostic | None:
+    """The kernel's reason at its place in what the user wrote; None if the kernel does not say where."""
+    command = logged.command.strip()
+    start = text.find(command)
+    if logged.position < 0 or start < 0:
+        return None
+    from ..base.diagnostics import Source, error
+
+    start += logged.position - (len(logged.command) - len(logged.command.lstrip()))
+    if logged.subsystem.startswith("event filter") and logged.reason == "Field not found":
+        start = text.rfind(text[:start].split()[-1], 0, start) if text[:start].split() else start  # the kernel points behind the field
+    end = start
+    while end < len(text) and text[end] not in " ,:=()":
+        end += 1
+    what = file.rpartition("/")[2]
+    owner = file.rpartition("/")[0].removeprefix("events/").replace("/", ":")
+    return error(logged.reason, Source(f"{what} of {owner}" if owner else what, text).span(start, end), hint)
 
 
 _BUILT_WITH = {

@@ -13,7 +13,7 @@ Example:
 
 from __future__ import annotations
 
-from ..base.errors import HarkenError, SourceError, VerifierError
+from ..base.errors import HarkenError, KernelError, SourceError, VerifierError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,6 +73,9 @@ def error_text(error: HarkenError, full: bool = False) -> str:
         elif error.log:
             lines.append("NOTE: -v shows the verifier's whole log")
         return "\n".join(lines)
+    place = error.diagnostic if isinstance(error, KernelError) else None
+    if place is not None:
+        return "\n".join([diagnostic_text(place)] + ([f"HINT: {error.hint}"] if error.hint not in ("", place.hint) else []))
     lines.append(f"ERROR: {error.message}")
     if error.hint:
         lines.append(f"HINT: {error.hint}")

@@ -24,14 +24,13 @@ from __future__ import annotations
 import os
 import time
 
-from ..analysis.function_graph import Builder, Leaves
-from ..analysis.function_graph_records import ENTRY_EVENTS, EXIT_EVENT, Decoder
-from ..base.errors import KernelError, ProbeError, UsageError
-from ..formats.event_format import EventFormat, parse
-from ..formats.ring_page import Layout, Records, parse_layout, walk
-from ..formats.ring_page import parse as parse_page
+from ..analysis.function_graph import Builder
+from ..analysis.function_graph_records import ENTRY_EVENTS, EXIT_EVENT
+from ..base.errors import ProbeError, UsageError
+from ..formats.ring_page import walk
 from ..kernel.ftrace import Ftrace
 from ..kernel.tracefs import find
+from .ftrace_reading import Reader, RecordStage, StepStage, TraceRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,43 +39,12 @@ if TYPE_CHECKING:
 
     from ..analysis.function_graph import Call, Step
     from ..formats.event_records import EventColumns
+    from ..kernel.ftrace_synthetic import SyntheticEvent
     from ..kernel.kernel import Kernel
     from ..symbols.kernel_symbols import KernelSymbols
+    from .ftrace_histogram import HistogramTrigger
 
 __all__ = ("TraceInstance", "TraceRecord", "instance")
-
-#: Pages that are read from one CPU before the next one has its turn.
-_TURN = 256
-_PAUSE = 0.05
-_BUILT_IN = ("print", "bprint", "bputs", "function", "kernel_stack", "user_stack")
-
-
-class TraceRecord:
-    """One record: ``time`` in the clock's unit, ``cpu``, ``event`` (its format), ``data`` (payload); fields by name: ``record["pid"]``."""
-
-    __slots__ = ("_columns", "cpu", "data", "event", "time")
-
-    def __init__(self, time: int, cpu: int, event: EventFormat, data: bytes) -> None:
-        self.time, self.cpu, self.event, self.data = time, cpu, event, data
-        self._columns: EventColumns | None = None
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The names of the fields."""
-        return tuple(field.name for field in self.event.fields)
-
-    def __getitem__(self, name: str) -> Any:
-        if self._columns is None:
-            from array import array
-
-            from ..formats.event_records import columns
-
-            records = Records(array("Q", (self.time,)), array("Q", (0,)), array("I", (len(self.data),)), [self.event.id], ())
-            self._columns = columns(self.event, self.data, records, Layout().order, self.cpu)
-        return self._columns[name][0]
-
-    def __repr__(self) -> str:
-        return f"<TraceRecord {self.event.name} cpu {self.cpu} at {self.time}>"
 
 
 def instance(name: str = "", *, top: bool = False, kernel: Kernel | None = None) -> TraceInstance:
@@ -99,22 +67,15 @@ def instance(name: str = "", *, top: bool = False, kernel: Kernel | None = None)
     return TraceInstance(Ftrace.named(root, name) if name else Ftrace.private(root))
 
 
-class TraceInstance:
+class TraceInstance(Reader):
     """A buffer that is traced into.  ``ftrace`` has all its settings (``kernel.ftrace.Ftrace``); ``lost`` counts lost records per CPU."""
 
     def __init__(self, ftrace: Ftrace) -> None:
-        self.ftrace = ftrace
-        self.kernel = ftrace.kernel
-        self.lost: dict[int, int] = {}
+        super().__init__(ftrace)
         self._top: Ftrace | None = None
-        self._fds: dict[int, int] = {}
-        self._formats: dict[int, EventFormat] = {}
-        self._decoder: Decoder | None = None
-        self._layout: Layout | None = None
         self._symbols: KernelSymbols | None = None
         self._comms: dict[int, str] = {0: "<idle>"}
         self._comms_read = -1.0
-        self._stopped = False
 
     def __enter__(self) -> TraceInstance:
         return self
@@ -190,22 +151,91 @@ class TraceInstance:
         """Whether this kernel can do ``function_graph``, here or in the top buffer."""
         return "function_graph" in self.ftrace.tracers or "function_graph" in self.ftrace.root.tracers()
 
-    def start(self) -> None:
-        """Starts tracing from an empty buffer."""
-        self._open()
-        self.ftrace.clear()
-        self.ftrace.start()
+    # -- what the kernel does at events
 
-    def stop(self) -> None:
-        """Stops tracing and lets iterators end when they have read what there is; may be called from another thread or a signal handler."""
-        self._stopped = True
-        self.ftrace.stop()
+    def trigger(self, pattern: str, text: str) -> list[tuple[str, str]]:
+        """Has the kernel do something at events ("stacktrace", "traceoff:1 if prev_pid == 7", "snapshot"); returns (system, event) of them.
+
+        Raises:
+            KernelError: with the kernel's reason and the place in ``text``.
+        """
+        return self.ftrace.enable(pattern, trigger=text, on=False)
+
+    def histogram(
+        self,
+        event: str,
+        keys: str | Sequence[str],
+        values: str | Sequence[str] = (),
+        sort: str | Sequence[str] = (),
+        size: int = 0,
+        filter: str = "",
+    ) -> HistogramTrigger:
+        """Has the kernel count an event by one to three keys (``session.ftrace_histogram``).
+
+        Raises:
+            ProbeError: no such event, or the kernel has no histogram triggers.
+            KernelError: with the kernel's reason and the place in the trigger.
+        """
+        from .ftrace_histogram import HistogramTrigger, one_event, trigger_text
+
+        return HistogramTrigger(self.ftrace, one_event(self.ftrace, event), trigger_text(keys, values, sort, size, filter))
+
+    def synthetic(self, name: str, fields: str) -> SyntheticEvent:
+        """Defines an event ("synthetic:NAME") that histogram triggers make; it goes with this buffer.
+
+        Raises:
+            KernelError: with the kernel's reason and the place in ``fields``.
+        """
+        return self.ftrace.synthetic(name, fields)
+
+    def sql(self, text: str, name: str = "") -> HistogramTrigger | SyntheticEvent:
+        """Carries out a statement of ``languages.sqlhist``: a histogram, or with JOIN a synthetic event, which can then be enabled.
+
+        Args:
+            name: of the synthetic event; a name of its own if "".
+
+        Raises:
+            SourceError: the statement is wrong, with the place in it.
+            KernelError: the kernel refuses it.
+        """
+        from ..base.diagnostics import Source
+        from ..languages.sqlhist.build import build
+        from ..languages.sqlhist.parse import parse
+        from .ftrace_histogram import HistogramTrigger
+        from .ftrace_sql import Finder, new_trace, number
+
+        root, unique = self.ftrace.root, number()
+        query = parse(Source("sql", text))
+        built = build(query, Finder(root), name or f"sql_{os.getpid()}_{unique}", unique, new_trace=new_trace(root))
+        if built.end is None:
+            return HistogramTrigger(self.ftrace, built.start[:2], built.start[2])
+        event = self.ftrace.synthetic(built.name, built.fields)
+        self.ftrace.add_trigger(*built.start)
+        self.ftrace.add_trigger(*built.end)
+        return event
+
+    def threshold(self, microseconds: float) -> None:
+        """Records only calls and latencies that are longer (``tracing_thresh``, which exists once for all buffers and is put back)."""
+        self.ftrace.set("tracing_thresh", f"{microseconds:g}")
+
+    def take_snapshot(self) -> None:
+        """Swaps the buffer with the spare one, which ``snapshot_text`` shows.
+
+        Raises:
+            KernelError: the kernel has no snapshots (CONFIG_TRACER_SNAPSHOT).
+        """
+        self.ftrace.set("snapshot", "1")
+
+    def snapshot_text(self) -> str:
+        """The snapshot as the kernel prints it, without its comments."""
+        lines = self.ftrace.read("snapshot").split("\n")
+        return "\n".join([line for line in lines if not line.startswith("#")])
 
     # -- what was traced
 
     def records(self, duration: float | None = None) -> Iterator[TraceRecord]:
         """Records in the order of time as they come, until ``stop`` or for ``duration`` seconds; starts tracing if that was not done."""
-        yield from self._merged(_Records(self._formats, self._pages().name), duration, None)
+        yield from self._merged(RecordStage(self._formats, self._pages().name), duration, None)
 
     def steps(self, duration: float | None = None, done: Callable[[], bool] | None = None, leaves: bool = True) -> Iterator[Step]:
         """Entries and returns of functions (``analysis.function_graph.Step``) in the order of time, with leaves found.
@@ -214,7 +244,7 @@ class TraceInstance:
             done: asked now and then whether to end.
             leaves: find calls whose return comes right behind their entry.
         """
-        yield from self._merged(_Steps(self._decoding(), leaves), duration, done)
+        yield from self._merged(StepStage(self._decoding(), leaves), duration, done)
 
     def calls(self, duration: float | None = None, done: Callable[[], bool] | None = None) -> Iterator[Call]:
         """Outermost calls with all below them, each as soon as it is complete."""
@@ -301,168 +331,3 @@ class TraceInstance:
             render = renderers[step.type] = compile_format(event, env)
         text = str(render(step.data))
         return text.partition(": ")[2] if event.name in ("print", "bprint", "bputs") else f"{event.name}: {text}"
-
-    # -- reading
-
-    def _learn(self, system: str, event: str) -> None:
-        try:
-            found = parse(self.ftrace.root.read(f"events/{system}/{event}/format"), system)
-        except KernelError:
-            return
-        self._formats[found.id] = found
-        self._decoder = None
-
-    def _decoding(self) -> Decoder:
-        if self._decoder is None:
-            for name in _BUILT_IN:
-                self._learn("ftrace", name)
-            self._decoder = Decoder(self._formats.values(), self._pages().order, self._pages().long_size)
-        return self._decoder
-
-    def _pages(self) -> Layout:
-        if self._layout is None:
-            self._layout = parse_layout(self.ftrace.root.read("events/header_page"))
-        return self._layout
-
-    def _open(self) -> None:
-        if self._fds:
-            return
-        for cpu in self.ftrace.cpus:
-            file = f"per_cpu/cpu{cpu}/trace_pipe_raw"
-            try:
-                self._fds[cpu] = self.kernel.open(self.ftrace.tracefs.path(file), os.O_RDONLY | os.O_NONBLOCK)
-            except OSError as error:
-                raise self.ftrace.tracefs.refused(file, error, "read") from None
-
-    def _rounds(self, duration: float | None, done: Callable[[], bool] | None) -> Iterator[tuple[dict[int, list[bytes]], bool]]:
-        """(CPU -> pages, whether that is all there was) again and again; the last round comes after tracing has stopped."""
-        if not self._fds:
-            self.start()
-        self._stopped = False
-        end = None if duration is None else time.monotonic() + duration
-        size = self.ftrace.page_size
-        last = False
-        while True:
-            found: dict[int, list[bytes]] = {}
-            whole = True
-            for cpu, fd in self._fds.items():
-                pages = found[cpu] = []
-                while True:
-                    if len(pages) >= _TURN:
-                        whole = False
-                        break
-                    try:
-                        page = os.read(fd, size)
-                    except BlockingIOError:
-                        break
-                    except InterruptedError:
-                        continue
-                    if not page:
-                        break
-                    pages.append(page)
-            yield found, whole
-            if last and whole:
-                return
-            if not last and (self._stopped or (end is not None and time.monotonic() >= end) or (done is not None and done())):
-                self.ftrace.stop()
-                last = True
-            elif whole and not last:
-                time.sleep(_PAUSE if end is None else max(0.0, min(_PAUSE, end - time.monotonic())))
-
-    def _count_lost(self, cpu: int, numbers: Sequence[int]) -> None:
-        for number in numbers:
-            self.lost[cpu] = self.lost.get(cpu, 0) + max(1, number)
-
-    def _merged(
-        self,
-        stage: _Records | _Steps,
-        duration: float | None,
-        done: Callable[[], bool] | None,
-    ) -> Iterator[Any]:
-        """What a stage makes of all records, in the order of time.
-
-        What a CPU recorded up to the end of a round is read in the next one at the latest, so what is older than the newest record of the
-        round before is complete.
-        """
-        layout, make = self._pages(), stage.make
-        waiting: list[tuple[int, int, int, Any]] = []
-        latest: dict[int, int] = {}
-        number = 0
-
-        def put(cpu: int, found: list[tuple[int, Any]]) -> None:
-            nonlocal number
-            for at, thing in found:
-                latest[cpu] = at = max(latest.get(cpu, 0), at)  # a record of an interrupt may be older than the one before it
-                waiting.append((at, cpu, number, thing))
-                number += 1
-
-        for batch, whole in self._rounds(duration, done):
-            complete = max(latest.values(), default=-1)
-            for cpu, pages in batch.items():
-                if not pages:  # nothing came behind it for a whole round
-                    put(cpu, stage.flush(cpu))
-                for data in pages:
-                    page = parse_page(data, layout=layout)
-                    if page.lost is not None:
-                        self._count_lost(cpu, (page.lost,))
-                    for at, start, size in page.records:
-                        put(cpu, make(at, cpu, data, start, size))
-            if not whole:
-                continue
-            complete = min(complete, stage.held())
-            waiting.sort()
-            ready = 0
-            while ready < len(waiting) and waiting[ready][0] <= complete:
-                ready += 1
-            for entry in waiting[:ready]:
-                yield entry[3]
-            del waiting[:ready]
-        for cpu in self._fds:
-            put(cpu, stage.flush(cpu))
-        waiting.sort()
-        for entry in waiting:
-            yield entry[3]
-
-
-class _Records:
-    """Makes records of records."""
-
-    def __init__(self, formats: dict[int, EventFormat], order: str) -> None:
-        self._formats, self._order = formats, order
-
-    def make(self, at: int, cpu: int, data: bytes, start: int, size: int) -> list[tuple[int, Any]]:
-        event = self._formats.get(int.from_bytes(data[start : start + 2], self._order))  # type: ignore[arg-type]
-        return [] if event is None else [(at, TraceRecord(at, cpu, event, data[start : start + size]))]
-
-    def flush(self, _cpu: int) -> list[tuple[int, Any]]:
-        return []
-
-    def held(self) -> int:
-        return 1 << 64
-
-
-class _Steps:
-    """Makes steps of records, and finds leaves."""
-
-    def __init__(self, decoder: Decoder, leaves: bool) -> None:
-        self._step, self._leaves = decoder.step, leaves
-        self._states: dict[int, Leaves] = {}
-
-    def make(self, at: int, cpu: int, data: bytes, start: int, size: int) -> list[tuple[int, Any]]:
-        step = self._step(at, cpu, data, start, size)
-        if step is None:
-            return []
-        if not self._leaves:
-            return [(at, step)]
-        state = self._states.get(cpu)
-        if state is None:
-            state = self._states[cpu] = Leaves()
-        return [(found.time, found) for found in state.feed(step)]
-
-    def flush(self, cpu: int) -> list[tuple[int, Any]]:
-        state = self._states.get(cpu)
-        return [] if state is None else [(found.time, found) for found in state.flush()]
-
-    def held(self) -> int:
-        """The time of the oldest entry that waits for what comes next."""
-        return min([state.held.time for state in self._states.values() if state.held is not None], default=1 << 64)

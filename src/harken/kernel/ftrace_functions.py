@@ -1,0 +1,76 @@
+"""The lists of functions of a buffer: what is traced, left out, or graphed; with hints where a name is wrong."""
+
+from __future__ import annotations
+
+import errno
+
+from ..base.errors import KernelError, ProbeError
+from .ftrace_events import is_regex, match_functions, near_names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .tracefs import Tracefs
+
+__all__ = ("FunctionLists",)
+
+
+class FunctionLists:
+    """What a buffer can do with functions; ``root`` is the top directory."""
+
+    root: Tracefs
+
+    def set(self, file: str, value: str, append: bool = False) -> None:
+        """Writes a setting that is undone."""
+        raise NotImplementedError
+
+    def functions(self, file: str, patterns: Sequence[str], module: str = "") -> None:
+        """Fills a list of functions: ``set_ftrace_filter``, ``set_ftrace_notrace``, ``set_graph_function`` or ``set_graph_notrace``.
+
+        Args:
+            patterns: globs or regular expressions.
+            module: functions of this module only.
+
+        Raises:
+            ProbeError: no function matches.
+            KernelError: the kernel refuses.
+        """
+        words: list[str] = []
+        for pattern in patterns:
+            if is_regex(pattern):
+                found = match_functions(self.root.filter_functions(), pattern, module)
+                if not found:
+                    raise ProbeError(f"no function matches {pattern!r}", "'harken trace-cmd list -f' shows all functions")
+                words += found
+            else:
+                words.append(f"{pattern}:mod:{module}" if module else pattern)
+        if not patterns and module:
+            words.append(f":mod:{module}")
+        try:
+            self.set(file, " ".join(words))
+        except KernelError as error:
+            if error.errno == errno.EINVAL and not error.hint:
+                hint = self.near_functions(words)
+                if hint:
+                    raise ProbeError(f"{error.message}: this kernel has no such function that it can trace", hint) from None
+            raise
+
+    def near_functions(self, words: Iterable[str]) -> str:
+        """A hint with the names of functions that look like the first of ``words`` that does not exist, "" if there are none."""
+        return next((hint for word in words if (hint := self.near_function(word))), "")
+
+    def near_function(self, word: str, existing: bool = False) -> str:
+        """A hint with the names of functions that look like ``word``.
+
+        Args:
+            existing: also if there is a function of this very name.
+        """
+        try:
+            have = [name for name, _ in self.root.filter_functions()]
+        except KernelError:
+            return ""
+        if set(word) & set("*?[:") or (not existing and word in have):
+            return ""
+        near = near_names(have, word)
+        return f"this kernel has {', '.join(near)}" if near else ""
