@@ -56,14 +56,12 @@ class Request(Record):
         words: every identifier of the program, and of the macros it uses.
         tags: names that follow ``struct``, ``union`` or ``enum`` in it.
         owned: names that the program defines itself: "struct x", "typedef y", "enumerator Z".
-        whole: write all members of every struct (for messages that suggest names).
         complete: structs whose definition is needed although nothing in ``tags`` says so.
     """
 
     words: frozenset[str]
     tags: frozenset[str]
     owned: frozenset[str] = frozenset()
-    whole: bool = False
     complete: frozenset[str] = frozenset()
 
 
@@ -242,7 +240,7 @@ class _Writer:
         values = {
             name: value
             for name, value in enum.values.items()
-            if (name in self.words or self.request.whole)
+            if name in self.words
             and name not in self.enumerators
             and f"enumerator {name}" not in self.owned
             and name not in ("true", "false")
@@ -331,7 +329,7 @@ class _Writer:
             members = struct.members
         except FormatError:
             members = ()
-        whole = self.request.whole or _count(members, WHOLE + 1) <= WHOLE
+        whole = _count(members, WHOLE + 1) <= WHOLE
         wanted = {path.split(".")[0] for name, path in ALIASES.get(struct.name, {}).items() if name in self.words}
         kept = []
         for member in members:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 
-from ...base.diagnostics import Diagnostic, Source, Span
+from ...base.diagnostics import Diagnostic, Source, Span, nearest
 from ...base.errors import FormatError, HarkenError, KernelError, ProbeError, SourceError
 from . import declarations, headers, helpers, macros, scan, tree
 from . import libclang as lc
@@ -36,7 +36,7 @@ MAX_TEXT = 4 << 20
 _ROUNDS = 8
 _PRELUDE = "/harken-prelude.h"
 _INCOMPLETE = re.compile(r"incomplete (?:definition of )?type '(?:const |volatile )*(?:struct|union) (\w+)")
-_NO_MEMBER = re.compile(r"no member named '(\w+)'")
+_NO_MEMBER = re.compile(r"no member named '(\w+)'(?: in '(?:struct|union) (\w+)')?")
 _UNKNOWN = re.compile(r"(?:use of undeclared identifier|unknown type name|undeclared function) '(\w+)'")
 _TWICE = re.compile(
     r"(?:typedef )?redefinition of (enumerator )?'?(\w+)|redefinition with different types \('|conflicting types for '(\w+)'"
@@ -65,8 +65,6 @@ def parse(source: Source, catalogue: Catalogue, options: object = None) -> tree.
         UsageError: libclang is not installed.
     """
     cflags = tuple(str(flag) for flag in getattr(options, "cflags", ()))
-    if len(source.text) > MAX_TEXT:
-        raise SourceError((Diagnostic("error", f"the program is longer than {MAX_TEXT >> 20} MB", source.span(0, 0)),))
     try:
         return Preparation(source, catalogue, cflags).run()
     except RecursionError:
@@ -88,7 +86,7 @@ class Preparation:
         self.complete: set[str] = set()
         self.tracepoints: set[tuple[str, str]] = set()
         self.stubbed: set[str] = set()
-        self.whole = False
+        self.spelling = False
         self.rounds = 0
         self.written = declarations.Written("", frozenset())
         self.prelude = ""
@@ -103,7 +101,13 @@ class Preparation:
             self.words.update(re.findall(r"[A-Za-z_]\w*", flag))
 
     def run(self) -> tree.TranslationUnit:
-        """Parses until nothing is missing any more."""
+        """Parses until nothing is missing any more.
+
+        Raises:
+            SourceError: with clang's messages.
+        """
+        if len(self.source.text) > MAX_TEXT:
+            raise SourceError((Diagnostic("error", f"the program is longer than {MAX_TEXT >> 20} MB", self.source.span(0, 0)),))
         while True:
             self.rounds += 1
             parsed = self.attempt()
@@ -112,8 +116,8 @@ class Preparation:
                 if not errors:
                     return self._read(parsed)
                 if self.rounds >= _ROUNDS or not self._learn(errors):
-                    if not self.whole and any(_NO_MEMBER.search(note.message) for note in errors):
-                        self.whole = True  # once more with every member, for the sake of clang's suggestions
+                    if not self.spelling and any(_UNKNOWN.search(note.message) for note in errors):
+                        self.spelling = True  # once more, for the sake of clang's suggestions
                         continue
                     raise SourceError(tuple(self._diagnostic(note) for note in errors))
             finally:
@@ -123,10 +127,10 @@ class Preparation:
         """One run of clang."""
         self.prelude = self._prelude()
         files = {**self.files, _PRELUDE: self.prelude.encode()}
+        quiet = [f"-Wno-{name}" for name in _QUIET.split()]
+        spelling = ["-fspell-checking"] if self.spelling else []
         target = f"--target={self.machine}-linux-gnu"
-        return lc.parse(
-            self.source.name, files, (*_ARGUMENTS, *(f"-Wno-{name}" for name in _QUIET.split()), target, "-include", _PRELUDE, *self.cflags)
-        )
+        return lc.parse(self.source.name, files, (*_ARGUMENTS, *quiet, *spelling, target, "-include", _PRELUDE, *self.cflags))
 
     def _read(self, parsed: Parsed) -> tree.TranslationUnit:
         types = Types(parsed, {struct.name: struct for struct in self.written.structs})
@@ -189,7 +193,7 @@ class Preparation:
     def _prelude(self) -> str:
         words = frozenset(self.words)
         chosen, words = self._macros(words)
-        request = declarations.Request(words, frozenset(self.tags), frozenset(self.owned), self.whole, frozenset(self.complete))
+        request = declarations.Request(words, frozenset(self.tags), frozenset(self.owned), frozenset(self.complete))
         types: Sequence[Btf] = ()
         btf = self.catalogue.btf
         if btf is not None:
@@ -226,7 +230,7 @@ class Preparation:
 
         values = {
             "page_shift": str(size.bit_length() - 1),
-            "hz": self._config("CONFIG_HZ") or "250",
+            "hz": (self._config("CONFIG_HZ") if "HZ" in words else "") or "250",
             "page_offset": "0xffff888000000000UL" if self.machine == "x86_64" else "0xffff000000000000UL",
         }
         btf = self.catalogue.btf
@@ -255,7 +259,7 @@ class Preparation:
 
     @property
     def functions(self) -> frozenset[str]:
-        """Names that the program gives to functions and variables itself, as far as clang complained about them."""
+        """Names that the program gives to functions (and variables, if clang complained), so that no macro may have them."""
         return frozenset(name[9:] for name in self.owned if name.startswith("function "))
 
     def _kernel_constants(self) -> str:
@@ -377,10 +381,38 @@ class Preparation:
         if found and found.group(1).startswith("tracepoint__"):
             event = found.group(1)[len("tracepoint__") :].replace("__", ":", 1)
             hint = f"this kernel has no event {event}"
+        elif found:
+            hint = self._absent(found.group(1))
+        elif _NO_MEMBER.search(message):
+            hint = self._near_member(message)
         elif where is None and note.file == _PRELUDE:
             line = self.prelude.split("\n")[note.line - 1][:200] if note.line else ""
             hint = f"in what harken wrote before the program: {line}"
         return Diagnostic("error", message, where if where is not None else self.source.span(0, 0), hint, related)
+
+    def _absent(self, tag: str) -> str:
+        """Why a struct is not known."""
+        if self.catalogue.btf is None:
+            return "this kernel carries no types (BTF), so its structs are not known"
+        return "neither this kernel nor a module that is loaded has it; a module's types are there when it is loaded"
+
+    def _near_member(self, message: str) -> str:
+        """Members that are called much like the one that is not there."""
+        found = _NO_MEMBER.search(message)
+        name, tag = found.groups() if found else ("", "")
+        known = next((struct for struct in self.written.structs if struct.name == tag), None)
+        names: list[str] = []
+        if known is not None:
+            names = sorted(set(known.names()))
+        elif tag and tag.startswith("tracepoint__"):
+            category, _, event = tag[len("tracepoint__") :].partition("__")
+            try:
+                own = self.catalogue.tracepoint(category, event).own
+            except HarkenError:
+                own = ()
+            names = [("data_loc_" if field.data_loc else "") + field.name for field in own]
+        near = nearest(name, names)
+        return f"did you mean {' or '.join(near)}?" if near else ""
 
 
 def _quoted(value: str) -> str:

@@ -31,6 +31,8 @@ DIALECT = frozenset(
 )
 _FOLDED = ("__builtin_constant_p", "__builtin_types_compatible_p", "__builtin_offsetof", "__builtin_object_size")
 _NOT_FOLDED = ("__builtin_mem", "__builtin_preserve", "__builtin_trap", "__builtin_unreachable", "__builtin_return", "__builtin_frame")
+#: Deepest nesting of expressions: Python's own stack is the limit.
+_DEEPEST = 200
 _LVALUES = (tree.Deref, tree.Index, tree.StringLiteral, tree.CompoundLiteral)
 _INT = Int("int", 4, True)
 _ESCAPES = {"n": 10, "t": 9, "r": 13, "a": 7, "b": 8, "f": 12, "v": 11, "e": 27, "\\": 92, '"': 34, "'": 39, "?": 63}
@@ -95,6 +97,7 @@ class ExpressionReader:
         self.declarations: dict[int, tree.Declaration] = {}
         self.problems: list[Diagnostic] = []
         self.globals: list[tree.Variable] = []
+        self.depth = 0
         self.chars: list[int] | None = None
         if not source.text.isascii():
             self.chars = []
@@ -156,7 +159,13 @@ class ExpressionReader:
         reader = self.readers.get(cursor.kind)
         if reader is None:
             raise self.fail("this kind of expression cannot be used in a BPF program", cursor)
-        return reader(cursor)
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise self.fail("this expression is nested too deep", cursor, "split it with variables")
+        try:
+            return reader(cursor)
+        finally:
+            self.depth -= 1
 
     def value(self, cursor: Cursor) -> tree.Expr:
         """An expression as a value: what denotes memory is loaded."""
@@ -245,6 +254,8 @@ class ExpressionReader:
     def cast_to(self, node: tree.Expr, kind: CType, span: Span | None = None, explicit: bool = False) -> tree.Expr:
         """A conversion whose kind follows from both types."""
         source, target = node.type.strip(), kind.strip()
+        if isinstance(target, Array) and isinstance(source, Ptr):  # libclang shows an array parameter as it was written
+            kind, target = node.type, source
         if isinstance(target, Void):
             return tree.Cast(VOID, span, "void", node, explicit)
         if isinstance(source, Func):

@@ -17,6 +17,7 @@ _TAG = re.compile(r"\b(?:struct|union|enum)\s+(?:__attribute__\s*\(\(.*?\)\)\s*)
 _DEFINED = re.compile(r"\b(struct|union|enum)\s+(?:__attribute__\s*\(\(.*?\)\)\s*)?([A-Za-z_]\w*)\s*(?::[^{;]*)?\{")
 _TYPEDEF = re.compile(r"\btypedef\b")
 _ENUM = re.compile(r"\benum\b[^{};()]*\{([^}]*)\}")
+_FUNCTION = re.compile(r"\b([A-Za-z_]\w*)\s*\([^;{}()]*(?:\([^()]*\)[^;{}()]*)*\)\s*\{")
 _MACRO = re.compile(r"^[ \t]*#[ \t]*define[ \t]+([A-Za-z_]\w*)", re.M)
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"\n]+)[>"]', re.M)
 _TRACEPOINT = re.compile(r"\bTRACEPOINT_PROBE\s*\(\s*(\w+)\s*,\s*(\w+)")
@@ -69,6 +70,7 @@ def scan(text: str) -> Scan:
         title = _typedef_name(bare, match.end())
         if title:
             owned.add(f"typedef {title}")
+    owned.update(f"function {name}" for name in _FUNCTION.findall(bare))
     macros = frozenset(_MACRO.findall(bare))
     tracepoints = {*_TRACEPOINT.findall(bare), *_TRACEPOINT_TAG.findall(bare)}
     return Scan(frozenset(_WORD.findall(bare)), frozenset(_TAG.findall(bare)), frozenset(owned), macros, includes, frozenset(tracepoints))
