@@ -129,6 +129,7 @@ def _guest(release: str, found: list[Case], peer: bool, extra: dict[str, Path]) 
     for place in (terminfo, Path("/lib/terminfo/x/xterm")):
         if place.is_file():
             files["/usr/share/terminfo/x/xterm"] = place
+    files["/bin/bash"] = Path("/bin/bash")  # else busybox's
     # a Python with static markers, for pythoncalls and its like
     markers = [str(path) for path in (Path("/usr/bin/python3.11"),) if path.exists() and os.path.realpath(sys.executable) != str(path)]
     programs = [
