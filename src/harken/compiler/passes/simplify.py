@@ -238,17 +238,11 @@ def _simple_icmp(inst: Inst) -> Value | None:
             return Const(0, I1)
         if predicate == "uge":
             return Const(1, I1)
-        if predicate in ("ugt", "ule"):
-            inst.attr = predicate = "ne" if predicate == "ugt" else "eq"
-            changed = inst
         if predicate in ("eq", "ne") and a.type.pointer and isinstance(a, Inst):
             sure = a.op in _NEVER_NULL or (a.op in ("gep", "field") and a.space in _DIRECT) or (a.op == "record" and not a.nullable)
             if sure:
                 return Const(predicate == "ne", I1)
-    elif n == 1 and predicate in ("ult", "uge"):
-        inst.attr = "eq" if predicate == "ult" else "ne"
-        inst.args[1] = Const(0, b.type)
-        return inst
+    # x < 1 is left alone, and so is x > 0: verifiers before 6.8 learn nothing from x != 0
     if predicate not in ("eq", "ne") or not isinstance(a, Inst):
         return changed
     if a.type.bits == 1 and n in (0, 1):
