@@ -1,0 +1,385 @@
+"""``perf.data``: recordings of perf, from a file or a pipe, compressed or not, ended or cut off, of either byte order.
+
+``open_perf_data`` (or ``PerfData`` on bytes) knows what was recorded; ``batches`` gives the records in order of time.
+
+    >>> PerfData(b"PK\\3\\4")
+    Traceback (most recent call last):
+    ...
+    harken.base.errors.FormatError: perf.data: not a perf.data file (too short) at byte 0x0
+
+perf writes one ring after the other, so that records of several CPUs are in no order.  Now and then it writes FINISHED_ROUND: all rings
+were read once.  What is older than the newest record of the round before can then be handed out: nothing older comes
+(tools/perf/util/session.c, process_finished_round).  A whole file in memory is one batch; a longer one, or a pipe, is read in parts.
+
+The parts: ``perf_data_header`` and ``perf_data_features``, ``perf_data_columns`` and ``perf_data_batch`` (records in bulk),
+``perf_data_layout`` and ``perf_data_records`` (their contents), ``perf_data_expand`` (compressed ones).
+
+A recording is not trusted.  Nothing is believed to be longer than the file, what is expanded and held back is bounded, and a damaged record
+ends what can be read: ``problems`` tells so.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from struct import error, unpack_from
+
+from ..abi import perf_event as abi
+from ..base.errors import FormatError, UsageError
+from . import perf_data_features as features
+from .perf_data_batch import Batch
+from .perf_data_columns import Walk
+from .perf_data_features import BuildId, Features
+from .perf_data_header import RecordedEvent, read_header
+from .perf_data_records import LostEvent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from .perf_data_layout import SampleLayout
+
+__all__ = ("PerfData", "open_perf_data")
+
+_WINDOW = 64 << 20
+_CHUNK = 4 << 20
+#: Most bytes that wait for the end of a round.
+_MOST_HELD = 1 << 30
+# tools/perf/lib/include/perf/event.h, enum perf_user_event_type
+_FIRST_USER = 64
+_ATTR, _BUILD_ID, _FINISHED_ROUND, _UPDATE, _FEATURE, _COMPRESSED, _COMPRESSED2 = 64, 67, 68, 78, 80, 81, 83
+_EVENT_DESC = 12
+_MOST_PROBLEMS = 100
+#: Files up to this size are read, longer ones are mapped.
+_READ_WHOLE = 64 << 20
+_UPDATE_NAME = 2
+_FOREVER = (1 << 64) - 1
+_OF_INTEREST = frozenset(
+    (
+        abi.PERF_RECORD_MMAP, abi.PERF_RECORD_MMAP2, abi.PERF_RECORD_COMM, abi.PERF_RECORD_FORK, abi.PERF_RECORD_EXIT, abi.PERF_RECORD_LOST,
+        abi.PERF_RECORD_LOST_SAMPLES, abi.PERF_RECORD_KSYMBOL,
+    )
+)  # fmt: skip
+
+
+class PerfData:
+    """A recording.
+
+    Args:
+        data: its bytes; of a pipe, what was read of it so far.
+        name: what to call it in messages.
+        more: for a pipe: gives its next bytes, b"" at the end.
+
+    Attributes:
+        events: what was recorded; for a pipe they come with the first batch.
+        features: feature sections (``Features``).
+        build_ids: files with samples, by build (of the section, or of records).
+        order: "<" or ">".
+        pipe: whether it was written into a pipe.
+        lost: records that did not fit into the rings, and ``lost_samples``, so far.
+        problems: what is wrong with it.
+
+    Raises:
+        FormatError: it is no recording.
+    """
+
+    def __init__(self, data: Any, name: str = "perf.data", more: Callable[[int], bytes] | None = None) -> None:
+        self.name, self._more = name, more
+        self._data = data
+        found, self.features = read_header(data, name, lambda order: Features(order, name))
+        self.order, self.pipe, self.events = found.order, found.pipe, found.events
+        self.problems: list[str] = found.problems
+        self._start, self._end = found.start, found.end
+        self.build_ids: list[BuildId] = []
+        self.lost = self.lost_samples = 0
+        self._owner: Any = None
+        self._kept = 0
+        self._expander: Any = None
+        self._layouts: tuple[SampleLayout, ...] = ()
+        self._layout_of: list[int] = []
+        self._by_id: dict[int, int] = {}
+        if not self.pipe:
+            if more is not None:
+                raise FormatError(name, "a file of perf cannot be read from a pipe", hint="give its path, or record with -o -")
+            self.build_ids = self.features.get("build_id") or []
+            self._name_events()
+
+    def __enter__(self) -> PerfData:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the file; views into it become invalid."""
+        self._data = b""
+        if self._owner is not None:
+            try:
+                self._owner.close()
+            except BufferError:  # somebody still holds a view
+                pass
+            self._owner = None
+
+    @property
+    def machine(self) -> str:
+        """The machine that was recorded, as ``uname -m`` says it; "" if that is not known."""
+        return self.features.get("arch") or ""
+
+    # -- records
+
+    def batches(self, window: int = _WINDOW) -> Iterator[Batch]:
+        """All records, in order of time.
+
+        Args:
+            window: about how many bytes are read at a time.
+
+        Raises:
+            FormatError: samples that cannot be true, or of events that cannot be told apart.
+        """
+        held, seen, place, size, last = b"", 0, self._start, window, False
+        while not last:
+            block, last = self._take(place, size)
+            walk = Walk(block, self.order)
+            if walk.end == 0 and not last and not walk.problem:  # data that follows a record is longer than the window
+                size *= 2
+                if size > _MOST_HELD:
+                    raise FormatError(self.name, f"a record is followed by more than {_MOST_HELD >> 21} MiB of data", place)
+                continue
+            if walk.problem:
+                self._problem(f"{walk.problem} at byte {place + walk.end:#x}: the rest cannot be read")
+                last = True
+            elif last and walk.end < len(block):
+                self._problem(f"it ends within a record at byte {place + walk.end:#x}")
+            place, size = place + walk.end, window
+            expanded = self._expanded(walk)
+            if expanded is not None or held:
+                walk = Walk(held + (expanded if expanded is not None else block[: walk.end]), self.order)
+                if walk.problem:
+                    self._problem(f"{walk.problem} after expansion: the rest cannot be read")
+                    last = True
+            self._user_records(walk)
+            if not self.events:
+                if walk.samples:
+                    raise FormatError(self.name, "samples of no event", place)
+                continue
+            if not self._layouts:
+                self._lay_out()
+            batch = Batch(walk, self._layouts, self._layout_of, self._by_id)
+            reader = self._layouts[0].records
+            others = [
+                (0 if time == _FOREVER else time, at)
+                for at in walk.others
+                if walk.kind(at) in _OF_INTEREST
+                for time in (reader.time(walk.data, 8 * at, walk.size(at)),)
+            ]
+            rest: list[int] = []
+            if not last and batch.timed:
+                limit, seen = self._limits(walk, batch, others, seen)
+                rest = sorted(batch.cut(limit) + [at for time, at in others if time > limit])
+                others = [(time, at) for time, at in others if time <= limit]
+            others.sort()
+            self._add_others(batch, others)
+            held = b"".join([walk.data[8 * at : 8 * at + walk.size(at)] for at in rest])
+            if len(held) > _MOST_HELD:
+                raise FormatError(self.name, f"more than {_MOST_HELD >> 20} MiB between two rounds of reading the rings", place)
+            if len(batch) or batch.others:
+                yield batch
+
+    def _take(self, place: int, size: int) -> tuple[bytes, bool]:
+        """The next bytes of the recording, and whether they are its last."""
+        if not self.pipe:
+            end = min(place + size, self._end)
+            return bytes(self._data[place:end]), end == self._end
+        # of a pipe, what was not used yet is kept: it begins at ``_kept``
+        parts = [bytes(self._data[place - self._kept :])]
+        have = len(parts[0])
+        ended = self._more is None
+        while have < size and self._more is not None:
+            part = self._more(min(_CHUNK, size))
+            if not part:
+                ended = True
+                break
+            parts.append(part)
+            have += len(part)
+        self._data, self._kept = b"".join(parts), place
+        return self._data, ended
+
+    def _limits(self, walk: Walk, batch: Batch, others: list[tuple[int, int]], seen: int) -> tuple[int, int]:
+        """Up to which time records can be handed out, and the newest time before the last round."""
+        rounds = [at for at in walk.others if walk.kind(at) == _FINISHED_ROUND]
+
+        def newest(end: int) -> int:
+            return max(batch.newest(end), max([time for time, at in others if at < end], default=0), seen)
+
+        if not rounds:
+            return 0, seen
+        return newest(rounds[-2]) if len(rounds) > 1 else seen, newest(rounds[-1])
+
+    def _add_others(self, batch: Batch, others: list[tuple[int, int]]) -> None:
+        """Puts the other records between the samples."""
+        reader, times, walk = self._layouts[0].records, batch.times, batch.walk
+        for time, at in others:
+            try:
+                record = reader.decode(walk.data, 8 * at, walk.size(at))
+            except FormatError as problem:
+                self._problem(problem.message)
+                continue
+            if isinstance(record, LostEvent):
+                if record.samples:
+                    self.lost_samples += record.count
+                else:
+                    self.lost += record.count
+            if record is not None:
+                batch.others.append((bisect_left(times, time) if batch.timed else batch.before(at), record))
+
+    def _user_records(self, walk: Walk) -> None:
+        """What perf itself has written between the records: attributes, features, build-ids."""
+        data, order = walk.data, self.order
+        for place in walk.others:
+            kind = walk.kind(place)
+            if kind < _FIRST_USER:
+                continue
+            start, size = 8 * place, walk.size(place)
+            try:
+                if kind == _ATTR:
+                    self._attribute(data, start, size)
+                elif kind == _FEATURE and size >= 16:
+                    (number,) = unpack_from(order + "Q", data, start + 8)
+                    self.features.add(number, data[start + 16 : start + size])
+                    if number == _EVENT_DESC:
+                        self._name_events()
+                elif kind == _UPDATE and size > 24:
+                    what, identifier = unpack_from(order + "QQ", data, start + 8)
+                    if what == _UPDATE_NAME:
+                        name = data[start + 24 : start + size].split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+                        for event in self.events:
+                            if identifier in event.ids:
+                                event.name = name
+                elif kind == _BUILD_ID and size >= 36:
+                    self.build_ids.append(features.build_id(data, start, size, walk.misc(place), order))
+            except (error, ValueError, IndexError) as problem:
+                self._problem(f"a record of type {kind} is damaged ({problem})")
+
+    def _attribute(self, data: bytes, start: int, size: int) -> None:
+        (length,) = unpack_from(self.order + "I", data, start + 12)
+        if not 64 <= length <= size - 8:
+            raise ValueError(f"attributes of {length} bytes")
+        fields, flags = features.read_attribute(data, start + 8, length, self.order)
+        ids = unpack_from(f"{self.order}{(size - 8 - length) // 8}Q", data, start + 8 + length)
+        self.events.append(RecordedEvent("", ids, fields, flags, self.order))
+        self._layouts = ()
+
+    def _lay_out(self) -> None:
+        """Finds the different layouts of the events, and which identifiers are whose.
+
+        Raises:
+            FormatError: samples cannot be told apart.
+        """
+        different: list[RecordedEvent] = []
+        self._layout_of, self._by_id = [], {}
+        for number, event in enumerate(self.events):
+            index = next((place for place, known in enumerate(different) if known.same_layout(event)), -1)
+            if index < 0:
+                index = len(different)
+                different.append(event)
+            self._layout_of.append(index)
+            self._by_id.update(dict.fromkeys(event.ids, number))
+        try:
+            layouts = tuple([event.layout(self.machine) for event in different])
+        except UsageError as problem:
+            raise FormatError(self.name, problem.message, hint="it was recorded by a newer perf") from None
+        places = {layout.id_place for layout in layouts}
+        trailers = {tuple(layout.trailer) for layout in layouts}
+        if len(layouts) > 1 and (places == {-1} or len(places) > 1 or len({names[-1:] for names in trailers}) > 1):
+            raise FormatError(self.name, "its events have different fields, and nothing tells whose a sample is")
+        self._layouts = layouts
+
+    def _name_events(self) -> None:
+        for event, name in zip(self.events, self._names()):
+            event.name = name
+
+    def _names(self) -> list[str]:
+        by_id = {ids[0]: name for _, _, name, ids in self.features.get("event_desc") or [] if ids}
+        described = [name for _, _, name, _ in self.features.get("event_desc") or []]
+        names = []
+        for number, event in enumerate(self.events):
+            name = by_id.get(event.ids[0], "") if event.ids else described[number] if number < len(described) else ""
+            names.append(name or event.name)
+        return names
+
+    def _expanded(self, walk: Walk) -> bytes | None:
+        """The records of a block with the compressed ones expanded; None if there are none."""
+        compressed = (_COMPRESSED, _COMPRESSED2)
+        packed = [place for place in walk.others if walk.kind(place) in compressed]
+        if not packed:
+            return None
+        if self._expander is None:
+            from .perf_data_expand import Expander
+
+            self._expander = Expander(self.name)
+        parts: list[bytes] = []
+        done = 0
+        for place in packed:
+            start, size = 8 * place, walk.size(place)
+            parts.append(walk.data[done:start])
+            body, done = start + 8, start + size
+            stop = done
+            if walk.kind(place) == _COMPRESSED2:
+                (length,) = unpack_from(self.order + "Q", walk.data, body)
+                body, stop = body + 8, min(body + 8 + length, done)
+            parts.append(self._expander.feed(walk.data[body:stop], self.order))
+        parts.append(walk.data[done : walk.end])
+        return b"".join(parts)
+
+    def _problem(self, text: str) -> None:
+        if len(self.problems) < _MOST_PROBLEMS:
+            self.problems.append(text)
+
+
+def open_perf_data(path: str) -> PerfData:
+    """Opens a recording; "-" is standard input.
+
+    Raises:
+        FormatError: it is none.
+        OSError: it cannot be opened.
+    """
+    import mmap
+    import os
+    import stat
+
+    fd = 0 if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    close = path != "-"
+    try:
+        state = os.fstat(fd)
+        if stat.S_ISDIR(state.st_mode):
+            raise FormatError(path, "a directory (perf record --threads)", hint="record without --threads")
+        if not stat.S_ISREG(state.st_mode):
+            close = False
+            return PerfData(_read(fd, 16), "standard input" if path == "-" else path, lambda size: os.read(fd, size))
+        size = state.st_size
+        if size <= _READ_WHOLE:
+            return PerfData(_read(fd, size), path)
+        owner = mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ)
+        try:
+            found = PerfData(owner, path)
+        except BaseException:
+            owner.close()
+            raise
+        found._owner = owner
+        return found
+    finally:
+        if close:
+            os.close(fd)
+
+
+def _read(fd: int, size: int) -> bytes:
+    import os
+
+    parts: list[bytes] = []
+    while size > 0:
+        part = os.read(fd, size)
+        if not part:
+            break
+        parts.append(part)
+        size -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
