@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..formats.elf import Elf
     from ..kernel.kernel import Kernel
 
-__all__ = ("find", "candidates", "by_build_id", "linked", "fetch")
+__all__ = ("find", "candidates", "by_build_id", "by_perf_cache", "linked", "fetch")
 
 DEBUG = "/usr/lib/debug"
 _CHUNK = 1 << 16
@@ -39,6 +39,11 @@ _missing: set[str] = set()
 def by_build_id(build_id: str, root: str = "") -> str:
     """The path of a debug file by build-id."""
     return f"{root}{DEBUG}/.build-id/{build_id[:2]}/{build_id[2:]}.debug"
+
+
+def by_perf_cache(build_id: str) -> str:
+    """Where ``perf record`` keeps a copy of a file that was sampled (perf-buildid-cache(1))."""
+    return f"{os.path.expanduser('~')}/.debug/.build-id/{build_id[:2]}/{build_id[2:]}/elf"
 
 
 def linked(path: str, name: str, root: str = "") -> Iterator[str]:

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("demangle", "available", "mangled", "save", "without_parameters")
+__all__ = ("demangle", "short", "available", "mangled", "save", "without_parameters")
 
 _LONGEST = 1 << 14
 _CACHED = 1 << 16
@@ -30,6 +30,29 @@ _WORTH_KEEPING, _KEY = 32, "demangle-1"
 def mangled(name: str) -> bool:
     """Whether a name looks like one that ``demangle`` can read (Itanium C++, legacy Rust: _Z; Rust v0: _R)."""
     return name.startswith(("_Z", "_R", "__Z"))
+
+
+def short(name: str) -> str:
+    """The readable form of a symbol without parameters, as perf prints it; other names stay.
+
+    Example:
+        >>> short("main")
+        'main'
+    """
+    global _new
+    if not name.startswith(("_Z", "_R", "__Z")):
+        return name
+    if not _looked:
+        _restore()
+    key = " " + name
+    text = _cache.get(key)
+    if text is None:
+        text = demangle(name)
+        if text == name:
+            return name
+        text = _cache[key] = without_parameters(text)
+        _new += 1
+    return text
 
 
 def available() -> bool:

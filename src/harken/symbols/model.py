@@ -107,9 +107,35 @@ class Mapping(Record):
     build_id: str = ""
     executable: bool = True
 
+    # As for frames: a recording of a build has tens of thousands of mappings.
+    def __init__(
+        self,
+        start: int,
+        end: int,
+        offset: int,
+        path: str,
+        inode: int = 0,
+        device: str = "",
+        build_id: str = "",
+        executable: bool = True,
+    ) -> None:
+        _m_start(self, start)
+        _m_end(self, end)
+        _m_offset(self, offset)
+        _m_path(self, path)
+        _m_inode(self, inode)
+        _m_device(self, device)
+        _m_build_id(self, build_id)
+        _m_executable(self, executable)
+
     def file_offset(self, address: int) -> int:
         """Where in the file an address of the mapping lies."""
         return address - self.start + self.offset
+
+
+_m_start, _m_end, _m_offset, _m_path, _m_inode, _m_device, _m_build_id, _m_executable = (
+    getattr(Mapping, field).__set__ for field in Mapping._fields
+)
 
 
 class Span:

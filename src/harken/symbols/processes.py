@@ -90,6 +90,11 @@ class _Space:
         first = bisect_right(starts, mapping.start)
         if first and maps[first - 1].end > mapping.start:
             first -= 1
+        elif first == len(starts) or starts[first] >= mapping.end:  # on free ground, as nearly all are
+            starts.insert(first, mapping.start)
+            maps.insert(first, mapping)
+            self.changes += 1
+            return
         last = first
         pieces = [mapping]
         while last < len(maps) and maps[last].start < mapping.end:
@@ -207,6 +212,11 @@ class Processes:
     def changes(self, pid: int) -> int:
         """A number that grows whenever the mappings of a process change; it is looked at again if a second has passed."""
         return self._space(pid).changes
+
+    def layout(self, pid: int) -> tuple[list[int], list[Mapping]]:
+        """(starts, mappings) of a recorded process, ascending, as they are kept: ``add`` changes them, ``exec`` makes new ones."""
+        space = self._spaces.get(pid)
+        return (space.starts, space.maps) if space is not None else ([], [])
 
     def root(self, pid: int) -> str:
         """The prefix that makes a process's paths reachable from here: "" if it sees the same files as this process."""

@@ -21,12 +21,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from .demangle import save
+from . import demangle as names
 from .kernel_symbols import KernelSymbols
 from .model import JIT, NATIVE, UNKNOWN, Frame, Span
 from .processes import Processes
 from .symbolizer_images import Images
-from .symbolizer_parts import Jit, Memo, Part, short, whole
+from .symbolizer_parts import Jit, Memo, Part
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Symbolizer:
         self._lines, self._inlines = lines or inlines, inlines
         self._readable: Callable[[str], str] | None = None
         if demangle:
-            self._readable = whole if parameters else short
+            self._readable = names.demangle if parameters else names.short
         self._memo: dict[int, Memo] = {}
         self._size = 0
         self._part: Part | None = None
@@ -97,7 +97,7 @@ class Symbolizer:
     def close(self) -> None:
         """Closes what is held open of containers, and keeps demangled names for the next run."""
         self.processes.close()
-        save()
+        names.save()
 
     @property
     def problems(self) -> dict[str, str]:
@@ -229,7 +229,14 @@ class Symbolizer:
                 frames += self.user(pid, address)
                 continue
             key = ~address  # as a return address
-            frames += memo.get(key) or self._remember(memo, key, self._look(pid, address, address - 1))
+            found = memo.get(key)
+            if found is None:
+                found = self._look(pid, address, address - 1)
+                if not found[-1].name:
+                    # a signal handler returns to the first instruction of code that has called nobody
+                    found = self._look(pid, address, address)
+                self._remember(memo, key, found)
+            frames += found
         return frames
 
     def file(self, path: str, vaddr: int) -> tuple[Frame, ...]:

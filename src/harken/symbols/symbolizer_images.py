@@ -139,6 +139,7 @@ class Images:
         if mapping.build_id:
             yield debug_files.by_build_id(mapping.build_id, root)
             yield debug_files.by_build_id(mapping.build_id)
+            yield debug_files.by_perf_cache(mapping.build_id)
 
     def _open(self, path: str, build_id: str, root: str, places: Iterator[str]) -> Image:
         kernel = self._kernel

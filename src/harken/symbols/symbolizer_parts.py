@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .demangle import demangle, without_parameters
 from .jit import JitCode, parse_jitdump, parse_perf_map, read_file
 
 TYPE_CHECKING = False
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from .symbol_table import SymbolTable
     from .symbolizer_images import Image
 
-__all__ = ("Memo", "Part", "Jit", "whole", "short")
+__all__ = ("Memo", "Part", "Jit")
 
 
 class Memo:
@@ -95,16 +94,3 @@ class Jit:
             return False  # a process that is gone may have removed its file: what was read stays
         self._codes = codes
         return True
-
-
-def whole(name: str) -> str:
-    """A symbol as written in C++ or Rust."""
-    return demangle(name) if name.startswith(("_Z", "_R", "__Z")) else name
-
-
-def short(name: str) -> str:
-    """The same without parameters."""
-    if not name.startswith(("_Z", "_R", "__Z")):
-        return name
-    text = demangle(name)
-    return without_parameters(text) if text != name else name

@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from ...symbols.model import Frame
     from ...symbols.symbolizer import Symbolizer
@@ -33,12 +34,15 @@ addresses are hexadecimal, with or without 0x; without any, they are the first w
   harken symbolize -p 1234 7f3a2c0451b0          whatever a process has mapped there: libraries, [vdso], generated code
   harken symbolize -e /bin/ls -li 4b10           an address of a file, with source lines and inlined functions
   harken symbolize -k --name vfs_read            the address of a symbol
+  harken symbolize --recording perf.data         every sample of a recording, as 'perf script -F ip,sym,dso --no-inline' prints it
   harken symbolize -e a.out --format addr2line -fi < addresses
 """
 
 
 def run(argv: list[str]) -> int:
     """Runs the command with the arguments after its name; returns the exit status: 1 if an address of the arguments has no name."""
+    if any([word.partition("=")[0] == "--recording" for word in argv]):
+        return _guarded(_run_recording, argv)
     import argparse
 
     parser = argparse.ArgumentParser(
@@ -48,6 +52,7 @@ def run(argv: list[str]) -> int:
     where.add_argument("-p", "--pid", type=int, metavar="PID", help="addresses of this process (those of the kernel may be among them)")
     where.add_argument("-k", "--kernel", action="store_true", help="addresses of the running kernel (the default)")
     where.add_argument("-e", "--exe", metavar="FILE", help="addresses of this ELF file, as it was linked")
+    where.add_argument("--recording", metavar="FILE", help="all samples of a recording of perf (--recording FILE --help tells more)")
     parser.add_argument("address", nargs="*", help="addresses in hex")
     parser.add_argument("-n", "--name", action="store_true", help="the arguments are symbols: print their addresses")
     parser.add_argument("-l", "--lines", action="store_true", help="show source lines (from DWARF)")
@@ -61,8 +66,13 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--kallsyms", metavar="FILE", help="the kernel's symbols from a copy of /proc/kallsyms")
     parser.add_argument("--debuginfod", action="store_true", help="ask the servers of DEBUGINFOD_URLS for debug information")
     options = parser.parse_args(argv)
+    return _guarded(_run, options)
+
+
+def _guarded(run: Callable[[Any], int], options: Any) -> int:
+    """Runs with errors as text."""
     try:
-        return _run(options)
+        return run(options)
     except BrokenPipeError:  # "| head" has seen enough; the interpreter must not try to flush again
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
@@ -71,6 +81,12 @@ def run(argv: list[str]) -> int:
         if error.hint:
             print(f"HINT: {error.hint}", file=sys.stderr)
         return error.exit_code
+
+
+def _run_recording(argv: list[str]) -> int:
+    from .symbolize_recording import run
+
+    return run(argv)
 
 
 def _run(options: argparse.Namespace) -> int:
