@@ -233,9 +233,13 @@ def _int(text: str, base: int) -> int | None:
         return None
 
 
-def _saved(line: str) -> Iterator[tuple[str, str]]:
-    """``name: value`` pairs of a line behind a row."""
-    for cell in line.replace("\t", "  ").split("  "):
-        name, colon, value = cell.strip().partition(":")
-        if colon:
-            yield name, value.strip()
+def _saved(line: str) -> list[tuple[str, str]]:
+    """``name: value`` pairs of a line behind a row; two blanks are between them, and more before numbers.
+
+    Example:
+        >>> _saved("\\tmax:         27  next_comm: a b      prev_pid:          0")
+        [('max', '27'), ('next_comm', 'a b'), ('prev_pid', '0')]
+    """
+    import re
+
+    return re.findall(r"(\w+): *(\S.*?|) *(?=  \w+: |$)", line.strip())

@@ -12,6 +12,7 @@ import sys
 
 from ...base.errors import HarkenError, UsageError
 from ...formats import trace_dat_layout as layout
+from .progress import Progress, amount
 from .record_options import Setup, parse_setup
 from .running import Running
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ("run", "record", "USAGE")
 
+_MUCH = 64 << 20  # bytes of records whose writing takes a while
 _FEW = 1 << 16  # bytes of records that are looked at for the function that was asked for
 
 USAGE = """\
@@ -136,6 +138,7 @@ def _record(running: Running) -> Outcome:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(setup.priority))
     named = [(wanted.name, trace) for wanted, trace in buffers.traced]
     with Recorder(setup.output, parts, named, setup.temp, setup.max_kb * 1024) as recorder:
+        progress = Progress([trace for _, trace in buffers.traced], lambda: recorder.size, None if not setup.quiet else False)
         try:
             running.start()
             watched = (command.pidfd,) if command is not None and command.pidfd >= 0 else ()
@@ -146,11 +149,13 @@ def _record(running: Running) -> Outcome:
                     from ...session.recorder_ftrace_parts import process_map
 
                     maps.update(process_map(recorder.kernel, (command.pid,)))
+                progress.tick()
                 return running.over or (command is None and _gone(setup.pids))
 
             recorder.run(done, max(setup.interval_us // 1000, 1) if setup.interval_us else 100, watched)
         finally:
             buffers.stop()
+            progress.end()
         options = []
         if setup.date:
             options.append((layout.DATE, date_offset(buffers.traced[0][1])))
@@ -163,7 +168,15 @@ def _record(running: Running) -> Outcome:
             from ...session.recorder_ftrace_parts import tsc_option
 
             options.append((layout.TSC2NSEC, tsc_option(recorder.kernel)))
-        return recorder.finish(setup.version, setup.compression, options)
+        events, _ = progress.counts()
+        if recorder.size > _MUCH:
+            progress.say(f"writing {setup.output} ...")
+        outcome = recorder.finish(setup.version, setup.compression, options)
+        progress.end()
+        if setup.summary and not setup.quiet:
+            size = os.path.getsize(outcome.path)
+            print(f"{amount(events)} events, {amount(size, 'B')} in {outcome.path}: 'harken report' shows them", file=sys.stderr)
+        return outcome
 
 
 def _gone(pids: list[int]) -> bool:
@@ -195,7 +208,7 @@ def date_offset(trace: Ftrace) -> bytes:
 
 def _tell(setup: Setup, buffers: Buffers, outcome: Outcome) -> None:
     """What trace-cmd tells at the end, and what was lost."""
-    if not setup.quiet:
+    if not setup.quiet and not setup.summary:
         say_places(outcome)
     for cpu in outcome.cpus:
         if cpu.overrun or cpu.dropped:

@@ -117,6 +117,8 @@ class Setup:
         self.snapshot = False
         self.help = False
         self.daemonize = False
+        self.duration: float | None = None
+        self.summary = False  # one line at the end in place of where each CPU's data is
 
 
 def parse_setup(words: list[str]) -> Setup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 from .setup import Buffers, open_tracefs
 
@@ -44,6 +45,7 @@ class Running:
         self.buffers = Buffers(self.root, setup, private=True)
         self.command: RecordedCommand | None = None
         self.stop = Stop()
+        self._started = 0.0
 
     def __enter__(self) -> Running:
         try:
@@ -71,14 +73,17 @@ class Running:
     def start(self) -> None:
         """Starts tracing, then the command."""
         self.buffers.start()
+        self._started = time.monotonic()
         if self.command is not None:
             self.command.release()
-        elif not self.setup.quiet:
+        elif not self.setup.quiet and self.setup.duration is None:
             print("Hit Ctrl^C to stop recording", file=sys.stderr, flush=True)
 
     @property
     def over(self) -> bool:
-        """Whether to end: the user wants it, or the command has."""
+        """Whether to end: the user wants it, the time is over, or the command has ended."""
+        if self.setup.duration is not None and time.monotonic() - self._started >= self.setup.duration:
+            return True
         return self.stop.wanted or (self.command is not None and self.command.poll())
 
     def announce(self) -> None:

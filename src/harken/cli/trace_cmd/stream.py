@@ -17,10 +17,10 @@ from ...kernel.ftrace_raw import RawPages
 from ...render.ftrace import Batch
 from ...render.trace_cmd import LabelledLines
 from .record import check
-from .record_options import parse_setup
+from .record_options import Setup, parse_setup
 from .running import Running
 
-__all__ = ("run", "head_file")
+__all__ = ("run", "head_file", "stream")
 
 
 def run(argv: list[str]) -> int:
@@ -33,18 +33,23 @@ def run(argv: list[str]) -> int:
         return 0
     if setup.output_given or setup.host:
         raise UsageError("stream writes no file", "'harken trace-cmd record -o FILE' does")
+    return stream(setup)
+
+
+def stream(setup: Setup) -> int:
+    """Streams as a ``Setup`` says; returns the exit status."""
     check(setup)
     with Running(setup) as running:
-        stream = _Stream(running)
+        shown = _Stream(running)
         try:
             running.start()
             while not running.over:
-                stream.raw.wait(250)
-                stream.show()
+                shown.raw.wait(250)
+                shown.show()
             running.buffers.stop()
-            stream.show()
+            shown.show()
         finally:
-            stream.raw.close()
+            shown.raw.close()
     return 0
 
 
