@@ -16,6 +16,7 @@ from time import monotonic
 
 from ..compiler.builtins.python_frames import FIELDS
 from ..symbols.model import PYTHON, Frame
+from ..symbols.python_lines import line_at
 from ..symbols.python_memory import MemoryView, Unreadable
 from ..symbols.python_runtime import find_runtime
 from ..symbols.python_stack import PythonCode, PythonProcess, frame_of
@@ -159,6 +160,27 @@ class PythonNames:
         self._keep(pid, address, code, now)
         return code
 
+    def merged(self, pid: int, pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The pairs with the first instruction of each line: those of one line are the same to a reader.
+
+        CPython replaces instructions by faster ones while they run, which changes what a frame points to.
+        """
+        process = self._known.get(pid)
+        if process is None:
+            return list(pairs)
+        memory = MemoryView(self._kernel, pid)
+        found = []
+        for executable, instruction in pairs:
+            address = executable & ~7
+            code = self._code(memory, pid, address)
+            if code is not None:
+                base = self._base(process, memory, address, instruction)
+                line = line_at(code.starts, code.lines, instruction - base)
+                if line in code.lines:
+                    instruction = base + code.starts[code.lines.index(line)]
+            found.append((address, instruction))
+        return found
+
     def frames(self, pid: int, pairs: Sequence[tuple[int, int]]) -> list[Frame]:
         """The frames for (code object, instruction) pairs; what is not known keeps its address and has no name."""
         process = self._known.get(pid)
@@ -172,12 +194,15 @@ class PythonNames:
             if code is None:
                 found.append(Frame(instruction, kind=PYTHON))
                 continue
-            try:
-                base = process.base(memory, address, instruction)
-            except Unreadable:
-                base = instruction
-            found.append(frame_of(code, instruction, base))
+            found.append(frame_of(code, instruction, self._base(process, memory, address, instruction)))
         return found
+
+    @staticmethod
+    def _base(process: PythonProcess, memory: MemoryView, address: int, instruction: int) -> int:
+        try:
+            return process.base(memory, address, instruction)
+        except Unreadable:
+            return instruction
 
 
 def _signed(word: int) -> int:

@@ -18,6 +18,8 @@ usym         ``UserFrame``: a ``Frame`` with ``pid``
 
 from __future__ import annotations
 
+import struct
+
 from ..render.stacks import EXACT, Bound, bound, build_ids, needs_names, python_words, split, unwound
 
 TYPE_CHECKING = False
@@ -39,8 +41,10 @@ if TYPE_CHECKING:
     from .python_names import PythonNames
     from .tables import TableReader
 
-__all__ = ("SessionSymbols", "Stack", "symbols_for", "value_of", "noting", "unwinding")
+__all__ = ("SessionSymbols", "Stack", "symbols_for", "value_of", "noting", "unwinding", "merging")
 
+#: Seconds for which running processes are looked at for CPython before tracing begins.
+_LOOK_FOR_PYTHON = 1.0
 #: Frames of a stack that names no limit (compiler.builtins.stacks), and of any unless kernel.perf_event_max_stack was raised.
 _DEFAULT_LIMIT = 127
 
@@ -134,6 +138,8 @@ class SessionSymbols:
         from .python_names import PythonNames
 
         self.python = PythonNames(self._kernel, self.symbolizer.processes, table)
+        if self.follower is not None:
+            self.follower.look(_LOOK_FOR_PYTHON)  # before the first stack is taken
         self._look_for_python()
 
     def _look_for_python(self) -> None:
@@ -236,6 +242,14 @@ class SessionSymbols:
         if any([not frame.module for frame in frames]) and self._news(pid):
             frames = symbolizer.stack(pid, addresses)
         return frames
+
+    def merged_python(self, raw: bytes) -> bytes:
+        """A Python stack whose frames point to the first instruction of their lines."""
+        if self.python is None:
+            return raw
+        pid, words = python_words(raw)
+        new = b"".join([struct.pack("=QQ", *pair) for pair in self.python.merged(pid, words)])
+        return raw[:8] + new + bytes(len(raw) - 8 - len(new))
 
     def python_stack(self, raw: Buffer) -> list[Frame]:
         """The frames of a Python stack as programs send it."""
@@ -415,6 +429,18 @@ def _unwound(field: Field) -> Callable[[Any], bytes] | None:
         return None
     unwind, (_, limit, machine) = detail.names.unwind, detail.detail
     return lambda raw: unwind(raw, limit, machine)
+
+
+def merging(schema: Schema) -> Callable[[tuple[Any, ...]], tuple[Any, ...]] | None:
+    """A function from keys to what is the same for all keys that mean the same to a reader; None if they are all different anyway."""
+    parts = []
+    for field in schema.fields:
+        detail = field.detail
+        python = field.role == "ustack" and isinstance(detail, Bound) and detail.detail[0] == "python"
+        parts.append(detail.names.merged_python if python else None)  # type: ignore[union-attr]
+    if not any(parts):
+        return None
+    return lambda row: tuple([value if part is None else part(value) for part, value in zip(parts, row)])
 
 
 def unwinding(schema: Schema) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:

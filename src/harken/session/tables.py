@@ -24,6 +24,11 @@ class TableReader:
         self.table, self.map = table, map
         self._key = table.key.decoder()
         self._value: Callable[[bytes], Any] | None = None
+        self._merge: Callable[[tuple[Any, ...]], tuple[Any, ...]] | None = None
+        if table.kind != "value" and has_names(table.key):
+            from .stacks import merging
+
+            self._merge = merging(table.key)
 
     def rows(self) -> list[tuple[tuple[Any, ...], Any]]:
         """(key, value) pairs in no order: a key is a tuple, a value what ``analysis.aggregate`` makes of it; for plain maps a tuple."""
@@ -36,6 +41,15 @@ class TableReader:
         if not self.table.key.fields:
             return [((), value(raw)) for _key, raw in items]
         key = self._key
+        if self._merge is not None:
+            groups: dict[tuple[Any, ...], list[bytes]] = {}
+            for raw_key, raw in items:
+                groups.setdefault(self._merge(key(raw_key, 0)), []).append(raw)
+            # equal keys' values are added as those of one key's CPUs are
+            return [
+                (one, value(raws[0]) if len(raws) == 1 else self._reader(sum(map(len, raws)))(b"".join(raws)))
+                for one, raws in groups.items()
+            ]
         return [(key(raw_key, 0), value(raw)) for raw_key, raw in items]
 
     def clear(self) -> None:
@@ -53,7 +67,7 @@ class TableReader:
     def _reader(self, length: int) -> Callable[[bytes], Any]:
         table = self.table
         stride = (self.map.value_size + 7) & ~7
-        cpus = max(1, length // stride) if table.per_cpu else 1
+        cpus = max(1, length // stride) if table.per_cpu or table.kind != "value" else 1
         field = table.value.fields[0] if table.value.fields else None
         if table.kind != "value":
             from ..analysis.aggregate import reducer

@@ -149,7 +149,8 @@ def _version_of(path: str) -> tuple[int, int]:
 
 def _bias(elf: Elf, mappings: list[Mapping]) -> int | None:
     """How far the file was moved when it was loaded."""
-    for segment in elf.segments:
+    # by its code: a process may also have mapped the file to read it
+    for segment in sorted(elf.segments, key=lambda segment: not segment.flags & 1):
         if segment.type != _PT_LOAD:
             continue
         for mapping in mappings:

@@ -10,7 +10,7 @@ from bisect import bisect_right
 
 from ...base.errors import HarkenError
 from .frame_table import FrameTable
-from .steps import FP_CHAIN, NOWHERE, compile_row, undescribed
+from .steps import FP_CHAIN, NOWHERE, behind_system_call, compile_row, undescribed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,6 +124,10 @@ class Code:
                 if fde is None or not fde.signal:
                     return FP_CHAIN
                 address += 1
+            if fde is None and exact and behind_system_call(self._machine, elf, address):
+                # one that does not return (rt_sigreturn, exit): the registers are those of the call
+                address -= 1
+                fde = table.find(address)
             if fde is None:
                 return undescribed(self._machine, elf, address) if exact else FP_CHAIN
             return compile_row(self._machine, fde, fde.row(address), pc)

@@ -19,7 +19,20 @@ if TYPE_CHECKING:
 
     Step = tuple[int, int, int, int, Fde | None, Row | None]
 
-__all__ = ("compile_row", "undescribed", "BY_SP", "BY_FP", "LEAF", "END", "GENERAL", "NO_CFI", "UNMAPPED", "NOWHERE", "FP_CHAIN")
+__all__ = (
+    "compile_row",
+    "undescribed",
+    "behind_system_call",
+    "BY_SP",
+    "BY_FP",
+    "LEAF",
+    "END",
+    "GENERAL",
+    "NO_CFI",
+    "UNMAPPED",
+    "NOWHERE",
+    "FP_CHAIN",
+)
 
 #: Kinds of steps.  BY_SP, BY_FP: the common case, the CFA from the stack or frame pointer.  LEAF: the same from the stack pointer, with the
 #: return address still in its register.  END: the outermost frame.  GENERAL: to be interpreted.  NO_CFI: code that nobody
@@ -87,6 +100,16 @@ def undescribed(machine: Machine, elf: Elf, address: int) -> Step:
         return (LEAF, 0, 0, 0, None, None)
     return FP_CHAIN
 
+
+def behind_system_call(machine: Machine, elf: Elf, address: int) -> bool:
+    """Whether the instruction before an address of the file is a system call."""
+    code = _SYSTEM_CALLS[machine.name]
+    offset = elf.offset_of(address - len(code))
+    return offset is not None and bytes(elf.data[offset : offset + len(code)]) == code
+
+
+#: syscall; svc #0
+_SYSTEM_CALLS = {"x86_64": b"\x0f\x05", "aarch64": b"\x01\x00\x00\xd4"}
 
 #: endbr64, a jump through memory (bnd or not), push %rbp, ret
 _BARE_X86_64 = (b"\xf3\x0f\x1e\xfa", b"\xff\x25", b"\xf2\xff\x25", b"\x55", b"\xc3")
