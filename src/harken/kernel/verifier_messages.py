@@ -19,7 +19,7 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
         r"(?P<reg>R\d+) invalid mem access '(?P<kind>\w*)_or_null'",
         "a pointer that may be null is followed without a check",
         "what a map lookup or a reservation returns must be compared with null before it is used",
-        "check the pointer first: if ($p != 0) {{ ... }}",
+        "check the pointer first: if (p != 0) {{ ... }}",
     ),
     (
         "null_arithmetic",
@@ -107,7 +107,7 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
         r"invalid access to map value, value_size=(?P<value_size>\d+) off=(?P<off>-?\d+) size=(?P<size>\d+)",
         "{size} bytes are accessed at offset {off} of a map value that has {value_size} bytes",
         "an access must lie inside of the value, whatever the index may be",
-        "check the index against the number of elements right before it is used, or mask it: $i & 15",
+        "check the index against the number of elements right before it is used, or mask it: i & 15",
     ),
     (
         "key_bounds",
@@ -121,14 +121,14 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
         r"(?P<reg>R\d+) min value is (negative|outside of the allowed memory range).*",
         "an index or length may be negative: {known}",
         "the lowest possible value must be inside of the memory, so a signed number needs a lower bound",
-        "make it unsigned, or mask it: $i & 15",
+        "make it unsigned, or mask it: i & 15",
     ),
     (
         "unbounded_index",
         r"(?P<reg>R\d+) (max value is outside of the allowed memory range|unbounded memory access.*)",
         "an index or length has no upper bound: {known}",
         "the highest possible value must be inside of the memory",
-        "check it against a constant right before it is used, or mask it: $i & 15",
+        "check it against a constant right before it is used, or mask it: i & 15",
     ),
     (
         "unbounded_math",
@@ -137,7 +137,7 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
         r"|(?P<kind3>\w+) pointer offset -?\d+ is not allowed",
         "a number without bounds is added to a pointer",
         "an offset must have a known range before it is added to a pointer",
-        "check the index against a constant first, or mask it: $i & 15",
+        "check the index against a constant first, or mask it: i & 15",
     ),
     (
         "zero_size",
@@ -153,7 +153,7 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
         r"|bitwise operator \S+ on pointer prohibited).*",
         "pointers are computed with in a way that is not allowed",
         "only a bounded number may be added to or subtracted from a pointer, in 64 bits",
-        "convert the pointer to a number first: (uint64)$p",
+        "convert the pointer to a number first: (uint64)p",
     ),
     # -- registers
     (
@@ -358,9 +358,9 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "too_many_jumps",
         r"The sequence of (?P<jumps>\d+) jumps is too complex\.",
-        "one probe has too many statements one after another: the verifier gave up",
+        "the verifier gave up: too many branches one after another, or a loop whose end it cannot see",
         "the verifier remembers at most 8,192 branches on its way through a program; each condition and assignment to a map is one",
-        "use fewer conditions and assignments in one probe: divide them between probes, or put them into a loop",
+        "give loops a constant bound; divide long programs between probes",
     ),
     (
         "too_complex",
