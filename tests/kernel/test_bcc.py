@@ -30,7 +30,7 @@ from harken.bcc.facts import has  # noqa: E402
 pytestmark = pytest.mark.kernel
 
 HERE = Path(__file__).parent
-SOURCE = Path(harken.__file__).parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(harken.__file__).parent.parent), *sys.path])}
 
 # One program for most tests: in an emulated guest each compilation takes seconds.
 TEXT = r"""
@@ -218,7 +218,7 @@ def test_bad_c_is_shown_with_its_line(tmp_path: Path) -> None:
     script.write_text("from bcc import BPF\nBPF(text='''int f(void *ctx) {\n    return unknown + 1;\n}''')\n")
     done = subprocess.run(
         [sys.executable, "-m", "harken.bcc", str(script)],
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=120,
@@ -237,7 +237,7 @@ def test_the_briefs_program(tmp_path: Path) -> None:
     wanted = tmp_path / "opened-by-the-test"
     wanted.touch()
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "harken.bcc", "trace_open.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        [sys.executable, "-u", "-m", "harken.bcc", "trace_open.py"], cwd=tmp_path, env=ENVIRONMENT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None and process.stderr is not None

@@ -108,7 +108,7 @@ class BPF(Probes, TracePipe):
 
             say(warning_text(position, message, hint, (name, source)))
         self._maps, self._own_maps = create_maps(kernel(), self._program)
-        atexit.register(self.cleanup)
+        atexit.register(self._at_exit)
         try:
             for context in usdt_contexts:
                 context.attach_uprobes(self, attach_usdt_ignore_pid)
@@ -375,7 +375,7 @@ class BPF(Probes, TracePipe):
 
     def cleanup(self) -> None:
         """Detaches everything and gives back all descriptors; more than once does no harm."""
-        atexit.unregister(self.cleanup)
+        atexit.unregister(self._at_exit)
         if self._closed:
             return
         self._closed = True
@@ -407,6 +407,13 @@ class BPF(Probes, TracePipe):
         maps, self._own_maps = self._own_maps, []
         for map in maps:
             map.close()
+
+    def _at_exit(self) -> None:
+        """Cleans up; a second Ctrl-C leaves the rest to the kernel, which closes what a process had open."""
+        try:
+            self.cleanup()
+        except KeyboardInterrupt:
+            pass
 
     def __enter__(self) -> Self:
         return self

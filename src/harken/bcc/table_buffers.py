@@ -173,6 +173,10 @@ class RingReader:
         self.buffer.close()
 
 
+def _no_class(_table: object, _memory: object, _place: int) -> Any:
+    raise ValueError
+
+
 class _Events:
     """``event``: a record as an object."""
 
@@ -180,6 +184,8 @@ class _Events:
         info: Any
 
     _event_class: Any = None
+    #: the event class's ``from_buffer_copy`` once there is one
+    _copy: Any = _no_class
 
     def event(self, data: Any) -> Any:
         """The record at an address (what the callback got), as an instance of the struct that the program submits; a copy.
@@ -217,9 +223,6 @@ class _Events:
         self._event_class = ctypes_class(self.info.event)
         self._copy = self._event_class.from_buffer_copy
         return self._event_class
-
-    def _copy(self, memory: Any, place: int) -> Any:
-        raise ValueError  # stands for the class's own method until the class is there
 
 
 class PerfEventArray(_Events, ArrayBase):
