@@ -232,3 +232,12 @@ def test_contexts_survive_the_cache() -> None:
 def test_files_make_a_program_uncacheable() -> None:
     assert program._reads_files('# include "x.h"', ()) and program._reads_files("", ("-I/x",))
     assert not program._reads_files("#include <linux/sched.h>", ("-DX=1",))
+
+
+def test_shell_scripts_that_start_a_tool(tmp_path: Path) -> None:
+    wrapper = tmp_path / "javagc"
+    wrapper.write_text('#!/bin/bash\nlib=$(dirname $0)/lib\n$lib/ugc.py -l java "$@"\n')
+    done = run(wrapper, "1")
+    assert done.returncode == 2 and "is not a Python script: it begins with #!/bin/bash" in done.stderr
+    (tmp_path / "ugc-bpfcc").write_text("#!/usr/bin/python3\nimport sys\nprint(sys.argv[1:])\n")
+    assert run(wrapper, "1").stdout == "['-l', 'java', '1']\n"

@@ -92,6 +92,11 @@ def run(words: Sequence[str]) -> None:
     script = words[0]
     with open(script, "rb") as file:
         source = file.read()
+    if source[:2] == b"#!" and b"python" not in source.partition(b"\n")[0]:
+        words = _wrapped(script, source, words[1:])
+        script = words[0]
+        with open(script, "rb") as file:
+            source = file.read()
     alias()
     sys.argv = list(words)
     sys.path[0] = os.path.dirname(os.path.abspath(script))
@@ -100,6 +105,27 @@ def run(words: Sequence[str]) -> None:
     module.__dict__.update({"__file__": script, "__builtins__": __builtins__, "__cached__": None})
     sys.modules["__main__"] = module
     exec(compile(source, script, "exec", dont_inherit=True), module.__dict__)
+
+
+def _wrapped(script: str, source: bytes, arguments: Sequence[str]) -> list[str]:
+    """The Python script behind one of BCC's shell scripts of two lines (``lib=$(dirname $0)/lib``, ``$lib/ugc.py -l java "$@"``), with
+    its arguments.  Distributions rename the tools, so it is looked for under their names, too.
+
+    Raises:
+        SystemExit: it is something else.
+    """
+    lines = source.decode("utf-8", "replace").split("\n")
+    folder = os.path.dirname(os.path.abspath(script))
+    for line in lines:
+        command, quoted, _ = line.strip().partition(' "$@"')
+        if quoted and command.startswith("$lib/"):
+            tool, *options = command[len("$lib/") :].split()
+            name = tool.removesuffix(".py")
+            for found in (f"lib/{tool}", tool, f"lib/{name}.py", f"{name}.py", f"{name}-bpfcc", f"lib/{name}-bpfcc"):
+                if os.path.isfile(f"{folder}/{found}"):
+                    return [f"{folder}/{found}", *options, *arguments]
+    sys.stderr.write(f"ERROR: {script} is not a Python script: it begins with {lines[0]}\n")
+    raise SystemExit(2)
 
 
 def main() -> None:
