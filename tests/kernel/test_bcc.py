@@ -258,5 +258,6 @@ def test_the_briefs_program(tmp_path: Path) -> None:
     mine = [line for line in lines if str(wanted) in line]
     assert mine, (lines[:5], problems.decode())
     words = mine[0].split()
-    assert float(words[0]) >= 0 and words[-1] == repr(os.fsencode(wanted)) and repr(comm) in mine[0]
+    float(words[0])  # may be negative: only the records of one CPU are in order, in BCC too
+    assert words[-1] == repr(os.fsencode(wanted)) and repr(comm) in mine[0]
     assert process.returncode == 0, problems.decode()
