@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,8 @@ def _certificate() -> str:
 class _Collector:
     """Lines of the runner, as they come, into results."""
 
-    def __init__(self, kernel: str, total: int) -> None:
-        self.kernel, self.total = kernel, total
+    def __init__(self, kernel: str, total: int, save: Callable[[list[dict[str, Any]]], None]) -> None:
+        self.kernel, self.total, self._save = kernel, total, save
         self.results: list[dict[str, Any]] = []
         self._rest = ""
 
@@ -77,6 +78,7 @@ class _Collector:
                 continue
             if message.pop("matrix", "") == "case":
                 self.results.append(message)
+                self._save(self.results)
                 kind, reason = report.verdict(message)
                 words = " ".join([message["tool"], *message["args"]])
                 head = f"{time.strftime('%H:%M:%S')} {self.kernel} {len(self.results)}/{self.total} {message.get('seconds', 0):5.1f}s"
@@ -86,8 +88,8 @@ class _Collector:
                 print(f"{self.kernel}: {message['text']}", flush=True)
 
 
-def _native(found: list[Case], peer: bool) -> list[dict[str, Any]]:
-    collector = _Collector("native", len(found))
+def _native(found: list[Case], peer: bool, save: Callable[[list[dict[str, Any]]], None]) -> None:
+    collector = _Collector("native", len(found), save)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "job.json")
         path.write_text(json.dumps(_job(found, False, peer, [])))
@@ -107,18 +109,17 @@ def _native(found: list[Case], peer: bool) -> list[dict[str, Any]]:
         for line in process.stdout:
             collector.take("stdout", line)
         process.wait()
-    return collector.results
 
 
-def _guest(release: str, found: list[Case], peer: bool, extra: dict[str, Path]) -> list[dict[str, Any]]:
+def _guest(release: str, found: list[Case], peer: bool, save: Callable[[list[dict[str, Any]]], None]) -> None:
     parts = modules(release)
-    collector = _Collector(release, len(found))
+    collector = _Collector(release, len(found), save)
     job = _job(found, True, peer, list(parts))
     files: dict[str, bytes | Path] = {**parts, "/harken/matrix.json": json.dumps(job).encode()}
     for path in TOOLS.iterdir():
         if path.name.endswith("-bpfcc") or path.name in ("ucalls", "uflow", "ugc", "uobjnew", "ustat", "uthreads"):
             files[str(path)] = path
-    trees = {"/usr/share/bpfcc-tools": Path("/usr/share/bpfcc-tools"), "/harken/tools": HERE.parent, **extra}
+    trees = {"/usr/share/bpfcc-tools": Path("/usr/share/bpfcc-tools"), "/harken/tools": HERE.parent}
     netaddr = Path("/usr/lib/python3/dist-packages/netaddr")
     if netaddr.is_dir():
         trees["/harken/site/netaddr"] = netaddr
@@ -138,7 +139,7 @@ def _guest(release: str, found: list[Case], peer: bool, extra: dict[str, Path]) 
         "mke2fs",
         *(name for name in ("mkfs.xfs", "mkfs.btrfs") if any(Path(d, name).exists() for d in ("/usr/sbin", "/sbin"))),
     ]
-    vm = Vm(release, packages=["clang"], programs=programs, memory=3000 if not peer else 4000)
+    vm = Vm(release, packages=["clang"], programs=programs, memory=3000 if not peer else 4000, cpus=1)
     try:
         vm.run(
             os.path.realpath(sys.executable), "-m", "tools.bcc_matrix.runner", "/harken/matrix.json",
@@ -146,7 +147,6 @@ def _guest(release: str, found: list[Case], peer: bool, extra: dict[str, Path]) 
         )  # fmt: skip
     except Exception as error:  # what was found until then counts
         print(f"{release}: {error}", flush=True)
-    return collector.results
 
 
 def _versions(kernels: list[str]) -> dict[str, str]:
@@ -179,14 +179,20 @@ def main() -> int:
         results = json.loads(Path(options.results).read_text())
     found = [case for case in cases(frozenset(options.tool), options.every) if options.match in case.name]
     for kernel in kernels:
-        fresh = _native(found, options.peer) if kernel == "native" else _guest(kernel, found, options.peer, {})
         known = {(r["tool"], tuple(r["args"])): r for r in results.get(kernel, [])}
-        known.update({(r["tool"], tuple(r["args"])): r for r in fresh})
-        results[kernel] = list(known.values())
-        if options.results:
-            Path(options.results).write_text(json.dumps(results, indent=1))
-        if options.failures:
-            Path(options.failures).write_text(report.failures(results))
+
+        def save(fresh: list[dict[str, Any]], kernel: str = kernel, known: dict[Any, dict[str, Any]] = known) -> None:
+            known.update({(r["tool"], tuple(r["args"])): r for r in fresh})
+            results[kernel] = list(known.values())
+            if options.results:
+                Path(options.results).write_text(json.dumps(results, indent=1))
+            if options.failures:
+                Path(options.failures).write_text(report.failures(results))
+
+        if kernel == "native":
+            _native(found, options.peer, save)
+        else:
+            _guest(kernel, found, options.peer, save)
     if options.page:
         Path(options.page).write_text(report.page(results, _versions(list(results))))
     return 0

@@ -331,7 +331,7 @@ def _bash() -> None:
 
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
+        os.execv("/bin/bash", ["bash", "--norc", "--noprofile", "-i"])
     for line in (b"echo first line\n", b"exit\n"):
         time.sleep(0.3)
         os.write(terminal, line)

@@ -1,0 +1,62 @@
+"""A script for BCC, run by ``bench/bcc.py`` under BCC and under harken: counts what arrives of N events in a Python callback.
+
+bcc_events.py N PAGES MODE      MODE: "event" decodes each record by b["events"].event(), "raw" only counts
+"""
+
+import os
+import sys
+import time
+
+from bcc import BPF
+
+count, pages, mode = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+got = lost = total = 0
+read, write = os.pipe()
+child = os.fork()
+if child == 0:
+    os.close(write)
+    os.read(read, 1)  # until everything is attached
+    for _ in range(count):
+        os.getppid()
+    os._exit(0)
+
+text = """
+struct data_t { u32 pid; u64 ts; char comm[16]; u64 number; };
+BPF_PERF_OUTPUT(events);
+TRACEPOINT_PROBE(syscalls, sys_enter_getppid) {
+    struct data_t data = {};
+    data.pid = bpf_get_current_pid_tgid() >> 32;
+    if (data.pid != CHILD) return 0;
+    data.ts = bpf_ktime_get_ns();
+    bpf_get_current_comm(&data.comm, sizeof(data.comm));
+    events.perf_submit(args, &data, sizeof(data));
+    return 0;
+}
+"""
+b = BPF(text=text.replace("CHILD", str(child)))
+
+
+def show(cpu, data, size):
+    global got, total
+    if mode == "event":
+        total += b["events"].event(data).pid
+    got += 1
+
+
+def missing(number):
+    global lost
+    lost += number
+
+
+b["events"].open_perf_buffer(show, page_cnt=pages, lost_cb=missing)
+start = time.monotonic()
+os.write(write, b"x")
+ended = False
+while True:
+    before = got + lost
+    b.perf_buffer_poll(200)
+    if not ended:
+        ended = os.waitpid(child, os.WNOHANG)[0] == child
+    elif got + lost == before:
+        break
+print(f"events {got} lost {lost} seconds {time.monotonic() - start:.3f}")
