@@ -169,6 +169,7 @@ _TYPES = {
     "queue": abi.BPF_MAP_TYPE_QUEUE, "stack": abi.BPF_MAP_TYPE_STACK, "sk_storage": abi.BPF_MAP_TYPE_SK_STORAGE,
     "inode_storage": abi.BPF_MAP_TYPE_INODE_STORAGE, "task_storage": abi.BPF_MAP_TYPE_TASK_STORAGE,
     "ringbuf": abi.BPF_MAP_TYPE_RINGBUF, "histogram": abi.BPF_MAP_TYPE_HASH,
+    "extern": abi.BPF_MAP_TYPE_HASH,  # another program's: its own type is known where that one is
 }  # fmt: skip
 #: types whose keys and values are descriptors or have no size that the program chooses
 _KEYLESS = frozenset((abi.BPF_MAP_TYPE_QUEUE, abi.BPF_MAP_TYPE_STACK, abi.BPF_MAP_TYPE_RINGBUF))
@@ -293,7 +294,7 @@ def _enter(entry: Function, inner: Function, described: CFunction, context: Cont
             continue
         number = position - 1
         raw: Value
-        if described.kind == "syscall" and arch.syscall_prefix:
+        if described.kind == "syscall" and arch.syscall_prefix and context.context != "tracepoint":
             # the kernel's own function gets one argument: the registers that the process had
             if registers is None:
                 registers = b.to_pointer(b.arg(0), "kernel")
