@@ -112,6 +112,29 @@ def test_uaddr_in_a_library() -> None:
     assert text.split() == [f"{wanted:#x}"] * 2
 
 
+@pytest.mark.parametrize("mechanism", ["the best", "uprobe_perf"])
+def test_uaddr_when_a_function_returns(mechanism: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("uprobe_perf")
+    libraries = language._catalogue.libraries("libc")
+    if not libraries:
+        pytest.skip("no libc found")
+    if mechanism != "the best":  # the others do not know the function, a second program notes where it begins
+        monkeypatch.setattr(language._catalogue.features, "answer", _without("uprobe_multi", language._catalogue.features.answer))
+    wanted = ctypes.cast(ctypes.CDLL(libraries[0]).getenv, ctypes.c_void_p).value
+    program = f'uretprobe:{libraries[0]}:getpgid /pid == {ME}/ {{ print(uaddr("getenv")); for ($i : 0..1) {{ print(uaddr("getenv")); }} }}'
+    text, session = language.run(program, work=lambda: os.getpgid(0))
+    assert text.split() == [f"{wanted:#x}"] * 2
+    assert [row[1] for row in session.unit.plan] == [mechanism] or mechanism == "the best"
+
+
+def _without(missing: str, answer: Any) -> Any:
+    def asked(name: str, fresh: bool = False) -> Any:
+        found = answer(name, fresh)
+        return found.replace(state="no", reason="not here") if name == missing else found
+
+    return asked
+
+
 def test_process_that_is_gone() -> None:
     needs("tracepoint_perf")
     text, session = language.run(

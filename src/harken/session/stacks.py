@@ -436,8 +436,8 @@ def merging(schema: Schema) -> Callable[[tuple[Any, ...]], tuple[Any, ...]] | No
     parts = []
     for field in schema.fields:
         detail = field.detail
-        python = field.role == "ustack" and isinstance(detail, Bound) and detail.detail[0] == "python"
-        parts.append(detail.names.merged_python if python else None)  # type: ignore[union-attr]
+        bound_here = field.role == "ustack" and isinstance(detail, Bound)
+        parts.append(detail.names.merged_python if bound_here and detail.detail[0] == "python" else None)  # type: ignore[attr-defined]
     if not any(parts):
         return None
     return lambda row: tuple([value if part is None else part(value) for part, value in zip(parts, row)])

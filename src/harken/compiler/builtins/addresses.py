@@ -3,7 +3,9 @@
 ``ksym`` and ``usym`` travel as the address (``usym`` with the process id) and are looked up by the session.  ``kaddr`` is a constant of the
 program.  ``uaddr`` is one too where the binary is loaded at a fixed address.  Shared libraries and position-independent programs lie
 elsewhere in every process: there the address is the probed instruction's own (the program counter in a uprobe or USDT probe, as
-handle_swbp in kernel/events/uprobes.c sets it) plus the distance between the two in the file.
+handle_swbp in kernel/events/uprobes.c sets it) plus the distance between the two in the file.  When a function returns, its first
+instruction is what counts: bpf_get_func_ip tells it to programs of uprobe.multi links (Linux 6.6); for others a second program notes it per
+process when the function is entered.
 """
 
 from __future__ import annotations
@@ -106,12 +108,6 @@ def _uaddr_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type
             f"did you mean {near[0]}?" if near else f"`nm {path}` shows which symbols the file has; a stripped one has few",
         )
         return nowhere
-    if elf.type != _ET_EXEC and scope.kind == "uretprobe":
-        scope.error(
-            "uaddr() does not know where the file is loaded when a function returns",
-            span,
-            f"note the address where it is entered: uprobe:... {{ @address[pid] = uaddr({name!r}); }}".replace("'", '"'),
-        )
     width = _WIDTHS.get(symbol.size)
     return T.pointer(Int(width, symbol.size, False), "user") if width is not None else nowhere
 
@@ -122,8 +118,12 @@ def _uaddr(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ..
     address = elf.symbol(str(args[0].value)).value
     if elf.type == _ET_EXEC:
         return Val(kind, Const(address))
-    here = elf.address_of(offset)
-    return Val(kind, code.b.add(site.register(("reg", site.program_counter)), Const(address - here)))
+    distance = Const(address - elf.address_of(offset))
+    if site.kind != "uretprobe":
+        return Val(kind, code.b.add(site.register(("reg", site.program_counter)), distance))
+    here = code.b.helper("get_func_ip", site.register(("ctx",))) if site.knows_function else site.entered_at()
+    known = code.b.icmp("ne", here, Const(0))
+    return Val(kind, code.choose(known, lambda: code.b.add(here, distance), lambda: Const(0)))
 
 
 # -- registers

@@ -143,6 +143,10 @@ class _Walk:
         got = self.b.load(slot)
         return self.b.select(self.b.icmp("ule", got, Const(most)), got, Const(0))
 
+    def below(self, number: Value) -> Value:
+        """A number that is known to be a frame's, as the verifier wants to see it: in the register that is used then."""
+        return self.b.select(self.b.icmp("ult", number, Const(self.limit)), number, Const(0))
+
     # -- the thread
 
     def thread(self) -> Value:
@@ -249,6 +253,7 @@ class _Walk:
         number = b.load(count)
         b.condbr(b.icmp("ult", number, Const(limit)), inside, done)
         b.goto(inside)
+        number = self.below(number)
         at = b.gep(self.to, b.binary("shl", number, Const(4)))
         here = b.load(frame)
         lost = b.helper("probe_read_user", at, Const(8), b.add(here, self.field("executable")))
@@ -272,7 +277,7 @@ class _Walk:
         number = b.load(count)
 
         def clear() -> None:
-            at = b.gep(self.to, b.binary("shl", number, Const(4)))
+            at = b.gep(self.to, b.binary("shl", self.below(number), Const(4)))
             b.store(at, Const(0))
             b.store(at, Const(0), 8)
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = (
     "Type", "NONE", "BOOL", "INT64", "UINT64", "INT32", "UINT32", "VOIDPTR", "MAC", "USYM", "KSYM", "INET", "integer", "string",
     "pointer", "structure", "array", "tuple_of", "buffer", "stack", "frame_size", "from_ctype", "to_ctype", "literal_type", "size_of",
-    "align_of", "layout", "field", "fields", "join", "same", "is_integer", "is_scalar", "is_printable", "is_copied", "copied_stack",
+    "align_of", "layout", "field", "fields", "join", "same", "is_integer", "is_scalar", "is_printable",
+    "is_copied", "copied_stack", "holds_copied",
 )  # fmt: skip
 
 
@@ -123,6 +124,11 @@ def copied_stack(limit: int, machine: str, registers: int, memory: int) -> Type:
 def is_copied(kind: Type) -> bool:
     """Whether it is a stack whose frames are not known before it is unwound: it can be put out, and nothing else."""
     return kind.kind == "ustack" and kind.detail[0] == "dwarf"
+
+
+def holds_copied(schema: Schema) -> bool:
+    """Whether an event carries such a stack."""
+    return any([field.role == "ustack" and isinstance(field.detail, tuple) and field.detail[0] == "dwarf" for field in schema.fields])
 
 
 def frame_size(kind: Type) -> int:

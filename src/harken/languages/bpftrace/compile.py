@@ -16,6 +16,7 @@ from ...base.diagnostics import Diagnostic, Source, error
 from ...base.errors import LimitError, ProbeError, SourceError
 from ...compiler.assemble import assemble
 from ...compiler.builtins import python_frames
+from ...compiler.builtins import types as T
 from ...compiler.builtins.code import Environment, Events
 from ...compiler.builtins.copied_stack import LEAST_BYTES, MOST_BYTES
 from ...compiler.builtins.stacks import MODES
@@ -33,6 +34,7 @@ from . import ast as A
 from .check import Checker
 from .headers import CONSTANTS, PREDEFINED
 from .lower import Lowerer
+from .lower_base import ENTRIES
 from .maps import Maps
 from .model import Group, Options, Problems
 from .parser import parse
@@ -50,7 +52,11 @@ __all__ = ("compile", "Options", "RING_BYTES")
 #: Size of the ring buffer unless configured (``perf_rb_pages``).
 RING_BYTES = 4 << 20
 _RING_MOST = 1 << 30
+#: The same where copies of stacks come, some 16 KiB each.
+_STACKS_RING_BYTES = 16 << 20
 _PAGE = 4096
+#: Processes times programs for which it is kept where functions begin.
+_ENTRIES = 16384
 _MAP_TYPES = ("hash", "lruhash", "percpuhash", "percpulruhash")
 #: config key -> (type, field of Options or "" when it only goes to Unit.config)
 _SETTINGS: dict[str, tuple[str, str]] = {
@@ -311,6 +317,17 @@ class _Compilation:
         if what not in self.depends:
             self.depends.append(what)
 
+    def note_entry(self, module: Module, lowerer: Lowerer, group: Group) -> None:
+        """Adds the program that notes where a function begins whose return is traced."""
+        entry = _entry_plan(group.plan)
+        name = f"entry_{lowerer.number}"
+        lowerer.entry_program(name)
+        attacher = ATTACHERS[entry.attacher]
+        module.maps[ENTRIES] = MapSpec(ENTRIES, abi.BPF_MAP_TYPE_LRU_HASH, 8, 8, _ENTRIES)
+        program = Program(name, name, attacher.program_type, attacher.context, places(entry, self.catalogue), attacher.attach_type)
+        # before the other: a function that is entered between the two would have no beginning
+        module.programs.insert(len(module.programs) - 1, program)
+
     # -- code
     def build(self, groups: list[Group], checker: Checker, target: Target) -> Unit:
         from ...kernel.procfs import cpus_possible
@@ -337,7 +354,7 @@ class _Compilation:
         for number, group in enumerate(groups):
             name = f"{group.kind.lower()[: 15 - len(str(number)) - 1]}_{number}"
             span = group.probe.span
-            lowerer = Lowerer(group, module, maps, events, environment, self.options, self.catalogue, name)
+            lowerer = Lowerer(group, module, maps, events, environment, self.options, self.catalogue, name, number)
             lowerer.build()
             chosen = group.plan
             attacher = ATTACHERS[chosen.attacher]
@@ -357,9 +374,13 @@ class _Compilation:
                     span,
                 )
             )
+            if lowerer.wants_entry:
+                self.note_entry(module, lowerer, group)
             plans.append(tuple((probe.text, chosen.attacher, chosen.reason, chosen.rejected) for probe in chosen.probes))
         if not events.events:
             del module.maps[RING]
+        elif not pages and any([T.holds_copied(event.schema) for event in events.events]):
+            module.maps[RING] = module.maps[RING].replace(max_entries=_STACKS_RING_BYTES)
         self.observe("ir", module)
         try:
             assembled = assemble(module, target)
@@ -380,6 +401,12 @@ class _Compilation:
             warnings,
             tuple(sorted(self.config.items())),
         )
+
+
+def _entry_plan(chosen: Plan) -> Plan:
+    """The plan for the first instruction of a function whose return is traced."""
+    probe = chosen.probes[0]
+    return chosen.replace(probes=(probe.replace(kind="uprobe", text=probe.text.replace("uretprobe", "uprobe", 1)),))
 
 
 def _exits(group: Group) -> bool:

@@ -91,7 +91,7 @@ class Lowerer(CallCode):
             elif isinstance(node, (A.Name, A.Call)) and node.name.removeprefix("__builtin_") in ("kstack", "ustack"):
                 what = ("ctx",)
             elif isinstance(node, A.Call) and node.name == "uaddr":
-                what = ("reg", self.program_counter)
+                what = ("ctx",) if self.kind == "uretprobe" else ("reg", self.program_counter)
             elif isinstance(node, A.Member) and isinstance(node.operand, A.Name) and node.operand.name == "args":
                 if self.group.context == "tracepoint":
                     what = ("ctx",)

@@ -7,7 +7,7 @@ from ...base.diagnostics import error
 from ...compiler.builtins import types as T
 from ...compiler.builtins.code import Code, Environment, Events, Val
 from ...compiler.builtins.numbers import operand_value
-from ...compiler.ir import I1, I64, PTR, Block, Const, Module, Value
+from ...compiler.ir import I1, I32, I64, PTR, Block, Const, Function, Module, Value
 from . import ast as A
 from .maps import Maps
 from .model import Group, Options, Variable
@@ -20,6 +20,7 @@ __all__ = (
     "Base",
     "Body",
     "Frame",
+    "ENTRIES",
     "FRAME_PART",
     "ignore",
     "negate",
@@ -27,6 +28,8 @@ __all__ = (
     "position_of",
 )
 
+#: The map of where functions begin: u32 process id, u32 number of the program -> u64 address.
+ENTRIES = "harken_entries"
 #: Variables up to this size lie in the frame itself; of larger ones it holds the address.
 FRAME_PART = 64
 
@@ -92,9 +95,10 @@ class Base:
         options: Options,
         catalogue: Any,
         name: str,
+        number: int = 0,
     ) -> None:
         self.group, self.module, self.maps, self.events = group, module, maps, events
-        self.environment, self.options, self.catalogue, self.name = environment, options, catalogue, name
+        self.environment, self.options, self.catalogue, self.name, self.number = environment, options, catalogue, name, number
         self.types, self.constants = group.types, group.constants
         self.view = group.view
         self.kind = group.kind
@@ -102,6 +106,8 @@ class Base:
         self.frame = Frame()
         self.body: Body
         self.callbacks = 0
+        #: whether ``ENTRIES`` is asked, which a program of its own fills
+        self.wants_entry = False
 
     @property
     def function_text(self) -> str:
@@ -120,6 +126,33 @@ class Base:
         """The machine's name for it."""
         machine, _ = self.catalogue.features.target()
         return for_machine(machine).ip
+
+    @property
+    def knows_function(self) -> bool:
+        """Whether bpf_get_func_ip tells the function that returns."""
+        return self.group.plan.attacher == "uprobe_multi"
+
+    def entered_at(self) -> Value:
+        """Where the function that returns begins in this process; 0 if that is not known."""
+        self.wants_entry = True
+        b = self.code.b
+        where = b.lookup(ENTRIES, self.entry_key(self.code))
+        return self.code.choose(b.icmp("ne", where, Const(0)), lambda: b.load(where), lambda: Const(0))
+
+    def entry_key(self, code: Code) -> Value:
+        key = code.b.alloca(8, "process")
+        code.b.store(key, code.b.resize(code.current_pid(), I32, False))
+        code.b.store(key, Const(self.number, I32), 4)
+        return key
+
+    def entry_program(self, name: str) -> None:
+        """Builds a program for the function's first instruction that notes where that is."""
+        function = self.module.add(Function(name, span=self.group.probe.span))
+        code = Code(self.module, function, self.events, self.environment)
+        value = code.b.alloca(8, "address")
+        code.b.store(value, code.b.reg(self.program_counter))
+        code.b.update(ENTRIES, self.entry_key(code), value)
+        code.b.ret(Const(0))
 
     @property
     def code(self) -> Code:
