@@ -10,7 +10,9 @@ data has.
 
 from __future__ import annotations
 
-__all__ = ("COMMON", "TABLES", "registers")
+from ...abi.arch import for_machine
+
+__all__ = ("COMMON", "TABLES", "pt_regs", "registers")
 
 #: ``PT_REGS_...`` by machine: macro -> member of struct pt_regs
 _REGISTERS: dict[str, dict[str, str]] = {
@@ -34,6 +36,16 @@ def registers(machine: str) -> str:
         member = "r10" if number == 4 and machine == "x86_64" else members[f"PARM{number}"]
         lines.append(f"#define PT_REGS_PARM{number}_SYSCALL(_ctx) ((_ctx)->{member})")
     return "\n".join(lines) + "\n"
+
+
+def pt_regs(machine: str) -> str:
+    """``struct pt_regs`` for kernels without type data."""
+    if machine == "aarch64":
+        return "struct pt_regs { unsigned long regs[31]; unsigned long sp; unsigned long pc; unsigned long pstate; };"
+    names: dict[int, str] = {}
+    for name, offset in for_machine(machine).registers.items():
+        names.setdefault(offset, name)
+    return "struct pt_regs { " + " ".join(f"unsigned long {names[offset]};" for offset in sorted(names)) + " };"
 
 
 TABLES = r"""

@@ -193,17 +193,15 @@ class Preparation:
     def _prelude(self) -> str:
         words = frozenset(self.words)
         chosen, words = self._macros(words)
-        request = declarations.Request(words, frozenset(self.tags), frozenset(self.owned), frozenset(self.complete))
-        types: Sequence[Btf] = ()
         btf = self.catalogue.btf
-        if btf is not None:
-            types = (btf,)
+        types: Sequence[Btf] = () if btf is None else (btf,)
+        stubs = {"pt_regs": headers.pt_regs(self.machine), **macros.STUB_TYPES}
+        missing = {tag for tag in stubs if btf is None or btf.struct(tag) is None}
+        request = declarations.Request(words, frozenset(self.tags - missing), frozenset(self.owned), frozenset(self.complete - missing))
         self.written = declarations.write(request, types, self._modules)
         parts = [declarations.BASE, self._kernel_constants(), headers.COMMON, headers.registers(self.machine), chosen]
         parts.append(self.written.text)
-        for tag, text in macros.STUB_TYPES.items():
-            if (tag in words or tag in self.tags) and tag not in self.written.tags and f"struct {tag}" not in self.owned:
-                parts.append(text)
+        parts += [stubs[tag] for tag in sorted(missing & (words | self.tags)) if f"struct {tag}" not in self.owned]
         if self._uses("BPF_") or "cgroup_storage" in self.source.text:
             parts.append(headers.TABLES)
         parts.append(self._helpers(words))
