@@ -6,7 +6,8 @@ import os
 
 from ..abi import bpf as abi
 from ..base.errors import HarkenError, KernelError, ProbeError
-from .attach_kernel import KernelProbes, Share, event_name
+from .attach_events import KernelEvents
+from .attach_kernel import Share, event_name
 from .errors import BPFError, attach_error
 from .names import catalogue, kernel
 from .program import Context
@@ -33,7 +34,7 @@ class Function:
         self.sock = -1
 
 
-class Probes(KernelProbes):
+class Probes(KernelEvents):
     """The part of ``BPF`` that attaches to anything."""
 
     Function = Function

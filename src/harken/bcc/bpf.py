@@ -27,6 +27,7 @@ from .constants import DEBUG_BPF, DEBUG_BPF_REGISTER_STATE, DEBUG_LLVM_IR, DEBUG
 from .errors import BPFError, compile_error, load_error, say
 from .maps import create_maps
 from .names import catalogue, kernel
+from .polling import Polling
 from .program import Context, Program
 from .trace_pipe import TracePipe
 from .utils import as_bytes
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ("BPF",)
 
 
-class BPF(Probes, TracePipe):
+class BPF(Probes, Polling, TracePipe):
     """A compiled C program.
 
     Args:
@@ -184,7 +185,17 @@ class BPF(Probes, TracePipe):
         return self.funcs[name]
 
     def _live(self, function: str, context: Context) -> Any:
-        """The loaded program of a function that runs as ``context`` says."""
+        """The loaded program of a function that runs as ``context`` says; raises BPFError."""
+        try:
+            return self._load(function, context)
+        except HarkenError as error:
+            raise self._refused(error, function) from None
+
+    def _refused(self, error: HarkenError, function: str) -> BPFError:
+        return load_error(error, function, bool(self.debug & (DEBUG_BPF | DEBUG_BPF_REGISTER_STATE)))
+
+    def _load(self, function: str, context: Context) -> Any:
+        """The same; raises harken's errors."""
         key = (function, *context.code)
         program = self._programs.get(key)
         if program is not None:
@@ -192,11 +203,8 @@ class BPF(Probes, TracePipe):
         from ..kernel.loader import load
 
         level = 2 if self.debug & DEBUG_BPF_REGISTER_STATE else 1 if self.debug & DEBUG_BPF else 0
-        try:
-            spec = self._program.spec(function, context)
-            loaded = load(kernel(), spec, maps=self._maps, log_level=level)
-        except HarkenError as error:
-            raise load_error(error, function, bool(level)) from None
+        spec = self._program.spec(function, context)
+        loaded = load(kernel(), spec, maps=self._maps, log_level=level)
         self._loaded.append(loaded)
         program = self._programs[key] = next(iter(loaded.programs.values()))
         name = function.encode()
@@ -275,47 +283,6 @@ class BPF(Probes, TracePipe):
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.tables)
-
-    # -- events
-
-    @staticmethod
-    def _poll(readers: list[Any], timeout: int) -> None:
-        if sum([reader.read() for reader in readers]):
-            return  # more may have come meanwhile: the next call looks again before it sleeps
-        ready = kernel().poll([fd for reader in readers for fd in reader.fds], timeout)
-        if ready:
-            for reader in readers:
-                reader.read()
-
-    def perf_buffer_poll(self, timeout: int = -1) -> None:
-        """Waits for events of all perf buffers and calls their callbacks.
-
-        Args:
-            timeout: the longest wait, in milliseconds; -1: no limit.
-        """
-        self._poll(list(self.perf_buffers.values()), timeout)
-
-    def kprobe_poll(self, timeout: int = -1) -> None:
-        """An old name of ``perf_buffer_poll``."""
-        self.perf_buffer_poll(timeout)
-
-    def perf_buffer_consume(self) -> None:
-        """Calls the callbacks for the events that are there, without waiting; losses are complete afterwards."""
-        for reader in list(self.perf_buffers.values()):
-            reader.read(True)
-
-    def ring_buffer_poll(self, timeout: int = -1) -> None:
-        """Waits for events of all ring buffers and calls their callbacks; ``timeout`` as of ``perf_buffer_poll``."""
-        if not self._rings:
-            raise Exception("No ring buffers to poll")
-        self._poll(list(self._rings.values()), timeout)
-
-    def ring_buffer_consume(self) -> None:
-        """Calls the callbacks for the events that are there, without waiting."""
-        if not self._rings:
-            raise Exception("No ring buffers to poll")
-        for reader in list(self._rings.values()):
-            reader.read()
 
     # -- autoload
 

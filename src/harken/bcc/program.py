@@ -181,18 +181,26 @@ class Program:
 
     # -- planning
 
-    def contexts(self, function: str, key: tuple[Any, ...], probes: Callable[[], tuple[Probe, ...]], pid: int = -1) -> list[Context]:
+    def contexts(
+        self,
+        function: str,
+        key: tuple[Any, ...],
+        probes: Callable[[], tuple[Probe, ...]],
+        pid: int = -1,
+        avoid: tuple[str, ...] = (),
+    ) -> list[Context]:
         """How a function is run at probes: a program for each of the contexts.
 
         Args:
             key: what names the probes, for the cache; empty: do not keep the answer.
             probes: finds the probes, if the answer is not known.
+            avoid: mechanisms that were refused when they were tried; what the cache says does not count then.
 
         Raises:
             ProbeError: one of them cannot be had here.
         """
         code = ("plan", function, pid >= 0, *key)
-        plain = self._load(*code) if key else None
+        plain = self._load(*code) if key and not avoid else None
         if plain is not None:
             return [Context.from_plain(one) for one in plain]
         from ..languages.c.compile import context_of
@@ -201,7 +209,7 @@ class Program:
         catalogue = self._catalogue()
         uses = frozenset(self.functions[function].uses)
         found = []
-        for chosen in plan(probes(), catalogue, uses, pid=pid):
+        for chosen in plan(probes(), catalogue, uses, pid=pid, avoid=avoid):
             if not chosen.attacher:
                 raise refusal(chosen)
             context = context_of(chosen, catalogue)
@@ -209,11 +217,6 @@ class Program:
         if key:
             self._store(tuple([one.to_plain() for one in found]), *code)
         return found
-
-    def forget(self, function: str, key: tuple[Any, ...], pid: int = -1) -> None:
-        """An answer of ``contexts`` turned out to be out of date."""
-        if self._key and key:
-            cache.remove(_KIND, cache.digest(self._key, repr(("plan", function, pid >= 0, *key))))
 
     # -- cache
 
