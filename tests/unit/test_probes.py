@@ -500,7 +500,8 @@ def test_a_syscalls_function_falls_back_to_its_tracepoint_if_nothing_differs() -
         (failed,) = plans("kprobe:__x64_sys_openat", uses, **NO_KPROBES)
         assert failed.attacher == "" and "would not mean the same in syscalls:sys_enter_openat" in failed.reason
         assert "tracepoint:syscalls:sys_enter_openat" in failed.hint
-    assert plans("kretprobe:__x64_sys_openat", "retval", **NO_KPROBES)[0].attacher == ""
+    assert plans("kretprobe:__x64_sys_openat", "retval", **NO_KPROBES)[0].attacher == "tracepoint"
+    assert plans("kprobe:__x64_sys_openat", "syscall", **NO_KPROBES)[0].attacher == "tracepoint"  # BCC's syscall__ functions
     assert plans("kprobe:__x64_sys_openat+1", **NO_KPROBES)[0].attacher == ""
     assert plans("kretprobe:__x64_sys_clone", **NO_KPROBES)[0].attacher == ""  # returns once, but sys_exit happens twice
 

@@ -31,6 +31,8 @@ RODATA = "harken_rodata"
 #: the name of allocas that must stand in scratch memory
 RECORD = "record"
 _DIRECT = frozenset(("stack", "ctx", "map_value", "map_key", "ring", "btf"))
+#: where the arguments (or the result) begin in the records of syscalls:sys_enter_* and sys_exit_*, after the common fields and the number
+_SYSCALL_FIELDS = 16
 _CONTEXT_OPS = frozenset(("ctx", "arg", "retval", "reg"))
 #: copies up to this size are written out
 _INLINE_BYTES = 64
@@ -215,7 +217,7 @@ class _Legaliser:
         pointer = inst.args[0]
         space = pointer.space
         if space in _DIRECT:
-            if space == "ctx" and self.program.view == "pt_regs" and self.program.context == "tracing":
+            if space == "ctx" and self.program.view == "pt_regs" and self.program.context in ("tracing", "tracepoint"):
                 return self.register(inst)
             self.out.append(inst)
             return inst
@@ -467,6 +469,8 @@ class _Legaliser:
         n, context = inst.attr, self.program.context
         if context in ("tracing", "raw_tracepoint", "syscall"):
             return self.add("load", (self.ctx(),), I64, 8 * n)
+        if context == "tracepoint" and self._of_syscall():
+            return self.add("load", (self.ctx(),), I64, _SYSCALL_FIELDS + 8 * n)
         if context not in ("pt_regs", "perf_event"):
             raise IRError(f"a program whose context is {context!r} has no argument {n}")
         arch = for_machine(self.target.machine)
@@ -489,10 +493,17 @@ class _Legaliser:
             self.add("store", (place, Const(0)), attr=0)
             self.helper("get_func_ret", self.ctx(), place)
             return self.add("load", (place,), I64, 0)
+        if context == "tracepoint" and self._of_syscall():
+            return self.add("load", (self.ctx(),), I64, _SYSCALL_FIELDS)
         if context not in ("pt_regs", "perf_event"):
             raise IRError(f"a program whose context is {context!r} has no return value")
         arch = for_machine(self.target.machine)
         return self.add("load", (self.ctx(),), I64, arch.registers[arch.result])
+
+    def _of_syscall(self) -> bool:
+        """Whether the program stands in for a probe of a system call's function at that system call's tracepoints."""
+        places = self.program.attach
+        return bool(places) and all([place.target[:1] == ("syscalls",) for place in places])
 
     def reg(self, inst: Inst) -> Value:
         arch = for_machine(self.target.machine)

@@ -53,7 +53,7 @@ def describe(function: tree.Function, unit: UnitCode) -> CFunction:
     words: set[str] = set()
     _collect(function, unit, words, set(), True)
     if kind == "syscall":
-        words.add("arg0")
+        words.add("syscall")  # the system call's arguments, wherever they come from
     elif function.params and _points_to(function.params[0].type, "pt_regs"):
         words.update(f"arg{number}" for number in range(len(function.params) - 1))
     return CFunction(function.name, kind, target, frozenset(words), function.span)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ("ATTACHERS",)
 
-#: What a system call's tracepoint cannot give to a program written for its implementation.
+#: What a system call's tracepoint cannot give to a program written for its implementation; the result it has.
 _DIFFERS = frozenset(("arg", "args", "retval", "reg", "ctx", "func", "kstack"))
 
 #: System calls that are called once and come back in two processes: their function returns in one of them only.
@@ -43,7 +43,7 @@ class Tracepoint(Base):
             return "not the entry of a system call"
         if probe.kind == "kretprobe" and event.removeprefix("sys_exit_") in _TWICE:
             return f"syscalls:{event} happens in the new process too"
-        differs = sorted(_DIFFERS & uses)
+        differs = sorted((_DIFFERS if probe.kind == "kprobe" else _DIFFERS - {"retval"}) & uses)
         if differs:
             return f"{' and '.join(differs)} would not mean the same in syscalls:{event}"
         return ""
