@@ -13,8 +13,8 @@ import pytest
 
 import harken.bcc
 from harken.base.diagnostics import Source, error
-from harken.base.errors import KernelError, SourceError, VerifierError
-from harken.bcc import constants, errors, facts, names, program
+from harken.base.errors import KernelError, ProbeError, SourceError, VerifierError
+from harken.bcc import attach_kernel, constants, errors, facts, names, program
 from harken.bcc.attach_kernel import _names_in, event_name
 from harken.bcc.containers import filter_by_containers
 from harken.bcc.perf import Perf
@@ -24,6 +24,7 @@ from harken.bcc.usdt import USDTProbeArgument
 from harken.bcc.utils import ArgString, StrcmpRewrite, as_bytes, printb
 from harken.formats.spec import AttachSpec
 from harken.formats.stapsdt import arguments
+from harken.probes.model import Probe
 
 SOURCE = Path(harken.bcc.__file__).parents[2]
 
@@ -241,3 +242,99 @@ def test_shell_scripts_that_start_a_tool(tmp_path: Path) -> None:
     assert done.returncode == 2 and "is not a Python script: it begins with #!/bin/bash" in done.stderr
     (tmp_path / "ugc-bpfcc").write_text("#!/usr/bin/python3\nimport sys\nprint(sys.argv[1:])\n")
     assert run(wrapper, "1").stdout == "['-l', 'java', '1']\n"
+
+
+# -- attaching
+
+
+class _Link:
+    def __init__(self, mechanism: str) -> None:
+        self.mechanism, self.closed, self.skipped = mechanism, 0, ()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class _Attaching(attach_kernel.KernelProbes):
+    """An object that attaches by what ``refusals`` leaves: mechanisms that fail at load or as they are used."""
+
+    def __init__(self, order: tuple[str, ...], at_load: tuple[str, ...] = (), at_use: tuple[str, ...] = ()) -> None:
+        self.order, self.at_load, self.at_use = order, at_load, at_use
+        self.links: list[_Link] = []
+        self.kprobe_fds = {}
+        self._program = self  # type: ignore[assignment]
+        self.functions = {"f": None}
+
+    def contexts(self, function: str, key: Any, probes: Any, pid: int, avoid: tuple[str, ...]) -> list[Context]:
+        left = [name for name in self.order if name not in avoid]
+        if not left:
+            raise ProbeError("nothing is left")
+        names = tuple(probe.name[1] for probe in probes())
+        return [Context(2, "pt_regs", (AttachSpec(f"kprobe:{names[0]}", left[0], (False, names)),))]
+
+    def _load(self, function: str, context: Context) -> Any:
+        if context.attach[0].mechanism in self.at_load:
+            raise KernelError("not to this function", errno=22)
+
+    def _refused(self, error: Any, function: str) -> errors.BPFError:
+        return errors.load_error(error, function)
+
+    def __getitem__(self, mechanism: str) -> Any:
+        return self
+
+    def attach(self, kernel: Any, program: Any, place: AttachSpec, options: Any) -> _Link:
+        if place.mechanism in self.at_use:
+            raise KernelError("not here", errno=22)
+        self.links.append(_Link(place.mechanism))
+        return self.links[-1]
+
+
+@pytest.fixture
+def attaching(monkeypatch: pytest.MonkeyPatch) -> Any:
+    import harken.probes.attachers as attachers
+
+    def probe(kind: str, module: str, name: str, offset: int, listed: bool = False) -> Probe:
+        return Probe(kind, (module, name, offset), f"{kind}:{name}")
+
+    monkeypatch.setattr(attach_kernel, "_function_probe", probe)
+
+    def make(*order: str, **refusals: tuple[str, ...]) -> _Attaching:
+        made = _Attaching(order, **refusals)
+        monkeypatch.setattr(attachers, "ATTACHERS", made)
+        return made
+
+    return make
+
+
+def test_the_next_mechanism_is_tried(attaching: Any) -> None:
+    b = attaching("fentry", "kprobe_multi", "kprobe_perf", at_load=("fentry",), at_use=("kprobe_multi",))
+    b.attach_kprobe(event="vfs_read", fn_name="f")
+    assert [link.mechanism for link in b.links] == ["kprobe_perf"]
+    assert list(b.kprobe_fds) == [b"p_vfs_read"]
+    before = attach_kernel.open_probes()
+    b.detach_kprobe("vfs_read")
+    assert b.links[0].closed == 1 and not b.kprobe_fds and attach_kernel.open_probes() == before - 1
+
+
+def test_when_nothing_is_left_the_first_refusal_is_told(attaching: Any) -> None:
+    b = attaching("fentry", "kprobe_perf", at_load=("fentry",), at_use=("kprobe_perf",))
+    with pytest.raises(errors.BPFError, match="kprobe b'vfs_read', it's not traceable .*: not to this function"):
+        b.attach_kprobe(event="vfs_read", fn_name="f")
+    assert not b.kprobe_fds
+
+
+def test_a_link_of_many_functions_ends_with_the_last(attaching: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    b = attaching("kprobe_multi")
+    monkeypatch.setattr(_Attaching, "get_kprobe_functions", staticmethod(lambda pattern: {b"a", b"b.isra.0", b"c"}), raising=False)
+    b.attach_kprobe(event_re="x", fn_name="f")
+    assert set(b.kprobe_fds) == {b"p_a", b"p_b_isra_0", b"p_c"} and len(b.links) == 1
+    b.detach_kprobe("a")
+    b.detach_kprobe("b.isra.0", "f")
+    assert not b.links[0].closed
+    b.detach_kprobe("c")
+    assert b.links[0].closed == 1
+    with pytest.raises(errors.BPFError, match="is not attached"):
+        b.detach_kprobe("c")
+    monkeypatch.setenv("BCC_PROBE_LIMIT", str(attach_kernel.open_probes() + 2))
+    with pytest.raises(errors.BPFError, match="exceed global quota"):
+        b.attach_kprobe(event_re="x", fn_name="f")

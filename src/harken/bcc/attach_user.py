@@ -302,12 +302,12 @@ class Probes(KernelEvents):
                 opened.close()
                 raise
         except OSError as error:
-            raise BPFError(f"Failed to open raw device {name!r}: {error.strerror}") from None
+            raise BPFError(f"Failed to open raw device {name!r}: {error.strerror or error}") from None
         try:
             opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, fn.fd)
         except OSError as error:
             opened.close()
-            raise BPFError(f"Failed to attach BPF to device {name!r}: {error.strerror}") from None
+            raise BPFError(f"Failed to attach BPF to device {name!r}: {error.strerror or error}") from None
         fn.sock = opened.detach()
 
     _xdp: dict[int, Any] = {}
@@ -325,7 +325,7 @@ class Probes(KernelEvents):
         try:
             index = socket.if_nametoindex(os.fsdecode(name))
         except OSError as error:
-            raise BPFError(f"Failed to attach BPF to device {name!r}: {error.strerror}") from None
+            raise BPFError(f"Failed to attach BPF to device {name!r}: {error.strerror or error}") from None
         fd = try_link(kernel(), fn.fd, abi.BPF_XDP, index, flags & ~0x11)
         if fd < 0:
             raise BPFError(f"Failed to attach BPF to device {name!r}: {os.strerror(-fd)}")
@@ -343,7 +343,7 @@ class Probes(KernelEvents):
         try:
             link = Probes._xdp.pop(socket.if_nametoindex(os.fsdecode(name)), None)
         except OSError as error:
-            raise BPFError(f"Failed to detach BPF from device {name!r}: {error.strerror}") from None
+            raise BPFError(f"Failed to detach BPF from device {name!r}: {error.strerror or error}") from None
         if link is not None:
             link.close()
 
