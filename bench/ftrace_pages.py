@@ -122,7 +122,7 @@ def main() -> None:
         make(path, options.events)
         best = [1e9] * 3
         for _ in range(options.rounds):
-            best[0] = min(best[0], child(["trace-cmd", "report", "-i", path], theirs))
+            best[0] = min(best[0], child([os.environ.get("HARKEN_TRACE_CMD", "trace-cmd"), "report", "-i", path], theirs))
             best[1] = min(best[1], child([sys.executable, "-c", REPORT, path, ours]))
             taken, total = decode(path)
             best[2] = min(best[2], taken)

@@ -157,3 +157,34 @@ def test_a_report_equals_line_for_line(formats, tmp_path, generation):
     assert sum("EVENTS DROPPED" in line for line in wanted) == 6
     assert len(got) == len(wanted)
     assert [pair for pair in zip(wanted, got) if pair[0] != pair[1]][:3] == []
+
+
+@pytest.mark.parametrize("dialect", ["kernel", "trace-cmd"])
+def test_all_events_in_bulk_as_one_by_one(formats, dialect):
+    """Records at once (``print_fmt_bulk``) have the texts that they have one by one."""
+    np = pytest.importorskip("numpy")
+    from harken.formats.print_fmt_bulk import NotBulk
+
+    rng = random.Random(7)
+    in_bulk, slow = 0, 0
+    for category, text in formats[0]:
+        event = parse(text, category)
+        renderer = compile_format(event, Env("<", dialect=dialect))
+        bulk = renderer.bulk()
+        bodies = [random_record(event, rng, "<", LENGTHS) for _ in range(6)]
+        if bulk is None or min(map(len, bodies)) < renderer.needs:
+            slow += 1
+            continue
+        ends = np.cumsum([len(body) for body in bodies])
+        starts = ends - [len(body) for body in bodies]
+        data = b"".join(bodies)
+        wanted = [renderer(data, int(start), int(end - start)) for start, end in zip(starts, ends)]
+        try:
+            pieces = bulk.matrices(data, starts, ends, np)
+        except NotBulk:
+            slow += 1
+            continue
+        got = [b"".join([piece if isinstance(piece, bytes) else piece[at].tobytes() for piece in pieces]) for at in range(len(bodies))]
+        assert [line.replace(b"\0", b"").decode("utf-8", "surrogateescape") for line in got] == wanted, event.name
+        in_bulk += 1
+    assert in_bulk > slow  # system calls of the kernel's dialect and events with handlers have a way of their own

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from ..base.ctype import Struct
     from .event_format import EventFormat
+    from .print_fmt_bulk import BulkText
     from .trace_dat import TraceFile
 
     Buffer = bytes | bytearray | memoryview
@@ -93,14 +94,24 @@ class Renderer:
     ``source`` is the generated code, for those who want to see it.
     """
 
-    __slots__ = ("_make", "_many", "_one", "event", "needs", "problem", "source", "unknown")
+    __slots__ = ("_bulk", "_make", "_many", "_one", "_parts", "event", "needs", "problem", "source", "unknown")
 
     def __init__(
-        self, event: EventFormat, one: Any, make: Any, needs: int, source: str, problem: str = "", unknown: tuple[str, ...] = ()
+        self,
+        event: EventFormat,
+        one: Any,
+        make: Any,
+        needs: int,
+        source: str,
+        problem: str = "",
+        unknown: tuple[str, ...] = (),
+        parts: tuple[Any, ...] = (),
     ) -> None:
         self.event, self._one, self._make, self.needs, self.source = event, one, make, needs, source
         self.problem, self.unknown = problem, unknown
         self._many: dict[str, Any] = {}
+        self._parts = parts
+        self._bulk: BulkText | None = None
 
     def __call__(self, buffer: Buffer, start: int = 0, size: int = -1) -> str:
         """The text of the record at ``start``; ``size`` bytes long (default: to the end of the buffer)."""
@@ -127,6 +138,17 @@ class Renderer:
         if found is None:
             found = self._many[head] = self._make(head, len(columns))
         return found(buffer, starts, ends, *columns)  # type: ignore[no-any-return]
+
+    def bulk(self) -> BulkText | None:
+        """What makes the texts of very many records at once, None if the format does not allow that; needs numpy."""
+        if self._parts and self._bulk is None:
+            from .print_fmt_bulk import BulkText, NotBulk
+
+            try:
+                self._bulk = BulkText(*self._parts)
+            except NotBulk:
+                self._parts = ()
+        return self._bulk
 
 
 def compile_format(event: EventFormat, env: Env | None = None) -> Renderer:
@@ -205,7 +227,8 @@ def _assemble(event: EventFormat, coder: Coder, text: str, values: list[str]) ->
         exec(compile(code, f"<print fmt of {event.name}>", "exec"), names)  # made of a parsed format; all names in it are ours
 
     run(source)
-    return Renderer(event, names["one"], make, needs, source, unknown=tuple(dict.fromkeys(coder.unknown)))
+    parts = (text, values, dict(coder.slots), names, coder.order)
+    return Renderer(event, names["one"], make, needs, source, "", tuple(dict.fromkeys(coder.unknown)), parts)
 
 
 def _words(code: str) -> set[str]:

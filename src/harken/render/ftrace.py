@@ -25,6 +25,7 @@ from ..formats.print_fmt import Env, compile_format
 from ..formats.print_fmt_helpers import Memo
 from ..formats.print_fmt_kernel import NAMELESS
 from ..formats.ring_page import Layout, Records, walk
+from .ftrace_bulk import BULK, bulk_lines, bulk_text, time_matrix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     #: Texts of one event that depend on the records around them: (records in the order of time) -> text each, None to leave a record out.
     Special = Callable[[Sequence["Item"]], Sequence["str | None"]]
 
-__all__ = ("Batch", "Item", "KernelLines", "Lines", "kernel_flags", "kernel_header", "windows", "COUNTERS")
+__all__ = ("Batch", "Group", "Item", "KernelLines", "Lines", "kernel_flags", "kernel_header", "windows", "COUNTERS")
 
 #: Clocks whose times are not nanoseconds (``trace_clocks`` in kernel/trace/trace.c: ``in_ns`` 0).
 COUNTERS = frozenset(("counter", "uptime", "x86-tsc", "ppc-tb", "s390-tod"))
@@ -58,6 +59,18 @@ class Batch(Record):
     cpu: int
     buffer: bytes
     records: Records
+
+
+class Group(Record):
+    """Records of one event and CPU: their places among the lines, and in the buffer."""
+
+    kind: int
+    batch: Batch
+    where: Any
+    starts: Any
+    sizes: Any
+    times: Any
+    shortest: int
 
 
 def windows(
@@ -136,6 +149,7 @@ class Lines:
         self.nanoseconds = clock not in COUNTERS
         self._renderers: dict[int, Renderer | None] = {}
         self._prefixes: dict[int, Memo] = {}
+        self.arena, self.widest = bytearray(), 0  # of ftrace_bulk
 
     # ---- what a layout says
 
@@ -176,17 +190,28 @@ class Lines:
 
     def text(self, batches: Sequence[Batch]) -> str:
         """The lines of some batches, each line with its end; "" if there are none."""
+        return self.data(batches).decode("utf-8", "surrogateescape")
+
+    def data(self, batches: Sequence[Batch]) -> bytes:
+        """As ``text``, in the bytes that were recorded: names of files and tasks need not be UTF-8."""
         total = sum(len(batch.records) for batch in batches)
         if not total:
-            return ""
+            return b""
+        self.prepare(batches)
         if all(hasattr(batch.records.times, "dtype") for batch in batches):
+            data = bulk_text(self, batches, total) if total >= BULK else None
+            if data is not None:
+                return data
             lines, marks = self._with_numpy(batches, total)
         else:
             lines, marks = self._plain(batches)
         for place, line in sorted(marks, key=lambda mark: mark[0], reverse=True):
             lines[place] = line if lines[place] is None else line + "\n" + str(lines[place])
         kept = [line for line in lines if line is not None] if self.special else lines
-        return "\n".join(kept) + "\n" if kept else ""  # type: ignore[arg-type]
+        return ("\n".join(kept) + "\n" if kept else "").encode("utf-8", "surrogateescape")  # type: ignore[arg-type]
+
+    def prepare(self, batches: Sequence[Batch]) -> None:
+        """Learns from batches what later lines need; called for every window in order, also by those who print only some of them."""
 
     def _common(self, buffer: bytes, starts: Sequence[int]) -> list[int]:
         """pid << 32 | flags << 8 | preempt count of records, without numpy."""
@@ -201,6 +226,10 @@ class Lines:
 
     def heads(self, keys: list[int], cpu: int) -> list[str]:
         """The prefixes of records; each combination of task, CPU and flags is made once."""
+        return list(map(self.head_memo(cpu).__getitem__, keys))
+
+    def head_memo(self, cpu: int) -> Memo:
+        """Key of a record (``keys``) -> its prefix."""
         memo = self._prefixes.get(cpu)
         if memo is None:
 
@@ -209,7 +238,7 @@ class Lines:
                 return self.prefix(pid, cpu, key >> 8 & 255, key & 255)
 
             memo = self._prefixes[cpu] = Memo(make)
-        return list(map(memo.__getitem__, keys))
+        return memo
 
     def time_texts(self, times: Any, np: Any) -> list[str]:
         """Times as they are printed: seconds and a fraction, or the plain number of a counter."""
@@ -229,12 +258,26 @@ class Lines:
         """(clock units per printed unit, printed units per second or 0)."""
         return (1000, 1000000) if self.nanoseconds else (1, 0)
 
-    def learn(self, event: EventFormat, items: Sequence[Item]) -> None:
-        """Called with sched events' records before their batch is printed; a layout may learn names of tasks."""
-
     def _with_numpy(self, batches: Sequence[Batch], total: int) -> tuple[list[str | None], list[tuple[int, str]]]:
         import numpy as np
 
+        out = np.empty(total, dtype=object)
+        time_format = self.time_format()
+        waiting: dict[int, list[tuple[int, Item]]] = {}
+        groups, marks = self.groups(batches, total, np)
+        for group in groups:
+            if group.kind in self.special:
+                keys = self._keys(group.batch.buffer, group.starts, group.shortest, np)
+                items = self._items(group.batch, group.starts, group.sizes, group.times, keys, group.where)
+                waiting.setdefault(group.kind, []).extend(items)
+                continue
+            found = bulk_lines(self, group) if len(group.where) >= BULK else None
+            out[group.where] = self.slow_lines(group, np) if found is None else found
+        self._specials(waiting, out, time_format)
+        return out.tolist(), marks
+
+    def groups(self, batches: Sequence[Batch], total: int, np: Any) -> tuple[list[Group], list[tuple[int, str]]]:
+        """Batches cut into their events, and the marks of losses by place."""
         positions = np.arange(total)
         if len(batches) == 1:
             place = [positions]
@@ -244,10 +287,8 @@ class Lines:
             for number in range(len(batches)):
                 mine = streams == number
                 place[number][index[mine]] = positions[mine]
-        out = np.empty(total, dtype=object)
         marks: list[tuple[int, str]] = []
-        time_format = self.time_format()
-        waiting: dict[int, list[tuple[int, Item]]] = {}
+        found = []
         for number, batch in enumerate(batches):
             records = batch.records
             for at, count in records.lost:
@@ -257,22 +298,25 @@ class Lines:
             present = np.nonzero(np.bincount(kinds))[0].tolist()
             for kind in present:
                 chosen = np.nonzero(kinds == kind)[0] if len(present) > 1 else slice(None)
-                starts, sizes, times = records.starts[chosen], records.sizes[chosen], records.times[chosen]
-                shortest = int(sizes.min())
-                keys = self._keys(batch.buffer, starts, shortest, np)
+                sizes = records.sizes[chosen]
                 where = place[number][chosen]
-                if kind in self.special:
-                    waiting.setdefault(kind, []).extend(self._items(batch, starts, sizes, times, keys, where))
-                    continue
-                heads = self.heads(keys, batch.cpu)
-                starts_list, ends = starts.tolist(), (starts + sizes).tolist()
-                out[where] = self._lines(kind, time_format, batch.buffer, starts_list, ends, shortest, heads, self.time_texts(times, np))
-        self._specials(waiting, out, time_format)
-        return out.tolist(), marks
+                found.append(Group(kind, batch, where, records.starts[chosen], sizes, records.times[chosen], int(sizes.min())))
+        return found, marks
+
+    def slow_lines(self, group: Group, np: Any) -> list[str]:
+        """The lines of a group, made one by one."""
+        buffer, starts = group.batch.buffer, group.starts
+        heads = self.heads(self._keys(buffer, starts, group.shortest, np), group.batch.cpu)
+        ends, times = (starts + group.sizes).tolist(), self.time_texts(group.times, np)
+        return self._lines(group.kind, self.time_format(), buffer, starts.tolist(), ends, group.shortest, heads, times)
 
     def _keys(self, buffer: bytes, starts: Any, shortest: int, np: Any) -> list[int]:
         if shortest < 8:
             return self._common(buffer, starts.tolist())
+        return self.keys(buffer, starts, np).tolist()  # type: ignore[no-any-return]
+
+    def keys(self, buffer: bytes, starts: Any, np: Any) -> Any:
+        """pid << 32 | flags << 8 | preempt count of records of at least 8 bytes (u8)."""
         order = self.env.order
         # the first 8 bytes of a record: u16 type, u8 flags, u8 preempt count, s32 pid
         whole = np.ndarray((len(buffer) - 7,), dtype=f"{order}u8", buffer=buffer, strides=(1,))[starts].astype("u8")
@@ -281,7 +325,7 @@ class Lines:
         else:
             flags, preempt = whole >> np.uint64(40) & np.uint64(255), whole >> np.uint64(32) & np.uint64(255)
             pid = whole & np.uint64(0xFFFFFFFF)
-        return (pid << np.uint64(32) | flags << np.uint64(8) | preempt).tolist()  # type: ignore[no-any-return]
+        return pid << np.uint64(32) | flags << np.uint64(8) | preempt
 
     def _items(self, batch: Batch, starts: Any, sizes: Any, times: Any, keys: list[int], where: Any) -> list[tuple[int, Item]]:
         items = []
@@ -373,27 +417,12 @@ class Lines:
 
 def _time_texts(values: Any, second: int, np: Any) -> list[str]:
     """Seconds and fraction as texts: digit by digit for all at once, which costs a third of ``"%5d.%06d"`` per number."""
-    digits = len(str(second)) - 1
-    seconds = values // np.uint64(second)
-    rest = (values - seconds * np.uint64(second)).astype("u4")
-    low = int(seconds.min())
-    span = int(seconds.max()) - low
-    if span > 10000:  # a damaged file: no table of that size
+    letters = time_matrix(values, second, np)
+    if letters is None or (len(letters) and not letters[:, 0].all()):
+        digits = len(str(second)) - 1
         form = f"%5d.%0{digits}d"
-        return [form % pair for pair in zip(seconds.tolist(), rest.tolist())]
-    heads = [f"{second:5d}." for second in range(low, low + span + 1)]
-    width = len(heads[-1])
-    if len(heads[0]) != width:  # the number of digits changes within: pad by hand
-        form = f"%0{digits}d"
-        return [heads[second] + form % part for second, part in zip((seconds - np.uint64(low)).tolist(), rest.tolist())]
-    table = np.array(heads, dtype=f"U{width}").view("u4").reshape(-1, width)
-    letters = np.empty((len(values), width + digits), dtype="u4")
-    letters[:, :width] = table[(seconds - np.uint64(low)).astype("i8")]
-    for column in range(width + digits - 1, width - 1, -1):
-        tens = rest // np.uint32(10)
-        letters[:, column] = rest - tens * np.uint32(10) + np.uint32(48)
-        rest = tens
-    return letters.view(f"U{width + digits}").ravel().tolist()  # type: ignore[no-any-return]
+        return [form % divmod(value, second) for value in values.tolist()]
+    return letters.astype("u4").view(f"U{letters.shape[1]}").ravel().tolist()  # type: ignore[no-any-return]
 
 
 def kernel_flags(flags: int, preempt: int) -> str:

@@ -14,13 +14,13 @@ graph by a ``Special`` that ``render.function_graph`` provides.
 from __future__ import annotations
 
 from ..formats.print_fmt import Env, Renderer, compile_print_fmt, plain_renderer
-from ..formats.print_fmt_fields import fields_text
 from ..formats.print_fmt_plugins import kernel_stack_text
+from ..formats.print_fmt_raw import raw_renderer
 from .ftrace import Item, Lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..formats.event_format import EventFormat
     from .ftrace import Batch, Special
@@ -107,7 +107,7 @@ class ReportLines(Lines):
 
     def compile(self, event: EventFormat) -> Renderer:
         if self.is_raw(event):
-            return _fields_renderer(event, self.env)
+            return raw_renderer(event, self.env)
         if not self.plugins or event.name in self.no_handlers or f"{event.category}:{event.name}" in self.no_handlers:
             return compile_print_fmt(event, self.env)
         if self.offset and event.category == "ftrace" and event.name == "kernel_stack":
@@ -151,10 +151,9 @@ class ReportLines(Lines):
 
     # ---- names that the sched events teach
 
-    def text(self, batches: Sequence[Batch]) -> str:
+    def prepare(self, batches: Sequence[Batch]) -> None:
         if self.plugins and self.raw is not True and self.env.comm:
             self._teach(batches)
-        return super().text(batches)
 
     def _teach(self, batches: Sequence[Batch]) -> None:
         """Tasks that the recording's list of names lacks get those of the sched events.
@@ -234,8 +233,3 @@ class ReportLines(Lines):
             time = self.time_texts([max(0, item.time - (top << 32 | bottom))], None)[0]
             texts.append(f"{self._function(item)} (count: {count}  last_ts: {time})")
         return texts
-
-
-def _fields_renderer(event: EventFormat, env: Env) -> Renderer:
-    text: Callable[[bytes], str] = fields_text(event, env)
-    return plain_renderer(event, text)

@@ -180,8 +180,15 @@ def _records(report: Report, traces: list[TraceFile]) -> int:
             sys.stdout.buffer.write(text)
             sys.stdout.buffer.flush()
     output = Output(report, traces)
-    for text_piece in output.pieces():
-        write(text_piece)
+    raw = getattr(sys.stdout, "buffer", None)
+    for piece in output.pieces():
+        if isinstance(piece, str):
+            write(piece)
+        elif raw is None:
+            write(piece.decode("utf-8", "surrogateescape"))
+        else:
+            sys.stdout.flush()
+            raw.write(piece)
     write(output.summary())
     for problem in output.problems:
         print(f"WARNING: {problem}", file=sys.stderr)

@@ -8,6 +8,7 @@ from ...render.ftrace import Batch, _part
 from ...render.trace_cmd import LabelledLines, TimeDifferences, Wakeups
 from .filters import Filters
 from .report import Report, Source, _short, batches_of
+from .report_workers import parallel, workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +68,11 @@ class _File:
         self.comms = frozenset(report.comms)
         self.pids = frozenset(report.pids)
         self.correct = _correction(report, source, trace, clock)
+
+    @property
+    def independent(self) -> bool:
+        """Whether windows can be printed each by itself, and finding their records is little work."""
+        return not (self.wakeups or self.lines.special or self._entries or self.filters or self.comms or self.pids)
 
     def windows(self, problems: list[str]) -> Iterator[list[Batch]]:
         """The records that are wanted, with their corrected times."""
@@ -224,13 +230,17 @@ class Output:
         width = max(map(len, names), default=0)
         self.files = [_File(report, source, trace, width, many) for source, trace in zip(report.sources, traces)]
 
-    def pieces(self) -> Iterator[str]:
+    def pieces(self) -> Iterator[str | bytes]:
         """The text in pieces."""
         simple = len(self.files) == 1 and not self.report.has("ts-diff", "ts-check", "align-ts", "boundary")
         if simple:
             file = self.files[0]
+            count = workers(sum(place.size for buffer in file.trace.buffers for place in buffer.cpus)) if file.independent else 1
+            if count > 1:
+                yield from parallel(count, file.lines, file.windows, self.problems)
+                return
             for window in file.windows(self.problems):
-                yield file.lines.text(window)
+                yield file.lines.data(window)
             return
         yield from self._in_order()
 
