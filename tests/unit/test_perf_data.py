@@ -169,7 +169,8 @@ def test_windows_and_rounds_keep_the_order(window, piped) -> None:
     assert batches > 3 if window < 1 << 20 else batches == 1
 
 
-def test_compressed_records() -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_compressed_records(version) -> None:
     zstandard = pytest.importorskip("zstandard")
     stream = zstandard.ZstdCompressor().compressobj()
     builder = PerfDataBuilder("<")
@@ -179,9 +180,12 @@ def test_compressed_records() -> None:
     builder.records = []
     for place in range(0, len(plain), 1001):  # records begin in one and end in the next
         packed = stream.compress(plain[place : place + 1001]) + stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
-        builder.records.append(struct.pack("<IHH", 81, 0, 8 + len(packed)) + packed)
-        builder.records[-1] = struct.pack("<IHH", 83, 0, 16 + len(packed) + -len(packed) % 8) + struct.pack("<Q", len(packed)) + packed
-        builder.records[-1] += bytes(-len(builder.records[-1]) % 8)
+        if version == 1:
+            builder.records.append(struct.pack("<IHH", 81, 0, 8 + len(packed)) + packed)
+        else:
+            size = 16 + len(packed) + -len(packed) % 8
+            builder.records.append((struct.pack("<IHHQ", 83, 0, size, len(packed)) + packed).ljust(size, b"\0"))
+    builder.features[27] = struct.pack("<5I", 1, 1, 3, 2, 1 << 20)
     builder.round()
     data = PerfData(builder.build())
     assert only(data).column("ip") == list(range(300)) and not data.problems
@@ -192,6 +196,7 @@ def test_a_bomb_is_noticed() -> None:
     packed = zstandard.ZstdCompressor().compress(bytes(100 << 20))
     builder = PerfDataBuilder("<")
     builder.records.append(struct.pack("<IHH", 81, 0, 8 + len(packed) + -len(packed) % 8) + packed + bytes(-len(packed) % 8))
+    builder.features[27] = struct.pack("<5I", 1, 1, 3, 2, 1 << 20)
     with pytest.raises(FormatError, match="64 MiB"):
         list(PerfData(builder.build()).batches())
 

@@ -28,6 +28,7 @@ from ..base.errors import FormatError, UsageError
 from . import perf_data_features as features
 from .perf_data_batch import Batch
 from .perf_data_columns import Walk
+from .perf_data_expand import Expander, flatten
 from .perf_data_features import BuildId, Features
 from .perf_data_header import RecordedEvent, read_header
 from .perf_data_records import LostEvent
@@ -47,7 +48,7 @@ _CHUNK = 4 << 20
 _MOST_HELD = 1 << 30
 # tools/perf/lib/include/perf/event.h, enum perf_user_event_type
 _FIRST_USER = 64
-_ATTR, _BUILD_ID, _FINISHED_ROUND, _UPDATE, _FEATURE, _COMPRESSED, _COMPRESSED2 = 64, 67, 68, 78, 80, 81, 83
+_ATTR, _BUILD_ID, _FINISHED_ROUND, _UPDATE, _FEATURE = 64, 67, 68, 78, 80
 _EVENT_DESC = 12
 _MOST_PROBLEMS = 100
 #: Files up to this size are read, longer ones are mapped.
@@ -94,7 +95,8 @@ class PerfData:
         self.lost = self.lost_samples = 0
         self._owner: Any = None
         self._kept = 0
-        self._expander: Any = None
+        # records of pipes are not always whole words, and compressed ones neither
+        self._expander = Expander(name) if self.pipe or self.features.raw("compressed") is not None else None
         self._layouts: tuple[SampleLayout, ...] = ()
         self._layout_of: list[int] = []
         self._by_id: dict[int, int] = {}
@@ -139,24 +141,24 @@ class PerfData:
         held, seen, place, size, last = b"", 0, self._start, window, False
         while not last:
             block, last = self._take(place, size)
-            walk = Walk(block, self.order)
-            if walk.end == 0 and not last and not walk.problem:  # data that follows a record is longer than the window
+            if self._expander is not None:
+                records, used, problem = flatten(block, self.order, self._expander)
+                walk = Walk(held + records, self.order)
+                problem = problem or walk.problem
+            else:
+                walk = Walk(held + block if held else block, self.order)
+                used, problem = walk.end - len(held), walk.problem
+            if not used and not last and not problem:  # data that follows a record is longer than the window
                 size *= 2
                 if size > _MOST_HELD:
                     raise FormatError(self.name, f"a record is followed by more than {_MOST_HELD >> 21} MiB of data", place)
                 continue
-            if walk.problem:
-                self._problem(f"{walk.problem} at byte {place + walk.end:#x}: the rest cannot be read")
+            if problem:
+                self._problem(f"{problem} at byte {place + used:#x}: the rest cannot be read")
                 last = True
-            elif last and walk.end < len(block):
-                self._problem(f"it ends within a record at byte {place + walk.end:#x}")
-            place, size = place + walk.end, window
-            expanded = self._expanded(walk)
-            if expanded is not None or held:
-                walk = Walk(held + (expanded if expanded is not None else block[: walk.end]), self.order)
-                if walk.problem:
-                    self._problem(f"{walk.problem} after expansion: the rest cannot be read")
-                    last = True
+            elif last and used < len(block):
+                self._problem(f"it ends within a record at byte {place + used:#x}")
+            place, size = place + used, window
             self._user_records(walk)
             if not self.events:
                 if walk.samples:
@@ -306,30 +308,6 @@ class PerfData:
             name = by_id.get(event.ids[0], "") if event.ids else described[number] if number < len(described) else ""
             names.append(name or event.name)
         return names
-
-    def _expanded(self, walk: Walk) -> bytes | None:
-        """The records of a block with the compressed ones expanded; None if there are none."""
-        compressed = (_COMPRESSED, _COMPRESSED2)
-        packed = [place for place in walk.others if walk.kind(place) in compressed]
-        if not packed:
-            return None
-        if self._expander is None:
-            from .perf_data_expand import Expander
-
-            self._expander = Expander(self.name)
-        parts: list[bytes] = []
-        done = 0
-        for place in packed:
-            start, size = 8 * place, walk.size(place)
-            parts.append(walk.data[done:start])
-            body, done = start + 8, start + size
-            stop = done
-            if walk.kind(place) == _COMPRESSED2:
-                (length,) = unpack_from(self.order + "Q", walk.data, body)
-                body, stop = body + 8, min(body + 8 + length, done)
-            parts.append(self._expander.feed(walk.data[body:stop], self.order))
-        parts.append(walk.data[done : walk.end])
-        return b"".join(parts)
 
     def _problem(self, text: str) -> None:
         if len(self.problems) < _MOST_PROBLEMS:

@@ -93,12 +93,16 @@ class CommEvent:
 
 
 class TaskEvent:
-    """A thread has started (``kind`` "fork": ``parent`` and ``parent_tid`` made it) or ended ("exit")."""
+    """A thread has started (``kind`` "fork": ``parent`` and ``parent_tid`` made it) or ended ("exit").
 
-    __slots__ = ("pid", "tid", "time", "parent", "parent_tid", "kind")
+    ``known``: it ran when the recording began; its mappings are its own, not those of the parent.
+    """
+
+    __slots__ = ("pid", "tid", "time", "parent", "parent_tid", "kind", "known")
 
     def __init__(self, pid: int, tid: int, time: int, parent: int, parent_tid: int, kind: str) -> None:
         self.pid, self.tid, self.time, self.parent, self.parent_tid, self.kind = pid, tid, time, parent, parent_tid, kind
+        self.known = False
 
 
 class LostEvent:
@@ -172,7 +176,9 @@ class RecordReader:
                 return CommEvent(pid, tid, self.time(data, start, size), comm, bool(misc & abi.PERF_RECORD_MISC_COMM_EXEC))
             if kind in (abi.PERF_RECORD_FORK, abi.PERF_RECORD_EXIT):
                 pid, parent, tid, parent_tid, time = self._task.unpack_from(data, body)
-                return TaskEvent(pid, tid, time, parent, parent_tid, "fork" if kind == abi.PERF_RECORD_FORK else "exit")
+                task = TaskEvent(pid, tid, time, parent, parent_tid, "fork" if kind == abi.PERF_RECORD_FORK else "exit")
+                task.known = kind == abi.PERF_RECORD_FORK and bool(misc & abi.PERF_RECORD_MISC_FORK_EXEC)
+                return task
             if kind == abi.PERF_RECORD_LOST:
                 return LostEvent(self.time(data, start, size), self._u64.unpack_from(data, body + 8)[0], False)
             if kind == abi.PERF_RECORD_LOST_SAMPLES:

@@ -4,7 +4,7 @@ The columns are perf's (tools/perf/builtin-script.c, perf_sample__fprintf_start 
 
 Example:
     >>> heads(("comm", "pid", "tid", "time"), {"comm": ["ls"], "pid": [7], "tid": [8], "time": [1234567890123]}, False)
-    ['              ls       7/8        1234.567890: ']
+    ['              ls     7/8      1234.567890: ']
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def heads(fields: Collection[str], columns: dict[str, list[Any]], chains: bool) 
         if field == "comm":
             formats.append("%s " if chains else "%16s ")
         elif field == "pid" and "tid" in fields:
-            formats.append("%7d/%-7d ")
+            formats.append("%5d/%-5d ")
             values.append(columns["pid"])
             field = "tid"
         elif field in ("pid", "tid"):
-            formats.append("%7d ")
+            formats.append("%5d ")
         elif field == "cpu":
             formats.append("[%03d] ")
         elif field == "time":

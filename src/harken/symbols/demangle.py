@@ -24,7 +24,7 @@ _library: Callable[[str], str] | None = None
 _looked, _loaded = False, False
 _new = 0
 #: Names from which on they are kept between runs, and under what (the number changes with the library's output).
-_WORTH_KEEPING, _KEY = 32, "demangle-1"
+_WORTH_KEEPING, _KEY = 32, "demangle-2"
 
 
 def mangled(name: str) -> bool:
@@ -36,8 +36,8 @@ def short(name: str) -> str:
     """The readable form of a symbol without parameters, as perf prints it; other names stay.
 
     Example:
-        >>> short("main")
-        'main'
+        >>> short("main"), short("printf@plt")
+        ('main', 'printf@plt')
     """
     global _new
     if not name.startswith(("_Z", "_R", "__Z")):
@@ -47,10 +47,11 @@ def short(name: str) -> str:
     key = " " + name
     text = _cache.get(key)
     if text is None:
-        text = demangle(name)
-        if text == name:
+        base, at, suffix = name.partition("@")
+        text = demangle(base)
+        if text == base:
             return name
-        text = _cache[key] = without_parameters(text)
+        text = _cache[key] = without_parameters(text) + at + suffix
         _new += 1
     return text
 
@@ -105,6 +106,8 @@ def without_parameters(text: str) -> str:
         'std::vector<int, std::allocator<int>>::push_back'
         >>> without_parameters("void f<int>(int)::{lambda(int)#1}::operator()(int) const")
         'f<int>(int)::{lambda(int)#1}::operator()'
+        >>> without_parameters("comparison_operator(int)"), without_parameters("a::operator()(int)")
+        ('comparison_operator', 'a::operator()')
     """
     depth, end = 0, -1
     for place in range(len(text) - 1, -1, -1):
@@ -116,7 +119,7 @@ def without_parameters(text: str) -> str:
             if not depth and letter == "(" and text[place : place + 2] != "(." and text[place : place + 11] != "(anonymous ":
                 end = place
                 break
-    if end <= 0 or text[:end].endswith("operator"):
+    if end <= 0 or (text[:end].endswith("operator") and not (text[end - 9 : end - 8].isalnum() or text[end - 9 : end - 8] == "_")):
         return text
     text = text[:end]
     # the return type of a template function: up to the last blank outside of brackets

@@ -16,6 +16,7 @@ __all__ = ("text",)
 _USER_BITS = 48
 _MOST_TABLES = 1 << (63 - _USER_BITS)
 _CONTEXT_MAX = (1 << 64) - 4095
+_KERNEL = 1 << 63
 
 
 def text(
@@ -25,6 +26,7 @@ def text(
     addresses: list[int],
     keys: list[bytes] | None,
     before: list[str] | None,
+    strangers: dict[int, str],
 ) -> str:
     """The samples as text.
 
@@ -35,6 +37,7 @@ def text(
         addresses: of every sample, if no call chains are wanted.
         keys: call chains as words.
         before: what stands before each sample, if anything.
+        strangers: texts of what is in no process and not in the kernel.
     """
     import numpy as np
 
@@ -72,7 +75,8 @@ def text(
     )
     lines: list[str] = []
     for table, mine in work:
-        if mine[-1] >= _CONTEXT_MAX:
+        if mine[-1] >= _KERNEL:
+            table.update(strangers)
             table.update([(at, "") for at in mine if at >= _CONTEXT_MAX])
         lines += map(table.__getitem__, mine)
     del combined

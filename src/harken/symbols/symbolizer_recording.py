@@ -1,7 +1,7 @@
 """Names for all samples of a recording of perf, as text: what ``perf script -F ip,sym,dso --no-inline`` prints, many times as fast.
 
 ``RecordingSymbolizer`` follows the recording's mappings, forks and execs, and gives every sample the *table* of its process: addresses and
-their text.  A table is good until one of its process's files is replaced by another at the same addresses, or it executes another program.
+their text.  A table is good until another file is mapped where one of its process's files lay.
 When a batch of samples is through, each table knows which addresses it needs; these are cut by mapping, looked up by file (all processes
 that have a file share what is known of it), and the samples' lines are then read off the tables.  Nothing but a few dictionary accesses
 is done for each sample, and nothing for each frame of a call chain that was seen before.
@@ -21,6 +21,7 @@ from array import array
 from bisect import bisect_left
 from itertools import repeat
 
+from ..abi import perf_event as abi
 from ..formats.perf_data_records import CONTEXT_MAX, MappingEvent, SymbolEvent
 from ..kernel.procfs import build_id as kernel_build_id
 from .demangle import demangle as readable
@@ -47,7 +48,10 @@ __all__ = ("RecordingSymbolizer",)
 _KERNEL = 1 << 63
 #: Addresses from which on it pays to import numpy.
 _MANY = 120_000
-_END_OF_CHAIN = (1 << 64) - 1
+#: A word that ends a chain: of the values that are neither an address nor a marker, one that stray frame pointers do not have.
+_END_OF_CHAIN = CONTEXT_MAX
+_USER = abi.PERF_CONTEXT_USER.to_bytes(8, sys.byteorder)
+_BEFORE_FRAME = "\t"
 _DEBUG_KALLSYMS = "/.debug/[kernel.kallsyms]/"
 
 
@@ -96,7 +100,6 @@ class RecordingSymbolizer:
         self._of_kernel = _Names(None, KERNEL_MODULE)
         self._kernel_symbols = kernel_symbols
         self._shift = 0
-        self._kernel_starts = 0
         self._names: dict[tuple[int, str], _Names] = {}
         self._jits: dict[int, Jit] = {}
         self.spaces = RecordedSpaces(recording, self._of_the_kernel)
@@ -132,7 +135,10 @@ class RecordingSymbolizer:
         if many >= _MANY and _numpy():
             from .symbolizer_columns import text
 
-            return text(self._resolve, self.spaces.tables.all, tables, addresses, keys, before)
+            strangers = dict.fromkeys(_strangers(keys), "") if keys is not None else {}
+            for address in strangers:
+                strangers[address] = f"{_BEFORE_FRAME}{address:16x}{self._text('', 0, '')}"
+            return text(self._resolve, self.spaces.tables.all, tables, addresses, keys, before, strangers)
         if keys is None:
             for _ in map(dict.setdefault, tables, addresses, repeat("")):
                 pass
@@ -169,12 +175,14 @@ class RecordingSymbolizer:
             words.frombytes(end.join(keys))
             addresses = words.tolist()
             unknown.append((table, keys, addresses))
+            for address in _strangers(keys):
+                table[address] = f"{_BEFORE_FRAME}{address:16x}{self._text('', 0, '')}"
             wanted = set(addresses)
             wanted.difference_update(table)
             work.append((table, sorted([address for address in wanted if address < CONTEXT_MAX])))
             # markers of the kernel are no frames
             table.update(dict.fromkeys([address for address in wanted if address >= CONTEXT_MAX], ""))
-        self._resolve(work, "\t")
+        self._resolve(work, _BEFORE_FRAME)
         for table, keys, addresses in unknown:
             table[_END_OF_CHAIN] = "\0"
             texts = "".join(map(table.__getitem__, addresses)).split("\0")
@@ -185,7 +193,7 @@ class RecordingSymbolizer:
 
     def _resolve(self, work: Iterable[tuple[Table, list[int]]], before: str) -> None:
         """Fills in the texts of ascending addresses: ``before``, the address in hexadecimal, what is known of it, a line feed."""
-        pieces: list[tuple[Table, list[int], _Names, int]] = []
+        pieces: list[tuple[Table, list[int], _Names, int, int]] = []
         kernel = self._of_kernel
         for table, addresses in work:
             split = bisect_left(addresses, _KERNEL)
@@ -194,18 +202,21 @@ class RecordingSymbolizer:
             if split < len(addresses):
                 rest = addresses[split:]
                 kernel.wanted.update(rest)
-                pieces.append((table, rest, kernel, 0))
-        for names in {id(names): names for _, _, names, _ in pieces}.values():
+                pieces.append((table, rest, kernel, 0, 0))
+        for names in {id(names): names for _, _, names, _, _ in pieces}.values():
             names.wanted.difference_update(names.texts)
             if names.wanted:
                 self._look_up(names)
                 names.wanted = set()
-        for table, addresses, names, shift in pieces:
+        of_chain = before == _BEFORE_FRAME
+        for table, addresses, names, shift, file_shift in pieces:
             texts = names.texts
             known = [texts[address - shift] for address in addresses] if shift else list(map(texts.__getitem__, addresses))
-            table.update(zip(addresses, map(str.__add__, _hexadecimal(addresses, before), known)))
+            # of a process's frames in a call chain, perf shows the place in the file
+            shown = [address - file_shift for address in addresses] if of_chain and file_shift else addresses
+            table.update(zip(addresses, map(str.__add__, _hexadecimal(shown, before), known)))
 
-    def _cut(self, table: Table, addresses: list[int], pieces: list[tuple[Table, list[int], _Names, int]]) -> None:
+    def _cut(self, table: Table, addresses: list[int], pieces: list[tuple[Table, list[int], _Names, int, int]]) -> None:
         """Cuts ascending addresses of a process by file."""
         starts, maps = self.spaces.maps(table)
         place, count = 0, len(addresses)
@@ -220,13 +231,15 @@ class RecordingSymbolizer:
                 names, shift, limit = self._in_mapping(table.pid, mapping, address)
                 end = bisect_left(addresses, limit, place + 1)
             part = addresses[place:end]
+            generated = names.image is None and names.path.startswith("/tmp/perf-")
             if names.image is not None:
                 names.wanted.update([address - shift for address in part] if shift else part)
-            elif names.path.startswith("/tmp/perf-"):
+            elif generated:
                 names.wanted.update(part)
             else:
                 names.texts.update(dict.fromkeys(part, self._text("", 0, names.path)))
-            pieces.append((table, part, names, shift))
+            file_shift = mapping.start - mapping.offset if mapping is not None and names.path and not generated else 0
+            pieces.append((table, part, names, shift, file_shift))
             place = end
 
     def _in_mapping(self, pid: int, mapping: Mapping, address: int) -> tuple[_Names, int, int]:
@@ -288,9 +301,7 @@ class RecordingSymbolizer:
         symbols = self._symbols()
         place = 0
         for end, span in symbols.runs([address - shift for address in addresses] if shift else addresses):
-            module = (
-                span.name if span.module == "[bpf]" else span.module or (KERNEL_MODULE if addresses[place] >= self._kernel_starts else "")
-            )
+            module = span.name if span.module == "[bpf]" else span.module if span.name else ""
             for address in addresses[place:end]:
                 texts[address] = self._text(span.name, address - shift - span.base, module)
             place = end
@@ -360,13 +371,25 @@ class RecordingSymbolizer:
         """The kernel's image: its ``offset`` is the address of the symbol that its path ends with."""
         if not event.path.startswith(KERNEL_MODULE) or not event.offset:
             return
-        self._kernel_starts = event.start
         name = event.path[len(KERNEL_MODULE) :]
         symbols = self._symbols()
         if name and not symbols.hidden and symbols.resolve(event.offset).start != event.offset:
             places = symbols.addresses(name, "vmlinux")
             if len(places) == 1:
                 self._shift = event.offset - places[0]
+
+
+def _strangers(keys: list[bytes]) -> set[int]:
+    """What looks like addresses of the kernel in a process's part of call chains only: stray values of frame pointers."""
+    split = [key.partition(_USER) for key in keys]
+    words = array("Q")
+    words.frombytes(b"".join([user for _, _, user in split if not len(user) & 7]))
+    found = {word for word in set(words) if _KERNEL <= word < CONTEXT_MAX}
+    if found:
+        words = array("Q")
+        words.frombytes(b"".join([kernel for kernel, _, user in split if not len(user) & 7]))
+        found.difference_update(words)
+    return found
 
 
 def _numpy() -> bool:

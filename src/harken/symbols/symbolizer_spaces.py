@@ -1,7 +1,7 @@
 """The address spaces of a recording over time: every sample gets the table of texts that holds for its process at that moment.
 
-A ``Table`` is good until something else is mapped where one of its files lay, or until its process executes another program.  New mappings
-on free ground do not end it: nothing can have run there before.
+A ``Table`` is good until something else is mapped where one of its files lay.  New mappings on free ground do not end it: nothing can have
+run there before.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Comms(dict[int, str]):
     """Names of threads."""
 
     def __missing__(self, tid: int) -> str:
-        return f":{tid}"
+        return f":{tid - (1 << 32) if tid >> 31 else tid}"
 
 
 class RecordedSpaces:
@@ -110,15 +110,13 @@ class RecordedSpaces:
                 self._map(event)
         elif type(event) is TaskEvent:
             if event.kind == "fork":
-                if event.pid != event.parent:
+                if event.pid != event.parent and not event.known:
                     self._retire(event.pid)
                     self.processes.fork(event.parent, event.pid)
                 self._comms[event.tid] = self._comms[event.parent_tid]
         elif type(event) is CommEvent:
+            # the old program's mappings stay until new ones lie over them, as in perf: the exec itself still has its call chain
             self._comms[event.tid] = event.comm
-            if event.exec:
-                self._retire(event.pid)
-                self.processes.exec(event.pid)
         else:
             self._of_kernel(event)
 

@@ -15,7 +15,7 @@ from ..abi import perf_event as abi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 __all__ = ("PerfDataBuilder", "DEFAULT_TYPE")
 
@@ -23,7 +23,7 @@ __all__ = ("PerfDataBuilder", "DEFAULT_TYPE")
 DEFAULT_TYPE = (
     abi.PERF_SAMPLE_IP | abi.PERF_SAMPLE_TID | abi.PERF_SAMPLE_TIME | abi.PERF_SAMPLE_ID | abi.PERF_SAMPLE_CPU
 )  # fmt: skip
-_FINISHED_ROUND, _ATTR, _FEATURE, _COMPRESSED = 68, 64, 80, 81
+_FINISHED_ROUND, _ATTR, _FEATURE = 68, 64, 80
 _FIXED = (
     (abi.PERF_SAMPLE_IDENTIFIER, "Q", ("identifier",)), (abi.PERF_SAMPLE_IP, "Q", ("ip",)), (abi.PERF_SAMPLE_TID, "II", ("pid", "tid")),
     (abi.PERF_SAMPLE_TIME, "Q", ("time",)), (abi.PERF_SAMPLE_ADDR, "Q", ("addr",)), (abi.PERF_SAMPLE_ID, "Q", ("id",)),
@@ -93,17 +93,10 @@ class PerfDataBuilder:
         """All rings were read once."""
         return self.record(_FINISHED_ROUND, 0, b"")
 
-    def compress(self, pack: Callable[[bytes], bytes], count: int) -> PerfDataBuilder:
-        """Replaces the last ``count`` records by one that holds them compressed."""
-        plain, self.records[-count:] = b"".join(self.records[-count:]), []
-        packed = pack(plain)
-        self.records.append(struct.pack(self.order + "IHH", _COMPRESSED, 0, 8 + len(packed) + -len(packed) % 8) + packed)
-        return self
-
     def text_feature(self, number: int, text: str) -> PerfDataBuilder:
         """A feature section that is a text (3: hostname, 6: arch)."""
         raw = text.encode() + b"\0"
-        raw += bytes(-len(raw) % 8)
+        raw += bytes(-len(raw) % 4)
         self.features[number] = struct.pack(self.order + "I", len(raw)) + raw
         return self
 
@@ -148,7 +141,6 @@ class PerfDataBuilder:
             body = self._attr(kinds, reads) + struct.pack(f"{order}{len(identifiers)}Q", *identifiers)
             parts.append(struct.pack(order + "IHH", _ATTR, 0, 8 + len(body)) + body)
         for number, body in self.features.items():
-            body += bytes(-len(body) % 8)
             parts.append(struct.pack(order + "IHHQ", _FEATURE, 0, 16 + len(body), number) + body)
         return b"".join(parts + self.records)
 

@@ -108,8 +108,13 @@ def _heads(recording: PerfData, batch: Batch, fields: tuple[str, ...]) -> Callab
         for field in HEADS[1:-1]:
             if field in fields:
                 values = batch.times if field == "time" else batch.column(field)
+                if field == "period" and values is None:  # all samples have the same
+                    periods = [0 if "freq" in event.flags else event.fields["sample_period"] for event in recording.events]
+                    values = [periods[number] for number in batch.events()] if all(periods) else None
                 if not values and len(batch):
                     raise UsageError(f"the recording has no {field} of its samples", "leave it out of -F")
+                if values and field in ("pid", "tid"):  # -1 is a thread that has ended
+                    values = [value - (1 << 32) if value >> 31 else value for value in values]
                 columns[field] = values or []
         if "event" in fields:
             names = [event.name or f"type {event.fields['type']} config {event.fields['config']:#x}" for event in recording.events]
