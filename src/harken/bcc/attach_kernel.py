@@ -188,6 +188,7 @@ class KernelProbes(Facts):
         """All functions at once if the kernel takes them so, else one by one; those that it refuses are left out."""
         self._check_probe_quota(len(events))
         if not events:
+            _refuse_if_none_can_be(kind, f"{what} {event_re!r}, {_NOT_TRACEABLE}")
             return
         names = [event.decode() for event in events]
         try:
@@ -272,6 +273,16 @@ def _function_probe(kind: str, module: str, name: str, offset: int, listed: bool
             raise ProbeError(f"this kernel has no function {name}", f"did you mean {either(near)}?" if near else "")
     text = ":".join([kind, *([owner] if owner else []), name]) + (f"+{offset}" if offset else "")
     return Probe(kind, (owner, name, offset), text)
+
+
+def _refuse_if_none_can_be(kind: str, what: str) -> None:
+    """That a pattern matches nothing is fine, except on a kernel where no function can be probed at all."""
+    from ..probes.model import Probe
+    from ..probes.planner import plan, refusal
+
+    (chosen,) = plan((Probe(kind, ("", "schedule", 0), f"{kind}:schedule"),), catalogue())
+    if not chosen.attacher:
+        raise attach_error(what, refusal(chosen))
 
 
 def _names_in(places: tuple[Any, ...], names: list[str]) -> list[str]:
