@@ -73,7 +73,7 @@ def test_the_report_of_our_recordings(recordings, name):
 @pytest.mark.parametrize(
     "options",
     [
-        ["-l"], ["-t"], ["-w"], ["-N"], ["--cpu", "1"], ["--ts-diff"], ["--align-ts"], ["--raw-ts"], ["-I"], ["-S"],
+        ["-R"], ["-R", "-l"], ["-l"], ["-t"], ["-w"], ["-N"], ["--cpu", "1"], ["--ts-diff"], ["--align-ts"], ["--raw-ts"], ["-I"], ["-S"],
         ["-F", "sched_switch: prev_pid > 0 && next_prio < 200"], ["-F", "sched_switch,sched_wakeup.*"], ["-v", "-F", "sys_.*"],
         ["-F", ".*: COMM == \"ls\""], ["-F", "raw_syscalls/sys_enter: id == 0"], ["-r", "sched_switch"], ["-n", "sched_switch"],
         ["--cpus"], ["--first-event", "--last-event"], ["--stat"], ["--uname"], ["--version"], ["-e"], ["-E"], ["-f"], ["-P"], ["--events"],

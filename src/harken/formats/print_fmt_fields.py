@@ -1,7 +1,7 @@
 """Events as ``name=value`` lists: what is printed where a ``print fmt`` cannot or shall not be used.
 
-``fields_text`` is trace-cmd's raw form (``report -R``, and behind "[FAILED TO PARSE]"); ``kernel_fields_text`` that of the kernel's
-option ``fields`` (since Linux 6.4, ``print_event_fields``).
+``fields_text`` is trace-cmd's form behind "[FAILED TO PARSE]" (``report -R`` is ``print_fmt_raw``); ``kernel_fields_text`` that of the
+kernel's option ``fields`` (since Linux 6.4, ``print_event_fields``).
 
 Example:
     >>> from harken.formats.event_format import parse
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Text = Callable[[bytes], str]
 
-__all__ = ("fields_text", "kernel_fields_text", "dynamic", "is_string", "is_long")
+__all__ = ("fields_text", "kernel_fields_text", "dynamic", "field_text", "is_array", "is_string", "is_long")
 
 
 def dynamic(field: FormatField, record: bytes, order: str) -> bytes:
@@ -50,7 +50,8 @@ def is_long(field: FormatField) -> bool:
     return "long" in field.type
 
 
-def _is_array(field: FormatField) -> bool:
+def is_array(field: FormatField) -> bool:
+    """Whether libtraceevent takes the field for an array."""
     return bool(field.array) or field.data_loc or field.rel_loc or isinstance(field.ctype, Array) or "[" in field.declaration
 
 
@@ -59,14 +60,14 @@ def _printable(data: bytes) -> bool:
     return all(32 <= byte < 127 or 9 <= byte <= 13 for byte in (data if end < 0 else data[:end]))
 
 
-def fields_text(event: EventFormat, env: Env) -> Text:
-    """A function from a record to `` a=1 b=0x2 ...`` as libtraceevent writes it (``print_field_raw``)."""
+def field_text(field: FormatField, env: Env) -> Text:
+    """A function from a record to one field's value as libtraceevent writes it by the field's type (``print_field_raw``)."""
     order = "little" if env.order == "<" else "big"
     texts = Texts()
 
-    def one(field: FormatField, record: bytes) -> str:
+    def one(record: bytes) -> str:
         raw = record[field.offset : field.offset + field.size] if field.size else record[field.offset :]
-        if _is_array(field):
+        if is_array(field):
             data = dynamic(field, record, env.order) if field.data_loc or field.rel_loc else raw
             if is_string(field) and _printable(data):
                 return texts[data]
@@ -81,8 +82,13 @@ def fields_text(event: EventFormat, env: Env) -> Text:
             return f"{signed:2d}" if field.size == 2 else str(signed)
         return f"0x{value:x}" if is_long(field) else str(value)
 
-    own = event.own
-    return lambda record: "".join([f" {field.name}={one(field, record)}" for field in own])
+    return one
+
+
+def fields_text(event: EventFormat, env: Env) -> Text:
+    """A function from a record to `` a=1 b=0x2 ...``, every field by its type."""
+    makers = [(field.name, field_text(field, env)) for field in event.own]
+    return lambda record: "".join([f" {name}={one(record)}" for name, one in makers])
 
 
 def kernel_fields_text(event: EventFormat, env: Env) -> Text:
