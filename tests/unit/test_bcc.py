@@ -159,6 +159,8 @@ def test_errors_have_bccs_words_and_the_reason(capsys: pytest.CaptureFixture[str
     failed = errors.compile_error(SourceError((error("use of undeclared identifier 'x'", source.span(17, 18)),)), "<text>")
     assert str(failed) == "Failed to compile BPF module <text>"
     assert "<text>:1:18-19: ERROR: use of undeclared identifier 'x'\nint f() { return x; }\n" in capsys.readouterr().err
+    assert str(errors.compile_error(IndexError("list"), "x.c")) == "Failed to compile BPF module x.c"
+    assert "internal error: IndexError: list\nHINT: this is a fault of harken" in capsys.readouterr().err
     refused = VerifierError("no", log="R1 invalid", errno=13, diagnostic=error("a pointer that may be null is read", source.span(0, 3)))
     assert str(errors.load_error(refused, "f")) == "Failed to load BPF program b'f': Permission denied"
     assert "may be null" in capsys.readouterr().err

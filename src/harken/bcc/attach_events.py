@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..base.errors import HarkenError, ProbeError
-from .attach_kernel import KernelProbes
+from .attach_kernel import KernelProbes, probe_limit
 from .constants import BPFProgType
 from .errors import BPFError, attach_error
 from .names import catalogue, kernel
@@ -23,6 +23,7 @@ class KernelEvents(KernelProbes):
     """The part of ``BPF`` that attaches to events of the kernel."""
 
     if TYPE_CHECKING:
+        uprobe_fds: dict[bytes, Any]
         tracepoint_fds: dict[bytes, Any]
         raw_tracepoint_fds: dict[bytes, Any]
         kfunc_entry_fds: dict[bytes, Any]
@@ -165,3 +166,22 @@ class KernelEvents(KernelProbes):
     def detach_lsm(self, fn_name: Any = b"") -> None:
         """Takes back ``attach_lsm``."""
         self._close(self.lsm_fds, self.add_prefix(b"lsm__", as_bytes(fn_name)), "LSM")
+
+    # -- numbers
+
+    def num_open_kprobes(self) -> int:
+        """Kernel functions that something is attached to (entry and return count each)."""
+        return len(self.kprobe_fds)
+
+    def num_open_uprobes(self) -> int:
+        """Places in programs and libraries that something is attached to."""
+        return len(self.uprobe_fds)
+
+    def num_open_tracepoints(self) -> int:
+        """Tracepoints that something is attached to."""
+        return len(self.tracepoint_fds)
+
+    @staticmethod
+    def get_probe_limit() -> int:
+        """The most probes that may be open: ``BCC_PROBE_LIMIT``, else 1000."""
+        return probe_limit()

@@ -101,7 +101,7 @@ class BPF(Probes, Polling, TracePipe):
             say(source)
         try:
             self._program = Program(Source(name, source), flags, usdt, kernel(), catalogue, True, self._observer())
-        except HarkenError as error:
+        except Exception as error:
             raise compile_error(error, repr(as_bytes(src_file)) if src_file else "<text>") from None
         self.module = self._program
         for position, message, hint in self._program.warnings:
@@ -203,7 +203,12 @@ class BPF(Probes, Polling, TracePipe):
         from ..kernel.loader import load
 
         level = 2 if self.debug & DEBUG_BPF_REGISTER_STATE else 1 if self.debug & DEBUG_BPF else 0
-        spec = self._program.spec(function, context)
+        try:
+            spec = self._program.spec(function, context)
+        except HarkenError:
+            raise
+        except Exception as error:
+            raise compile_error(error, f"<text>: {function}()") from None
         loaded = load(kernel(), spec, maps=self._maps, log_level=level)
         self._loaded.append(loaded)
         program = self._programs[key] = next(iter(loaded.programs.values()))
@@ -300,27 +305,6 @@ class BPF(Probes, Polling, TracePipe):
                 self.attach_raw_tracepoint(tp=info.target, fn_name=function)
             elif info.kind in ("kfunc", "kretfunc", "fmod_ret", "lsm"):
                 getattr(self, f"attach_{info.kind}")(fn_name=function)
-
-    # -- numbers
-
-    def num_open_kprobes(self) -> int:
-        """Kernel functions that something is attached to (entry and return count each)."""
-        return len(self.kprobe_fds)
-
-    def num_open_uprobes(self) -> int:
-        """Places in programs and libraries that something is attached to."""
-        return len(self.uprobe_fds)
-
-    def num_open_tracepoints(self) -> int:
-        """Tracepoints that something is attached to."""
-        return len(self.tracepoint_fds)
-
-    @staticmethod
-    def get_probe_limit() -> int:
-        """The most probes that may be open: ``BCC_PROBE_LIMIT``, else 1000."""
-        from .attach_kernel import probe_limit
-
-        return probe_limit()
 
     def free_bcc_memory(self) -> int:
         """Gives back what only compiling needs; 0."""

@@ -32,11 +32,22 @@ def reason(error: HarkenError) -> str:
     return error.message + (f" ({error.hint})" if error.hint else "")
 
 
-def compile_error(error: HarkenError, name: str) -> BPFError:
-    """A program that does not compile; tells where and why on standard error."""
-    from ..render.diagnostic import error_text
+def compile_error(error: Exception, name: str) -> BPFError:
+    """A program that does not compile; tells where and why on standard error.
 
-    say(error_text(error))
+    An error that is none of harken's own is a fault of the compiler: it passes through if HARKEN_DEBUG is set.
+    """
+    if isinstance(error, HarkenError):
+        from ..render.diagnostic import error_text
+
+        say(error_text(error))
+    elif os.environ.get("HARKEN_DEBUG"):
+        raise error
+    else:
+        say(
+            f"ERROR: internal error: {type(error).__name__}: {error}\n"
+            "HINT: this is a fault of harken; HARKEN_DEBUG=1 shows where it happened: please report it"
+        )
     return BPFError(f"Failed to compile BPF module {name}")
 
 
