@@ -74,9 +74,10 @@ int loops(struct pt_regs *ctx, int n) {
     i++;
   }
   text[i] = 0;
-  u64 *p = words;
-  for (i = 0; i < 4; i++)
-    sum ^= *p++;
+  for (u64 *p = words; p < words + 8; p += 2)
+    sum ^= *p;
+  for (char *c = text; c != &text[sizeof(text)]; c++)
+    sum += *c;
 #pragma unroll
   for (i = 0; i < 4; i++)
     sum += text[i * 2];

@@ -169,3 +169,10 @@ def test_a_syscall_function_reads_the_callers_registers() -> None:
     outer = bytearray(168)
     outer[112:120] = struct.pack("<Q", 0xFFFF_8000_0000_0000)
     assert machine.run("syscall__openat", bytes(outer)) == 431
+
+
+def test_a_packet_is_read_directly() -> None:
+    text = "struct xdp_md { unsigned data, data_end; }; int f(struct xdp_md *ctx) { void *p = (void *)(long)ctx->data;"
+    text += "if (p + 14 > (void *)(long)ctx->data_end) return 1; return *(unsigned short *)(p + 12); }"
+    code = disassemble(spec(text, context=Context(abi.BPF_PROG_TYPE_XDP, "xdp")).programs[0].insns)
+    assert not any("call" in line for line in code) and any("*(u16 *)(r" in line and "+12)" in line for line in code)

@@ -14,6 +14,7 @@ from harken.compiler.passes.dead import drop_dead, drop_dead_zeroing
 from harken.compiler.passes.inline import clone, count_calls, expand_loops, inline_calls
 from harken.compiler.passes.loads import forward_loads
 from harken.compiler.passes.mem2reg import mem2reg
+from harken.compiler.passes.pointers import rebase_pointers
 from harken.compiler.passes.simplify import simplify
 from harken.compiler.passes.spaces import infer_spaces
 from harken.compiler.passes.stack import colour, place
@@ -395,3 +396,33 @@ def test_spaces_follow_from_where_pointers_came() -> None:
     b.ret()
     infer_spaces(f)
     assert {inst: inst.space for inst in pointers} == pointers
+
+
+def test_a_pointer_that_walks_through_an_object_is_compared_as_a_number() -> None:
+    module = Module()
+    b = Builder(module.add(Function("probe")))
+    place = b.alloca(64, "array")
+    b.zero(place, 64)
+    head, body, done = b.block("head"), b.block("body"), b.block("done")
+    start = b.at
+    b.br(head)
+    b.goto(head)
+    p = b.phi(PTR, ((start, place),), space="")
+    b.condbr(b.icmp("ult", b.to_int(p), b.to_int(b.gep(place, b.const(64)))), body, done)
+    b.goto(body)
+    b.store(p, b.arg(0))
+    step = b.gep(p, b.const(8))
+    p.args.append(step)
+    p.attr.append(body)
+    b.br(head)
+    b.goto(done)
+    b.ret(b.binary("xor", b.load(place, I64, 56), b.load(place)))
+    function = module.functions["probe"]
+    infer_spaces(function)
+    assert rebase_pointers(function)
+    simplify(function)
+    verify(function)
+    compared = next(inst for inst in function.instructions() if inst.op == "icmp")
+    assert compared.attr == "slt" and not any(arg.type.pointer for arg in compared.args)
+    module.programs.append(Program("probe", "probe", 31, "syscall"))
+    assert Interpreter(assemble(module, Target("x86_64", EVERYTHING)).spec).run("probe", struct.pack("<Q", 5)) == 0

@@ -15,7 +15,21 @@ Example:
 
 from __future__ import annotations
 
-from ..abi.bpf import BPF_F_RDONLY_PROG, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PERF_EVENT_ARRAY, BPF_MAP_TYPE_RINGBUF
+from ..abi.bpf import (
+    BPF_F_RDONLY_PROG,
+    BPF_MAP_TYPE_ARRAY,
+    BPF_MAP_TYPE_PERCPU_ARRAY,
+    BPF_MAP_TYPE_PERF_EVENT_ARRAY,
+    BPF_MAP_TYPE_RINGBUF,
+    BPF_PROG_TYPE_CGROUP_SKB,
+    BPF_PROG_TYPE_LWT_IN,
+    BPF_PROG_TYPE_LWT_OUT,
+    BPF_PROG_TYPE_LWT_XMIT,
+    BPF_PROG_TYPE_SCHED_ACT,
+    BPF_PROG_TYPE_SCHED_CLS,
+    BPF_PROG_TYPE_SK_SKB,
+    BPF_PROG_TYPE_XDP,
+)
 from ..base.diagnostics import Diagnostic, error
 from ..base.errors import LimitError, SourceError
 from ..base.record import Record
@@ -31,6 +45,7 @@ from .passes.inline import call_order, callees, clone, count_calls, expand_loops
 from .passes.legalise import RODATA, Pool, legalise
 from .passes.loads import forward_loads
 from .passes.mem2reg import mem2reg
+from .passes.pointers import rebase_pointers
 from .passes.simplify import simplify
 from .passes.spaces import infer_spaces
 from .passes.stack import (
@@ -56,6 +71,19 @@ __all__ = ("Assembled", "StackError", "assemble", "optimise")
 #: frame bytes kept for spilled registers, tried in turn
 _RESERVES = (64, 128, 256, 448)
 _SCRATCH_START = 8
+#: types of programs that get at packets through their context
+_PACKETS = frozenset(
+    (
+        BPF_PROG_TYPE_SCHED_CLS,
+        BPF_PROG_TYPE_SCHED_ACT,
+        BPF_PROG_TYPE_XDP,
+        BPF_PROG_TYPE_CGROUP_SKB,
+        BPF_PROG_TYPE_LWT_IN,
+        BPF_PROG_TYPE_LWT_OUT,
+        BPF_PROG_TYPE_LWT_XMIT,
+        BPF_PROG_TYPE_SK_SKB,
+    )
+)
 #: the largest value of a per-CPU map (PCPU_MIN_UNIT_SIZE, include/linux/percpu.h)
 _SCRATCH_LIMIT = 32768
 
@@ -192,8 +220,8 @@ def _compile(
         ready[function.name] = copy
     order = call_order(ready, program.function)
     for function in order:
-        infer_spaces(function)
-        if optimising and forward_loads(function):
+        infer_spaces(function, program.type in _PACKETS)
+        if optimising and (rebase_pointers(function) | forward_loads(function)):
             _tidy(function)
             drop_dead_zeroing(function)
     for reserve in _RESERVES:

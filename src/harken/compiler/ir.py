@@ -18,6 +18,7 @@ space           what                             a load or copy through it becom
 ``map_key``     key in a for-each callback       direct
 ``ring``        event record being built         direct
 ``btf``         BTF-typed kernel object          direct (the kernel handles faults)
+``packet``      a network packet                 direct (after a comparison with its end)
 ``kernel``      any kernel address               probe_read_kernel
 ``user``        any user address                 probe_read_user
 ``any``         a kernel or a user address       probe_read: the address decides

@@ -30,7 +30,7 @@ __all__ = ("Pool", "legalise", "RODATA", "RECORD", "needs_context")
 RODATA = "harken_rodata"
 #: the name of allocas that must stand in scratch memory
 RECORD = "record"
-_DIRECT = frozenset(("stack", "ctx", "map_value", "map_key", "ring", "btf"))
+_DIRECT = frozenset(("stack", "ctx", "map_value", "map_key", "ring", "btf", "packet"))
 #: where the arguments (or the result) begin in the records of syscalls:sys_enter_* and sys_exit_*, after the common fields and the number
 _SYSCALL_FIELDS = 16
 _CONTEXT_OPS = frozenset(("ctx", "arg", "retval", "reg"))

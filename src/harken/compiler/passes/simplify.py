@@ -231,7 +231,7 @@ def _simple_icmp(inst: Inst) -> Value | None:
     if a is b:
         return Const(predicate in ("eq", "ule", "uge", "sle", "sge"), I1)
     if type(b) is not Const:
-        return changed
+        return _same_object(inst, a, b) or changed
     n = b.value
     if n == 0:
         if predicate == "ult":
@@ -255,6 +255,47 @@ def _simple_icmp(inst: Inst) -> Value | None:
         inst.args[0], inst.args[1] = a.args[0], Const(n, a.args[0].type)
         return inst
     return changed
+
+
+def _same_object(inst: Inst, a: Value, b: Value) -> Value | None:
+    """A comparison of addresses in one object compares the distances from its start."""
+    if isinstance(a, Inst) and isinstance(b, Inst) and a.op == b.op == "ptrtoint":
+        a, b = a.args[0], b.args[0]
+    if not a.type.pointer or not b.type.pointer:
+        return None
+    base, number, more = _split(a)
+    other, second, extra = _split(b)
+    if base is not other or base.space not in _DIRECT:
+        return None
+    if second is None and number is not None:
+        inst.args = [number, Const(extra - more)]
+    elif number is None and second is not None:
+        inst.args = [Const(more - extra), second]
+    elif more == extra and number is not None and second is not None:
+        inst.args = [number, second]
+    elif number is None and second is None:
+        inst.args = [Const(more), Const(extra)]
+    else:
+        return None
+    if inst.attr[0] == "u":
+        inst.attr = "s" + inst.attr[1:]
+    return inst
+
+
+def _split(pointer: Value) -> tuple[Value, Value | None, int]:
+    """(base, variable distance or None, constant distance) of a pointer."""
+    more = 0
+    number: Value | None = None
+    while isinstance(pointer, Inst) and pointer.op == "gep":
+        distance = pointer.args[1]
+        if type(distance) is Const:
+            more += distance.signed
+        elif number is None:
+            number = distance
+        else:
+            break
+        pointer = pointer.args[0]
+    return pointer, number, more
 
 
 def _simple_unary(inst: Inst) -> Value | None:

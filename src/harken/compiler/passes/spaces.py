@@ -17,7 +17,7 @@ from .dead import base_of
 
 __all__ = ("infer_spaces",)
 
-_DIRECT = frozenset(("stack", "ctx", "map_value", "map_key", "ring"))
+_DIRECT = frozenset(("stack", "ctx", "map_value", "map_key", "ring", "packet"))
 _DEPTH = 8
 
 
@@ -81,8 +81,11 @@ class _Memory:
         return self.stored.get((base, distance + load.attr))
 
 
-def infer_spaces(function: Function) -> None:
-    """Gives every pointer of the function a space, in place."""
+def infer_spaces(function: Function, packets: bool = False) -> None:
+    """Gives every pointer of the function a space, in place.
+
+    ``packets``: the program's context holds pointers to a packet, as numbers of 32 bits.
+    """
     unknown = [inst for block in function.blocks for inst in block.insts if inst.type.pointer and not inst.space]
     params = [param for param in function.params if param.type.pointer and not param.space]
     if not unknown and not params:
@@ -108,6 +111,10 @@ def infer_spaces(function: Function) -> None:
                 sides = [carried(arg, depth - 1) for arg in value.args]
                 own = [side for side in sides if side in _DIRECT]
                 return own[0] if len(own) == 1 and value.type.bits == 64 else "any"
+            if packets and value.op in ("zext", "load"):
+                source = value.args[0] if value.op == "zext" else value
+                if isinstance(source, Inst) and source.op == "load" and source.type.bits == 32 and space(source.args[0]) == "ctx":
+                    return "packet"
         return "any"
 
     def of(inst: Inst) -> str:
