@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 
 from ...base.diagnostics import Diagnostic, Source, Span, nearest
 from ...base.errors import FormatError, HarkenError, KernelError, ProbeError, SourceError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ...formats.btf import Btf
+    from ...kernel.config import Config
+    from ...kernel.kernel import Kernel
     from ...probes.catalogue import Catalogue
     from .libclang import Note, Parsed
 
@@ -275,11 +278,7 @@ class Preparation:
         return "\n".join(lines)
 
     def _config(self, name: str) -> str | None:
-        from ...kernel.config import config_of
-
-        if not hasattr(self, "_config_cache"):
-            self._config_cache = config_of(self.catalogue.kernel)
-        found = self._config_cache.value(name)
+        found = _configuration(self.catalogue.kernel).value(name)
         if found is None and name in _USUAL:
             return "y"
         return found
@@ -411,6 +410,13 @@ class Preparation:
             names = [("data_loc_" if field.data_loc else "") + field.name for field in own]
         near = nearest(name, names)
         return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+@lru_cache(2)
+def _configuration(kernel: Kernel) -> Config:
+    from ...kernel.config import config_of
+
+    return config_of(kernel)
 
 
 def _quoted(value: str) -> str:

@@ -98,6 +98,10 @@ class ExpressionReader:
         self.problems: list[Diagnostic] = []
         self.globals: list[tree.Variable] = []
         self.depth = 0
+        #: the function whose body is being read, the functions that each one mentions, and the methods of maps that it calls
+        self.current: tree.Function | None = None
+        self.mentions: dict[tree.Function | None, list[tree.Function]] = {}
+        self.methods: list[tuple[tree.Function | None, tree.Method]] = []
         self.chars: list[int] | None = None
         if not source.text.isascii():
             self.chars = []
@@ -293,6 +297,8 @@ class ExpressionReader:
         declaration = self.declaration(target)
         if declaration is None:
             raise self.fail(f"{self.parsed.spelling(cursor)} cannot be used here", cursor)
+        if isinstance(declaration, tree.Function):
+            self.mentions.setdefault(self.current, []).append(declaration)
         return tree.Name(declaration.type, self.span(cursor), declaration)
 
     def declaration(self, cursor: Cursor) -> tree.Declaration | None:
@@ -376,10 +382,14 @@ class ExpressionReader:
                 node = self.expression(base[0])
                 if isinstance(node, tree.Name) and isinstance(node.declaration, tree.Table):
                     arguments = tuple(self.value(part) for part in parts[1:])
-                    return tree.Method(self.kind(cursor), self.span(cursor), node.declaration, self.parsed.spelling(callee), arguments)
+                    name = self.parsed.spelling(callee)
+                    method = tree.Method(self.kind(cursor), self.span(cursor), node.declaration, name, arguments)
+                    self.methods.append((self.current, method))
+                    return method
         if callee.kind != lc.DECL_REF or self.parsed.referenced(callee).kind != lc.FUNCTION_DECL:
             raise self.fail("functions cannot be called through pointers in a BPF program", cursor)
         function = self.function(self.parsed.referenced(callee))
+        self.mentions.setdefault(self.current, []).append(function)
         if function.kind == "builtin":
             if function.name == "__builtin_expect":
                 return self.expression(parts[1])

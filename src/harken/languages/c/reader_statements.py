@@ -52,6 +52,7 @@ class UnitReader(InitReader):
                 self.problems += problem.diagnostics
         read: list[tree.Function] = []
         for function, cursor in functions:
+            self.current = function
             try:
                 body = self.parsed.children(cursor)[-1]
                 compound = self.statement(body)
@@ -62,15 +63,26 @@ class UnitReader(InitReader):
                 self.problems += problem.diagnostics
         if self.problems:
             raise SourceError(tuple(self.problems))
-        used = _reachable(read)
+        used = self._reachable(read)
+        for owner, method in self.methods:
+            place = _SUBMITS.get(method.name)
+            if place is not None and owner in used and place < len(method.args) and method.table.event is None:
+                event = pointee(method.args[place])
+                if event is not None and event.size:
+                    method.table.event = event
         kept = tuple(function for function in read if function in used)
-        for function in kept:
-            for node in tree.walk(function.body):
-                if isinstance(node, tree.Method) and node.name in _SUBMITS and len(node.args) > _SUBMITS[node.name]:
-                    event = pointee(node.args[_SUBMITS[node.name]])
-                    if node.table.event is None and event is not None and event.size:
-                        node.table.event = event
         return tree.TranslationUnit(kept, tuple(self.globals), tuple(tables), frozenset(), license)
+
+    def _reachable(self, functions: list[tree.Function]) -> set[tree.Function]:
+        """Programs and what they call; static functions that nobody calls (helpers of headers) are left out."""
+        todo = [function for function in functions if not function.static]
+        seen = set(todo)
+        while todo:
+            for target in self.mentions.get(todo.pop(), ()):
+                if target.body is not None and target not in seen:
+                    seen.add(target)
+                    todo.append(target)
+        return seen
 
     # -- declarations
 
@@ -375,17 +387,3 @@ def _semicolons(text: str, start: int) -> list[int]:
             found.append(position)
         position += 1
     return found if len(found) == 2 else []
-
-
-def _reachable(functions: list[tree.Function]) -> set[tree.Function]:
-    """Programs and what they call; static functions that nobody calls (helpers of headers) are left out."""
-    todo = [function for function in functions if not function.static]
-    seen = set(todo)
-    while todo:
-        function = todo.pop()
-        for node in tree.walk(function.body):
-            target = node.function if isinstance(node, tree.Call) else node.declaration if isinstance(node, tree.Name) else None
-            if isinstance(target, tree.Function) and target.body is not None and target not in seen:
-                seen.add(target)
-                todo.append(target)
-    return seen
