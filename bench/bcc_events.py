@@ -1,4 +1,4 @@
-"""A script for BCC, run by ``bench/bcc.py`` under BCC and under harken: counts what arrives of N events in a Python callback.
+"""A script for BCC, run by ``bench/bcc_pairs.py`` under BCC and under harken: counts what arrives of N events in a Python callback.
 
 bcc_events.py N PAGES MODE      MODE: "event" decodes each record by b["events"].event(), "raw" only counts
 """

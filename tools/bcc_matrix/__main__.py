@@ -164,7 +164,7 @@ def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(prog="python -m tools.bcc_matrix", description="Run BCC's tools, unchanged, under harken.bcc.")
     parser.add_argument("tool", nargs="*", help="only these tools")
-    parser.add_argument("--kernel", action="append", default=[], help="native, 6.1, 6.12, ... (default: these three)")
+    parser.add_argument("--kernel", action="append", default=[], help="native, 6.1, 6.12, ... (default: these three); none: only write")
     parser.add_argument("--every", action="store_true", help="all variants of the manual pages, not only each tool's first")
     parser.add_argument("--peer", action="store_true", help="the real bcc instead (needs kernel headers)")
     parser.add_argument("--headers", help="a folder with unpacked header packages, for --peer in a guest")
@@ -173,7 +173,7 @@ def main() -> int:
     parser.add_argument("--failures", default="", help="write a list of what does not work")
     parser.add_argument("--match", default="", help="only cases whose arguments contain this text")
     options = parser.parse_args()
-    kernels = options.kernel or ["native", "6.1", "6.12"]
+    kernels = [] if options.kernel == ["none"] else options.kernel or ["native", "6.1", "6.12"]
     results: dict[str, list[dict[str, Any]]] = {}
     if options.results and Path(options.results).exists():
         results = json.loads(Path(options.results).read_text())

@@ -308,7 +308,7 @@ def run_case(case: dict[str, Any], setting: Setting) -> dict[str, Any]:
         Path(path).write_bytes(b"")
     start = time.monotonic()
     process = _Process(_start(case, args, setting, out, err))
-    patience = (40.0 if setting.peer else 12.0) * setting.slow
+    patience = (40.0 if setting.peer else 15.0) * setting.slow
     attached, settled, last = 0.0, 0, -1
     while time.monotonic() - start < patience and not process.ended():
         found, every = _attachments(process.pid)
@@ -373,12 +373,55 @@ def _import_everything() -> None:
             __import__(name)
         except Exception as error:
             _say("note", text=f"import {name}: {type(error).__name__}: {error}")
-    try:
-        from harken.bcc import BPF
+    start = time.monotonic()
+    for what in (_first_program, _first_names):
+        try:
+            what()
+        except BaseException as error:
+            _say("note", text=f"{what.__name__}: {type(error).__name__}: {error}")
+    _say("note", text=f"ready after {time.monotonic() - start:.1f} s")
 
-        BPF(text=b"int nothing(void *ctx) { return 0; }")
-    except BaseException as error:
-        _say("note", text=f"the first compilation: {type(error).__name__}: {error}")
+
+_FIRST = """
+#include <linux/sched.h>
+#include <linux/fs.h>
+BPF_HASH(table);
+BPF_PERF_OUTPUT(events);
+int entry(struct pt_regs *ctx, struct file *file) {
+    struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+    u64 key = file->f_flags + task->pid, value = 1;
+    table.update(&key, &value);
+    events.perf_submit(ctx, &key, sizeof(key));
+    return 0;
+}
+int back(struct pt_regs *ctx) { return PT_REGS_RC(ctx); }
+TRACEPOINT_PROBE(sched, sched_process_exit) { return args->pid == 0; }
+"""
+
+
+def _first_program() -> None:
+    """What every tool does first, so that forks find the types, the functions and the features known."""
+    from harken.bcc import BPF
+
+    b = BPF(text=_FIRST)
+    try:
+        BPF.get_kprobe_functions(b"^vfs_re.*")
+        b.attach_kprobe(event="vfs_readv", fn_name="entry")
+        b.attach_kretprobe(event="vfs_readv", fn_name="back")
+        b["events"].open_perf_buffer(lambda *_: None)
+    finally:
+        b.cleanup()
+
+
+def _first_names() -> None:
+    from harken.bcc import BPF
+
+    BPF.ksymname(b"vfs_read")
+    with open("/proc/kallsyms") as file:
+        address = int(file.readline().split()[0], 16)
+    BPF.ksym(address)
+    BPF.support_kfunc()
+    BPF.kernel_struct_has_field(b"task_struct", b"pid")
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """harken against the real BCC, side by side: the same unchanged scripts; start-up, memory, events in Python callbacks.
 
-    python bench/bcc.py --headers FOLDER          everything, 5 pairs
-    python bench/bcc.py --headers FOLDER startup -n 9
+    python bench/bcc_pairs.py --headers FOLDER          everything, 5 pairs
+    python bench/bcc_pairs.py --headers FOLDER startup -n 9
 
 Needs root, Debian's bpfcc-tools, harken with its extra ``c`` in this Python's environment, and for BCC kernel headers: ``FOLDER`` is
 where header packages were unpacked (``dpkg -x``); they are mounted in a name space of this benchmark only.  Without ``--headers`` BCC
