@@ -43,7 +43,8 @@ with open_trace(sys.argv[1]) as trace, open(sys.argv[2], "w", encoding="utf-8", 
 
 def make(path: str, count: int) -> None:
     from harken.formats.event_format import parse
-    from harken.formats.trace_dat_writer import BufferSource, CpuSource, Parts, write_trace
+    from harken.formats.trace_dat_parts import BufferSource, CpuSource, Parts
+    from harken.formats.trace_dat_writer import write_trace
     from harken.testing.ring_builder import pages, record
 
     texts = [(TRACEFS / "events" / "raw_syscalls" / name / "format").read_bytes() for name in ("sys_enter", "sys_exit")]

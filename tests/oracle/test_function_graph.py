@@ -26,7 +26,8 @@ from harken.analysis.merge import merge_records
 from harken.formats.event_format import EventFormat, parse
 from harken.formats.print_fmt import Env, compile_format
 from harken.formats.trace_dat import TraceFile, open_trace
-from harken.formats.trace_dat_writer import BufferSource, CpuSource, Parts, write_trace
+from harken.formats.trace_dat_parts import BufferSource, CpuSource, Parts
+from harken.formats.trace_dat_writer import write_trace
 from harken.render.function_graph import GraphText, header, options_of
 from harken.render.function_graph_report import ReportOptions, ReportText
 

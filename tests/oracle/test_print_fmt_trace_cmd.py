@@ -16,7 +16,8 @@ from harken.formats.event_format import parse
 from harken.formats.print_fmt import Env, compile_format
 from harken.formats.ring_page import Layout, walk
 from harken.formats.trace_dat import open_trace
-from harken.formats.trace_dat_writer import BufferSource, CpuSource, Parts, write_trace
+from harken.formats.trace_dat_parts import BufferSource, CpuSource, Parts
+from harken.formats.trace_dat_writer import write_trace
 from harken.render.ftrace import windows
 from harken.render.ftrace_report import ReportLines
 from harken.testing.ring_builder import pages, random_record

@@ -14,9 +14,11 @@ from harken.formats import trace_dat_layout as layout
 from harken.formats.ring_page import parse, parse_layout
 from harken.formats.trace_dat import TraceFile, open_trace
 from harken.formats.trace_dat_compress import available, codec
+from harken.formats.trace_dat_growing import Growing
 from harken.formats.trace_dat_pages import PageBuilder
+from harken.formats.trace_dat_parts import BufferSource, Parts, sources_of
 from harken.formats.trace_dat_symbols import Symbols
-from harken.formats.trace_dat_writer import BufferSource, Growing, Parts, sources_of, write_trace
+from harken.formats.trace_dat_writer import write_trace
 from harken.testing.trace_dat_builder import parts, payload, recording
 
 RECORDS = {

@@ -1,7 +1,7 @@
 """Records ftrace's ring buffers: raw pages, spliced from the kernel into a ``trace.dat`` without passing through Python.
 
 ``Recorder`` takes the pages of any number of buffers.  It records into a file that is a valid recording at every moment
-(``formats.trace_dat_writer.Growing``); ``finish`` adds what is in part-filled pages, names of tasks and statistics, and writes the file in
+(``formats.trace_dat_growing.Growing``); ``finish`` adds what is in part-filled pages, names of tasks and statistics, and writes the file in
 its final form.  One thread serves four CPUs; threads wait in the kernel, so the interpreter's lock does not hold them back.
 
 A splice moves full pages only, so what a reader gets is packed as densely as the kernel wrote it.
@@ -17,7 +17,9 @@ from ..base.errors import KernelError
 from ..base.record import Record
 from ..formats import trace_dat_layout as layout
 from ..formats.trace_dat import open_trace
-from ..formats.trace_dat_writer import Growing, Parts, sources_of, write_trace
+from ..formats.trace_dat_growing import Growing
+from ..formats.trace_dat_parts import Parts, sources_of
+from ..formats.trace_dat_writer import write_trace
 from ..kernel.kernel import Call
 from .recorder_ftrace_parts import comm_text, saved_comms
 

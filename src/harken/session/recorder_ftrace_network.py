@@ -20,7 +20,8 @@ import struct
 
 from ..base.errors import FormatError, HarkenError, KernelError
 from ..formats.trace_dat import TraceFile
-from ..formats.trace_dat_writer import BufferSource, CpuSource, Parts, write_trace
+from ..formats.trace_dat_parts import BufferSource, CpuSource, Parts
+from ..formats.trace_dat_writer import write_trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import sys
 
 from ..base.errors import KernelError
 from ..formats import trace_dat_layout as layout
-from ..formats.trace_dat_writer import Parts
+from ..formats.trace_dat_parts import Parts
 from ..kernel.procfs import cpus_possible, uname
 
 TYPE_CHECKING = False

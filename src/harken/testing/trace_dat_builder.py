@@ -14,7 +14,8 @@ import struct
 import tempfile
 
 from ..formats.trace_dat_pages import PageBuilder
-from ..formats.trace_dat_writer import BufferSource, CpuSource, Parts, write_trace
+from ..formats.trace_dat_parts import BufferSource, CpuSource, Parts
+from ..formats.trace_dat_writer import write_trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import os
 
 from ...base.errors import UsageError
 from ...formats.trace_dat import open_trace
-from ...formats.trace_dat_writer import Parts, sources_of, write_trace
+from ...formats.trace_dat_parts import Parts, sources_of
+from ...formats.trace_dat_writer import write_trace
 from .arguments import parse
 
 __all__ = ("run", "rewrite")

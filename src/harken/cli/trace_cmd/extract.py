@@ -9,7 +9,8 @@ import sys
 
 from ...base.errors import KernelError, UsageError
 from ...formats import trace_dat_layout as layout
-from ...formats.trace_dat_writer import BufferSource, write_trace
+from ...formats.trace_dat_parts import BufferSource
+from ...formats.trace_dat_writer import write_trace
 from ...kernel.tracefs_instances import instance_names
 from .arguments import parse
 from .buffers import existing

@@ -12,7 +12,7 @@ from .running import Running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ...formats.trace_dat_writer import Parts
+    from ...formats.trace_dat_parts import Parts
     from ...kernel.kernel import Kernel
     from ...session.recorder_ftrace_network import Sender
 

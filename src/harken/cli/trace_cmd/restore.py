@@ -13,7 +13,8 @@ import os
 
 from ...base.errors import UsageError
 from ...formats.trace_dat import open_trace
-from ...formats.trace_dat_writer import BufferSource, CpuSource, Parts, write_trace
+from ...formats.trace_dat_parts import BufferSource, CpuSource, Parts
+from ...formats.trace_dat_writer import write_trace
 from .arguments import parse
 
 TYPE_CHECKING = False

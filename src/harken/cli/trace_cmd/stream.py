@@ -12,7 +12,8 @@ from ...base.errors import UsageError
 from ...formats.print_fmt import Env
 from ...formats.ring_page import parse_layout, walk
 from ...formats.trace_dat import TraceFile
-from ...formats.trace_dat_writer import Parts, write_trace
+from ...formats.trace_dat_parts import Parts
+from ...formats.trace_dat_writer import write_trace
 from ...kernel.ftrace_raw import RawPages
 from ...render.ftrace import Batch
 from ...render.trace_cmd import LabelledLines
