@@ -1,9 +1,9 @@
 """One C function to IR.
 
 ``Lowerer`` is put together from layers, each of which builds on those before it: ``lower_memory`` (objects, conversions),
-``lower_expressions``, ``lower_statements``, ``lower_builtins`` (calls that need no kernel), ``lower_calls`` (BCC's map methods and
-helpers).  A function's parameters are those of C; what makes a program of it (the context, a probe's arguments) is put round it by
-``compile.program``.
+``lower_arithmetic``, ``lower_conditions``, ``lower_expressions``, ``lower_statements``, ``lower_builtins`` (calls that need no kernel),
+``lower_methods`` and ``lower_calls`` (BCC's map methods and helpers).  A function's parameters are those of C; what makes a program of it
+(the context, a probe's arguments) is put round it by ``compile.program``.
 """
 
 from __future__ import annotations

@@ -1,31 +1,27 @@
-"""Expressions: lvalues to places, rvalues to values, conditions to branches.
+"""Expressions: lvalues to places, rvalues to values.
 
-Arithmetic happens in the width that C's conversions gave the operands (the tree has them as casts), so nothing here promotes.  Where C
-says "undefined", the machine decides: shift counts are taken modulo the width, ``x / 0`` is 0 and ``x % 0`` is ``x``.
+Every conversion is a cast in the tree; ``lower_arithmetic`` has the operators themselves, ``lower_conditions`` comparisons and ``?:``.
 """
 
 from __future__ import annotations
 
-from ...base.ctype import CType, Int, Void
-from ...compiler.ir import I1, I32, I64, PTR, Const, Value
+from ...base.ctype import Int, Void
+from ...compiler.ir import I32, I64, Const, Value
 from . import tree
-from .lower_memory import MemoryCode, Place, Result, Wide, ir_type, is_aggregate, is_pointer, is_signed, is_wide, pointee_size
+from .lower_conditions import ConditionCode
+from .lower_memory import Place, Result, Wide, ir_type, is_aggregate, is_pointer, is_signed, is_wide, pointee_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
-    from ...compiler.ir import Block
 
 __all__ = ("ExpressionCode",)
 
-_COMPARE = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
-_ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "&": "and", "|": "or", "^": "xor", "<<": "shl"}
-_BY_SIGN = {"/": ("udiv", "sdiv"), "%": ("umod", "smod"), ">>": ("lshr", "ashr")}
+_TRUTHS = frozenset(("==", "!=", "<", "<=", ">", ">=", "&&", "||"))
 
 
-class ExpressionCode(MemoryCode):
+class ExpressionCode(ConditionCode):
     """Code of expressions.
 
     The rules for calls are elsewhere: ``call_user`` and ``call_builtin`` here in the package, ``call_helper``, ``call_dialect`` and
@@ -123,11 +119,6 @@ class ExpressionCode(MemoryCode):
 
     def l_Deref(self, node: tree.Deref) -> Place:
         return Place(self.pointer(self.number(node.pointer)), node.type)
-
-    def distance(self, index: Value, type: CType, size: int) -> Value:
-        """An index as a distance in bytes."""
-        wide = self.b.resize(index, I64, is_signed(type))
-        return wide if size == 1 else self.b.binary("mul", wide, Const(size))
 
     def x_AddressOf(self, node: tree.AddressOf) -> Result:
         operand = node.operand
@@ -254,13 +245,9 @@ class ExpressionCode(MemoryCode):
         self.store(place, result)
         return self.cut_bits(place, self.value(result)) if place.bits else result
 
-    def step_pointer(self, pointer: Value, count: Value, type: CType, pointer_type: CType) -> Value:
-        """``pointer + count``."""
-        return self.b.gep(self.pointer(pointer), self.distance(count, type, pointee_size(pointer_type)))
-
     def x_Binary(self, node: tree.Binary) -> Result:
         op, left, right = node.op, node.left, node.right
-        if op in _COMPARE or op in ("&&", "||"):
+        if op in _TRUTHS:
             return self.b.resize(self.condition(node), self.scalar(node.type), False)
         if is_pointer(left.type) and op in "+-":
             if is_pointer(right.type):
@@ -285,188 +272,6 @@ class ExpressionCode(MemoryCode):
         if size & (size - 1) == 0:
             return bytes_between if size == 1 else b.binary("ashr", bytes_between, Const(size.bit_length() - 1))
         return b.binary("sdiv", bytes_between, Const(size))
-
-    def arithmetic(self, op: str, a: Result, c: Result, type: CType, count: CType | None = None) -> Result:
-        """``a op c`` in a C type; ``count`` is the type of the right side where that may differ (shifts)."""
-        b = self.b
-        if is_wide(type):
-            left = a if isinstance(a, Wide) else self.convert(a, type, type)
-            assert isinstance(left, Wide)
-            return self.wide_binary(op, left, c, is_signed(type))
-        machine = self.scalar(type)
-        left_, right = self.value(a), self.value(c)
-        if op in ("<<", ">>") and right.type.bits != machine.bits:
-            right = b.resize(right, machine, count is not None and is_signed(count))
-        name = _ARITHMETIC.get(op) or _BY_SIGN[op][is_signed(type)]
-        return b.binary(name, left_, right)
-
-    def wide_binary(self, op: str, a: Wide, c: Result, signed: bool) -> Wide:
-        """128-bit operations on pairs; multiplication and division are refused."""
-        b = self.b
-        if op in ("<<", ">>"):
-            return self.wide_shift(op, a, c, signed)
-        other = c if isinstance(c, Wide) else Wide(b.resize(self.value(c), I64, signed), Const(0))
-        if op in ("&", "|", "^"):
-            name = _ARITHMETIC[op]
-            return Wide(b.binary(name, a.low, other.low), b.binary(name, a.high, other.high))
-        if op == "+":
-            low = b.add(a.low, other.low)
-            carry = b.resize(b.icmp("ult", low, a.low), I64, False)
-            return Wide(low, b.add(b.add(a.high, other.high), carry))
-        if op == "-":
-            borrow = b.resize(b.icmp("ult", a.low, other.low), I64, False)
-            return Wide(b.sub(a.low, other.low), b.sub(b.sub(a.high, other.high), borrow))
-        return self.fail(
-            f"'{op}' of 128-bit integers is not supported", hint="only + - & | ^ ~ << >> and comparisons are; use 64-bit integers"
-        )
-
-    def wide_shift(self, op: str, a: Wide, c: Result, signed: bool) -> Wide:
-        count = c.low if isinstance(c, Wide) else self.value(c)
-        if not isinstance(count, Const):
-            self.fail("a 128-bit integer can only be shifted by a constant")
-        n, b = count.value & 127, self.b
-        fill: Value = b.binary("ashr", a.high, Const(63)) if signed else Const(0)
-        if not n:
-            return a
-        if op == "<<":
-            if n >= 64:
-                return Wide(Const(0), b.binary("shl", a.low, Const(n - 64)) if n > 64 else a.low)
-            return Wide(
-                b.binary("shl", a.low, Const(n)), b.binary("or", b.binary("shl", a.high, Const(n)), b.binary("lshr", a.low, Const(64 - n)))
-            )
-        right = "ashr" if signed else "lshr"
-        if n >= 64:
-            return Wide(b.binary(right, a.high, Const(n - 64)) if n > 64 else a.high, fill)
-        low = b.binary("or", b.binary("lshr", a.low, Const(n)), b.binary("shl", a.high, Const(64 - n)))
-        return Wide(low, b.binary(right, a.high, Const(n)))
-
-    # -- conditions
-    def condition(self, node: tree.Expr) -> Value:
-        """I1: whether an expression is not zero."""
-        if isinstance(node, tree.Unary) and node.op == "!":
-            inner = self.condition(node.operand)
-            return Const(1 - inner.value, I1) if isinstance(inner, Const) else self.b.unary("not", inner)
-        if isinstance(node, tree.Binary):
-            if node.op in _COMPARE:
-                return self.comparison(node)
-            if node.op in ("&&", "||"):
-                return self.logical(node)
-        if isinstance(node, tree.Cast) and node.kind == "integral" and node.type.strip().size >= node.operand.type.strip().size:
-            return self.condition(node.operand)
-        if isinstance(node, tree.Cast) and node.kind in ("boolean", "same"):
-            return self.condition(node.operand)
-        return self.truth(self.rvalue(node))
-
-    def branch(self, node: tree.Expr, then: Block, otherwise: Block) -> None:
-        """Goes to ``then`` if an expression is not zero, else to ``otherwise``."""
-        b = self.b
-        if isinstance(node, tree.Binary) and node.op in ("&&", "||"):
-            more = b.block("and" if node.op == "&&" else "or")
-            if node.op == "&&":
-                self.branch(node.left, more, otherwise)
-            else:
-                self.branch(node.left, then, more)
-            b.goto(more)
-            self.branch(node.right, then, otherwise)
-        elif isinstance(node, tree.Unary) and node.op == "!":
-            self.branch(node.operand, otherwise, then)
-        else:
-            condition = self.condition(node)
-            if then is otherwise:
-                b.br(then)
-            else:
-                b.condbr(condition, then, otherwise)
-
-    def logical(self, node: tree.Binary) -> Value:
-        b = self.b
-        yes, no, done = b.block("true"), b.block("false"), b.block("join")
-        self.branch(node, yes, no)
-        b.goto(yes)
-        b.br(done)
-        b.goto(no)
-        b.br(done)
-        b.goto(done)
-        return b.phi(I1, ((yes, Const(1, I1)), (no, Const(0, I1))))
-
-    def comparison(self, node: tree.Binary) -> Value:
-        b = self.b
-        predicate = _COMPARE[node.op]
-        left, right = self.rvalue(node.left), self.rvalue(node.right)
-        kind = node.left.type
-        if isinstance(left, Wide) or isinstance(right, Wide):
-            return self.wide_comparison(predicate, left, right, is_signed(kind))
-        a, c = self.value(left), self.value(right)
-        if a.type.pointer or c.type.pointer:
-            if predicate in ("eq", "ne"):
-                if not a.type.pointer:
-                    a, c = c, a
-                if not c.type.pointer and not isinstance(c, Const):
-                    a = b.to_int(a)
-                return b.icmp(predicate, a, c)
-            a, c = b.to_int(a), b.to_int(c)
-        if predicate not in ("eq", "ne"):
-            predicate = ("s" if is_signed(kind) else "u") + predicate
-        return b.icmp(predicate, a, c)
-
-    def wide_comparison(self, predicate: str, left: Result, right: Result, signed: bool) -> Value:
-        b = self.b
-        if not isinstance(left, Wide) or not isinstance(right, Wide):
-            self.fail("128-bit integers are compared with something else")
-        if predicate in ("eq", "ne"):
-            difference = b.binary("or", b.binary("xor", left.low, right.low), b.binary("xor", left.high, right.high))
-            return b.icmp(predicate, difference, Const(0))
-        same = b.icmp("eq", left.high, right.high)
-        return b.select(
-            same, b.icmp("u" + predicate, left.low, right.low), b.icmp(("s" if signed else "u") + predicate, left.high, right.high)
-        )
-
-    def x_Conditional(self, node: tree.Conditional) -> Result:
-        b = self.b
-        if node.then is None:
-            value = self.rvalue(node.condition)
-            test = self.truth(value)
-
-            def first() -> Result:
-                return self.convert(value, node.condition.type, node.type)
-
-            then: Callable[[], Result] = first
-        else:
-            chosen = node.then
-
-            def second() -> Result:
-                return self.rvalue(chosen)
-
-            then = second
-        yes, no = b.block("then"), b.block("else")
-        if node.then is None:
-            b.condbr(test, yes, no)
-        else:
-            self.branch(node.condition, yes, no)
-        return self.join(node.type, ((yes, then), (no, lambda: self.rvalue(node.otherwise))))
-
-    def join(self, type: CType, branches: tuple[tuple[Block, Callable[[], Result]], ...]) -> Result:
-        """The value of whichever branch ran; each starts in its block."""
-        b = self.b
-        done = b.block("join")
-        values: list[tuple[Block, Result]] = []
-        for block, make in branches:
-            b.goto(block)
-            value = make()
-            if isinstance(value, Place):
-                value = self.address(value)
-            values.append((b.at, value))
-            b.br(done)
-        b.goto(done)
-        if isinstance(type.strip(), Void):
-            return Const(0, I32)
-        if is_wide(type):
-            return Wide(
-                b.phi(I64, [(at, v.low) for at, v in values if isinstance(v, Wide)]),
-                b.phi(I64, [(at, v.high) for at, v in values if isinstance(v, Wide)]),
-            )
-        if is_aggregate(type):
-            return Place(b.phi(PTR, [(at, self.value(v)) for at, v in values], space=""), type)
-        return b.phi(self.scalar(type), [(at, self.value(v)) for at, v in values])
 
     def x_StatementExpression(self, node: tree.StatementExpression) -> Result:
         body = node.body.body
