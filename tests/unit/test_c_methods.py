@@ -256,6 +256,29 @@ def test_packets() -> None:
     assert go(machine) == 0x45 + (0x6789 << 8) + (4 << 32) + ((0xCDEF & 0x1FFF) << 40)
 
 
+def test_fields_of_packets() -> None:
+    def load(machine: Interpreter, packet: int, offset: int, to: int, size: int) -> int:
+        machine.write(to, bytes(range(64))[offset : offset + size])
+        return 0
+
+    stored = []
+
+    def store(machine: Interpreter, packet: int, offset: int, source: int, size: int, flags: int) -> int:
+        stored.append((offset, machine.read(source, size)))
+        return 0
+
+    machine = Interpreter(
+        spec(
+            "#include <bcc/proto.h>\nint f(void *skb) { u8 *cursor = 0;\n"
+            "struct ethernet_t *eth = cursor_advance(cursor, sizeof(*eth)); struct ip_t *ip = cursor_advance(cursor, sizeof(*ip));\n"
+            "ip->tlen = 0x0102; return eth->type + (ip->hlen << 16) + (ip->nextp << 20); }"
+        )
+    )
+    machine.helpers["skb_load_bytes"], machine.helpers["skb_store_bytes"] = load, store
+    assert machine.run("f", bytes(8)) & 0xFFFFFFFF == 0x0C0D + (14 << 16) + (23 << 20)
+    assert stored == [(16, b"\1\2")]
+
+
 def test_unknown_functions() -> None:
     assert compiled("int f(void *ctx) { return 0; }").functions[0].name == "f"
     with pytest.raises(SourceError, match="not defined|undeclared"):

@@ -121,9 +121,10 @@ class CallCode(MethodCode):
         size = next(size for size in (1, 2, 4, 8) if first + width <= 8 * size)
         name = next(name for name, (bytes, _) in _LOADS.items() if bytes == size)
         function = tree.Function(name, node.function.type, kind="dialect")
-        value = self.value(self._packet(tree.Call(node.type, node.span, function, node.args[:2])))
+        value = self.value(self._packet(tree.Call(node.function.type.returns, node.span, function, node.args[:2])))
         value = b.binary("lshr", value, Const(8 * size - first - width))
-        return value if width == 64 else b.binary("and", value, Const((1 << width) - 1))
+        value = value if width == 64 else b.binary("and", value, Const((1 << width) - 1))
+        return b.resize(value, self.scalar(node.type), False)
 
     def d_bpf_dins_pkt(self, node: tree.Call) -> Result:
         """Sets whole bytes of a packet."""

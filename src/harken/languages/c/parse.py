@@ -136,7 +136,7 @@ class Preparation:
         return lc.parse(self.source.name, files, (*_ARGUMENTS, *quiet, *spelling, target, "-include", _PRELUDE, *self.cflags))
 
     def _read(self, parsed: Parsed) -> tree.TranslationUnit:
-        types = Types(parsed, {struct.name: struct for struct in self.written.structs})
+        types = Types(parsed, {struct.name: struct for struct in self.written.structs}, self.packets)
         reader = UnitReader(parsed, self.source, types)
         license = _LICENSE.search(self.source.text)
         unit = reader.unit(lambda file: file != _PRELUDE, license.group(1).strip('"') if license else "GPL")
@@ -205,11 +205,18 @@ class Preparation:
         parts = [declarations.BASE, self._kernel_constants(), headers.COMMON, headers.registers(self.machine), chosen]
         parts.append(self.written.text)
         parts += [stubs[tag] for tag in sorted(missing & (words | self.tags)) if f"struct {tag}" not in self.owned]
+        if self.packets:
+            parts.append(headers.PACKETS)
         if self._uses("BPF_") or "cgroup_storage" in self.source.text:
             parts.append(headers.TABLES)
         parts.append(self._helpers(words))
         parts += self._events()
         return "\n".join(parts) + "\n"
+
+    @property
+    def packets(self) -> bool:
+        """Whether the program reads packets through structs."""
+        return bool(self.words.intersection(_PACKETS))
 
     def _uses(self, prefix: str) -> bool:
         return any(word.startswith(prefix) for word in self.words)
@@ -423,6 +430,7 @@ def _quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+_PACKETS = frozenset(("BPF_PACKET_HEADER", *re.findall(r"^struct (\w+) \{", headers.PACKETS, re.M)))
 #: What every kernel that runs BPF programs has, for when its configuration cannot be read.
 _USUAL = frozenset(
     "CONFIG_BPF CONFIG_BPF_SYSCALL CONFIG_SMP CONFIG_64BIT CONFIG_NET CONFIG_INET CONFIG_IPV6 CONFIG_NAMESPACES CONFIG_PID_NS "

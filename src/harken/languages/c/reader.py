@@ -361,10 +361,28 @@ class ExpressionReader:
         if found is not None:
             # clang does not show the anonymous members on the way to it
             offset = found.bit_offset
+            if struct in self.types.packets:
+                return self._packet_field(cursor, base, offset, bits)
         path = ALIASES.get(struct.name, {}).get(name, name)
         if path != name and struct.member(path.split(".")[0]) is None:
             path = name
         return tree.Member(self.kind(cursor), self.span(cursor), base, arrow, path, struct, offset, bits)
+
+    def _packet_field(self, cursor: Cursor, base: tree.Expr, offset: int, bits: int) -> tree.Expr:
+        """A field of a packet: the program's first parameter is the packet, ``base`` a distance from its start."""
+        kind, span = self.kind(cursor), self.span(cursor)
+        if self.current is None or not self.current.params:
+            raise self.fail("a packet's fields can only be read in a function whose first parameter is the packet", cursor)
+        packet = self.current.params[0]
+        wide = Int("unsigned long long", 8, False)
+        start: tree.Expr = tree.Cast(wide, span, "pointer_to_int", base)
+        if offset >= 8:
+            start = tree.Binary(wide, span, "+", start, self.literal(offset >> 3, wide, span))
+        place = (tree.Cast(packet.type, span, "load", tree.Name(packet.type, span, packet)), start)
+        width = bits or 8 * kind.strip().size
+        function = tree.Function("bpf_dext_pkt", Func("bpf_dext_pkt", wide, ()), kind="dialect")
+        numbers = (self.literal(offset & 7, wide, span), self.literal(width, wide, span))
+        return tree.Call(kind, span, function, (*place, *numbers))
 
     def call(self, cursor: Cursor) -> tree.Expr:
         parts = self.parsed.children(cursor)
@@ -436,6 +454,9 @@ class ExpressionReader:
         if operator == ",":
             return tree.Comma(kind, span, left, right)
         right = self.loaded(right)
+        if operator == "=" and isinstance(left, tree.Call) and left.function.name == "bpf_dext_pkt":
+            function = tree.Function("bpf_dins_pkt", Func("bpf_dins_pkt", VOID, ()), kind="dialect")
+            return tree.Call(VOID, span, function, (*left.args, right))
         if operator == "=":
             return tree.Assign(kind, span, "", left, right, kind)
         return tree.Binary(kind, span, operator, self.loaded(left), right)

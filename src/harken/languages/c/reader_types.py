@@ -9,6 +9,7 @@ from __future__ import annotations
 from ...base.ctype import VOID, Array, CType, Enum, Float, Func, Fwd, Int, Member, Ptr, Struct, Typedef
 from ...base.errors import HarkenError
 from . import libclang as lc
+from .headers import PACKET_MARK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,13 +53,17 @@ class Types:
 
     Args:
         kernel: structs that were written from BTF, by tag.
+        packets: whether to look for headers of packets.
     """
 
-    def __init__(self, parsed: Parsed, kernel: Mapping[str, Struct]) -> None:
+    def __init__(self, parsed: Parsed, kernel: Mapping[str, Struct], packets: bool = False) -> None:
         self._parsed, self._lib, self._kernel = parsed, lc.library(), kernel
         self._types: dict[int, CType] = {}
         self._records: dict[int, CType] = {}
         self._pending: list[Ptr] = []
+        self._look = packets
+        #: structs that are headers of packets
+        self.packets: set[Struct] = set()
         #: structs and unions by tag that the program itself defines and uses
         self.own: dict[str, Struct] = {}
 
@@ -133,6 +138,8 @@ class Types:
             made = struct
             if name:
                 self.own[name] = struct
+            if self._look and any(part.kind == lc.ANNOTATE and parsed.spelling(part) == PACKET_MARK for part in parsed.children(cursor)):
+                self.packets.add(struct)
         self._records[cursor.data0 or 0] = made
         if isinstance(made, Struct) and made is not kernel:
             made.members  # noqa: B018  # the parsed program does not live as long as the type
