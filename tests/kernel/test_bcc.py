@@ -28,6 +28,7 @@ from harken.bcc.errors import BPFError  # noqa: E402
 from harken.bcc.facts import has  # noqa: E402
 
 pytestmark = pytest.mark.kernel
+on_the_host_only = pytest.mark.skipif("HARKEN_GUEST" in os.environ, reason="the same on every kernel, and slow where it is emulated")
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(harken.__file__).parent.parent), *sys.path])}
@@ -183,6 +184,7 @@ def test_a_uprobe(b: Any) -> None:
         b.attach_uprobe(name="c", sym="getpidd", fn_name="on_kprobe")
 
 
+@on_the_host_only
 def test_what_is_not_there_is_explained(b: Any) -> None:
     with pytest.raises(
         Exception, match="Failed to attach BPF program b'on_kprobe' to kprobe b'vfs_raed'.*did you mean.*vfs_read"
@@ -213,6 +215,7 @@ def test_kernel_functions(b: Any) -> None:
     assert b.num_open_kprobes() == 0
 
 
+@on_the_host_only
 def test_bad_c_is_shown_with_its_line(tmp_path: Path) -> None:
     script = tmp_path / "tool.py"
     script.write_text("from bcc import BPF\nBPF(text='''int f(void *ctx) {\n    return unknown + 1;\n}''')\n")
