@@ -156,8 +156,14 @@ def compile_format(event: EventFormat, env: Env | None = None) -> Renderer:
     env = env or Env()
     special = None
     if env.dialect != "kernel":
-        from .print_fmt_plugins import handler
+        from .print_fmt_plugins import handler, handler_format
 
+        form = handler_format(event, env)
+        if form:
+            made = compile_print_fmt(event.replace(print_fmt=form), env)
+            if not made.problem:
+                made.event = event
+                return made
         special = handler(event, env)
     elif event.category in ("syscalls", "ftrace"):
         from .print_fmt_kernel import special_text

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Text = Callable[[bytes], str]
     Number = Callable[[bytes], "int | None"]
 
-__all__ = ("handler", "kernel_stack_text")
+__all__ = ("handler", "handler_format", "kernel_stack_text")
 
 _STATES, _NEW_STATES = "SDTtZXxW", "SDTtXZPI"
 _TLB = ("flush on task switch", "remote shootdown", "local shootdown", "local mm shootdown")
@@ -104,6 +104,31 @@ def handler(event: EventFormat, env: Env) -> Text | None:
     """The function that a plugin of libtraceevent 1.7.1 or trace-cmd has for the event; None if there is none."""
     maker = _HANDLERS.get(f"{event.category}:{event.name}")
     return maker(_Fields(event, env)) if maker else None
+
+
+def handler_format(event: EventFormat, env: Env) -> str:
+    """The print fmt that has the text of ``handler``, "" if none has: the scheduler's events are the most frequent ones, and a compiled
+    format is several times as fast as a function of the record.
+    """
+    if event.category != "sched":
+        return ""
+    names = {field.name for field in event.own if field.size in (1, 2, 4, 8, 16)}
+    if event.name == "sched_switch" and names >= {f"{side}_{what}" for side in ("prev", "next") for what in ("comm", "pid", "prio")}:
+        letters = _state_letters(_Fields(event, env))
+        if "prev_state" in names and letters.isalpha() and letters.isascii():
+            state = f"REC->prev_state & {(1 << len(letters)) - 1:#x}"
+            flags = ", ".join([f'{{ {1 << bit:#x}, "{letter}" }}' for bit, letter in enumerate(letters)])
+            ends = "REC->prev_comm, REC->prev_pid, REC->prev_prio", "REC->next_comm, REC->next_pid, REC->next_prio"
+            middle = f'{state} ? __print_flags({state}, "|", {flags}) : "R"'
+            return f'"%s:%u [%d] %s ==> %s:%u [%d]", {ends[0]}, {middle}, {ends[1]}'
+    if event.name in ("sched_wakeup", "sched_wakeup_new") and names >= {"comm", "pid"}:
+        text, values = "%s:%u", ["REC->comm", "REC->pid"]
+        for name, form in (("prio", " [%u]"), ("success", " success=%u"), ("target_cpu", " CPU:%03u")):
+            if name in names:
+                text += form
+                values.append(f"REC->{name}")
+        return f'"{text}", {", ".join(values)}'
+    return ""
 
 
 def _int(value: int) -> int:
