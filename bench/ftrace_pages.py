@@ -30,7 +30,7 @@ import sys
 from harken.formats.print_fmt import Env
 from harken.formats.ring_page import parse_layout
 from harken.formats.trace_dat import open_trace
-from harken.render.ftrace import windows
+from harken.render.ftrace_batches import windows
 from harken.render.ftrace_report import ReportLines
 with open_trace(sys.argv[1]) as trace, open(sys.argv[2], "w", encoding="utf-8", errors="surrogateescape") as out:
     out.write(f"cpus={trace.cpus}\\n")

@@ -15,7 +15,8 @@ from harken.formats.print_fmt import Env
 from harken.formats.ring_page import parse_layout
 from harken.kernel import tracefs, tracefs_instances
 from harken.kernel.kernel import live
-from harken.render.ftrace import KernelLines, windows
+from harken.render.ftrace_batches import windows
+from harken.render.ftrace_kernel import KernelLines
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("tracefs")]
 

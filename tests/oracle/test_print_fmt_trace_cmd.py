@@ -18,7 +18,7 @@ from harken.formats.ring_page import Layout, walk
 from harken.formats.trace_dat import open_trace
 from harken.formats.trace_dat_parts import BufferSource, CpuSource, Parts
 from harken.formats.trace_dat_writer import write_trace
-from harken.render.ftrace import windows
+from harken.render.ftrace_batches import windows
 from harken.render.ftrace_report import ReportLines
 from harken.testing.ring_builder import pages, random_record
 

@@ -9,7 +9,9 @@ import pytest
 from harken.formats.event_format import parse
 from harken.formats.print_fmt import Env
 from harken.formats.ring_page import Layout
-from harken.render.ftrace import KernelLines, Lines, kernel_flags, kernel_header, windows
+from harken.render.ftrace import Lines
+from harken.render.ftrace_batches import windows
+from harken.render.ftrace_kernel import KernelLines, kernel_flags, kernel_header
 from harken.render.ftrace_report import ReportLines, latency_flags
 from harken.testing.ring_builder import pages, record
 

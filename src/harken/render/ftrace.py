@@ -1,18 +1,8 @@
-"""ftrace records as lines of text: what is common to the kernel's ``trace`` file and to trace-cmd's report, and the former's layout.
+"""ftrace records as lines of text: what the kernel's ``trace`` file (``ftrace_kernel``) and trace-cmd's report (``ftrace_report``) share.
 
 ``Lines`` turns batches of records of several CPUs into text in the order of time.  A batch is cut into its events; each event's records
 become lines by one compiled list comprehension (``formats.print_fmt``), which writes head and text in one go, and the lines are put back
-into order.  ``windows`` feeds it from recordings of any size with a few megabytes per CPU in memory.
-
-The kernel's layout (kernel/trace/trace_output.c, ``trace_print_context``)::
-
-    # tracer: nop
-    #
-    # entries-in-buffer/entries-written: 2/2   #P:2
-    #
-    #                                _-----=> irqs-off/BH-disabled
-    ...
-                bash-32595   [000] d..1.  4932.494985: sys_exit: NR 61 = 437
+into order.  ``ftrace_batches.windows`` feeds it from recordings of any size with a few megabytes per CPU in memory.
 
 Times of nanosecond clocks are in seconds, rounded to microseconds; those of counters are as they are.
 """
@@ -20,115 +10,26 @@ Times of nanosecond clocks are in seconds, rounded to microseconds; those of cou
 from __future__ import annotations
 
 from ..analysis.merge import merge
-from ..base.record import Record
 from ..formats.print_fmt import Env, compile_format
 from ..formats.print_fmt_helpers import Memo
-from ..formats.print_fmt_kernel import NAMELESS
-from ..formats.ring_page import Layout, Records, walk
+from .ftrace_batches import Batch, Group, Item
 from .ftrace_bulk import BULK, bulk_lines, bulk_text, time_matrix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from ..formats.event_format import EventFormat
     from ..formats.print_fmt import Renderer
 
     #: Texts of one event that depend on the records around them: (records in the order of time) -> text each, None to leave a record out.
-    Special = Callable[[Sequence["Item"]], Sequence["str | None"]]
+    Special = Callable[[Sequence[Item]], Sequence[str | None]]
 
-__all__ = ("Batch", "Group", "Item", "KernelLines", "Lines", "kernel_flags", "kernel_header", "windows", "COUNTERS")
+__all__ = ("COUNTERS", "Lines")
 
 #: Clocks whose times are not nanoseconds (``trace_clocks`` in kernel/trace/trace.c: ``in_ns`` 0).
 COUNTERS = frozenset(("counter", "uptime", "x86-tsc", "ppc-tb", "s390-tod"))
-
-
-class Item(Record):
-    """One record for a ``Special``: where it was recorded, when, and its payload."""
-
-    cpu: int
-    time: int
-    pid: int
-    payload: bytes
-
-
-class Batch(Record):
-    """Records of one CPU: what was read (``bytes``) and what was found in it."""
-
-    cpu: int
-    buffer: bytes
-    records: Records
-
-
-class Group(Record):
-    """Records of one event and CPU: their places among the lines, and in the buffer."""
-
-    kind: int
-    batch: Batch
-    where: Any
-    starts: Any
-    sizes: Any
-    times: Any
-    shortest: int
-
-
-def windows(
-    streams: Sequence[tuple[int, Iterable[Any]]], page_size: int, layout: Layout | None = None, numpy: Any = True
-) -> Iterator[list[Batch]]:
-    """Batches of all CPUs that can be put out one after the other: no record of a later batch is earlier than one of an earlier batch.
-
-    Args:
-        streams: (cpu, buffers of whole pages in the order of recording), as ``TraceFile.chunks`` gives them.
-    """
-    waiting: dict[int, Batch] = {}
-    sources = {cpu: iter(chunks) for cpu, chunks in streams}
-    ends: dict[int, int] = {}
-
-    def fill(cpu: int) -> None:
-        for chunk in sources[cpu]:
-            data = bytes(chunk)
-            records = walk(data, page_size, layout, numpy)
-            if len(records):
-                waiting[cpu] = Batch(cpu, data, records)
-                ends[cpu] = int(max(records.times) if not hasattr(records.times, "dtype") else records.times.max())
-                return
-        del sources[cpu]
-
-    for cpu in list(sources):
-        fill(cpu)
-    while waiting:
-        open_ends = [ends[cpu] for cpu in waiting if cpu in sources]
-        horizon = min(open_ends) if open_ends else None
-        ready: list[Batch] = []
-        for cpu in sorted(waiting):
-            batch = waiting[cpu]
-            cut = len(batch.records) if horizon is None else _until(batch.records.times, horizon)
-            if cut:
-                ready.append(batch if cut == len(batch.records) else Batch(cpu, batch.buffer, _part(batch.records, 0, cut)))
-            if cut == len(batch.records):
-                del waiting[cpu]
-                if cpu in sources:
-                    fill(cpu)
-            elif cut:
-                waiting[cpu] = Batch(cpu, batch.buffer, _part(batch.records, cut, len(batch.records)))
-        if ready:
-            yield ready
-
-
-def _until(times: Any, horizon: int) -> int:
-    """The number of records that come before the first one later than ``horizon``.  Times may step back, in damaged files by any amount."""
-    if hasattr(times, "dtype"):
-        late = times > horizon
-        return int(late.argmax()) if late.any() else len(times)
-    return next((index for index, time in enumerate(times) if time > horizon), len(times))
-
-
-def _part(records: Records, start: int, stop: int) -> Records:
-    # marks in front of a part's first record are its own; those behind the last record belong to the next part
-    lost = tuple([(at - start, number) for at, number in records.lost if start <= at < stop or (at == stop == len(records))])
-    cut = slice(start, stop)
-    return Records(records.times[cut], records.starts[cut], records.sizes[cut], records.types[cut], lost)
 
 
 class Lines:
@@ -423,114 +324,3 @@ def _time_texts(values: Any, second: int, np: Any) -> list[str]:
         form = f"%5d.%0{digits}d"
         return [form % divmod(value, second) for value in values.tolist()]
     return letters.astype("u4").view(f"U{letters.shape[1]}").ravel().tolist()  # type: ignore[no-any-return]
-
-
-def kernel_flags(flags: int, preempt: int) -> str:
-    """The five letters of ``irq-info`` (``trace_print_lat_fmt``): interrupts, need-resched, context, preempt depth, migrate disable.
-
-    Example:
-        >>> kernel_flags(0x01 | 0x08, 1), kernel_flags(0x04 | 0x20, 0x12)
-        ('d.h1.', '.N.21')
-    """
-    off, bh = flags & 0x01, flags & 0x80
-    irqs = "D" if off and bh else "d" if off else "b" if bh else "."
-    resched = {0x26: "B", 0x24: "N", 0x22: "L", 0x06: "b", 0x04: "n", 0x02: "l", 0x20: "p"}.get(flags & 0x26, ".")
-    nmi, hard, soft = flags & 0x40, flags & 0x08, flags & 0x10
-    context = "Z" if nmi and hard else "z" if nmi else "H" if hard and soft else "h" if hard else "s" if soft else "."
-    low, high = preempt & 15, preempt >> 4
-    return f"{irqs}{resched}{context}{f'{low:x}' if low else '.'}{f'{high:x}' if high else '.'}"
-
-
-class KernelLines(Lines):
-    """The layout of the kernel's ``trace`` and ``trace_pipe``.
-
-    Args:
-        irq_info: the option irq-info, on by default: the letters of ``kernel_flags``.
-        tgid: names the thread group of a task (option record-tgid), or None for no column.
-    """
-
-    def __init__(
-        self,
-        events: Mapping[int, EventFormat],
-        env: Env,
-        clock: str = "local",
-        special: Mapping[int, Special] | None = None,
-        irq_info: bool = True,
-        tgid: Callable[[int], int] | None = None,
-    ) -> None:
-        super().__init__(events, env, clock, special)
-        self.irq_info, self.tgid = irq_info, tgid
-        for number in self._repeats():
-            self.special[number] = self._func_repeats
-
-    def _repeats(self) -> list[int]:
-        """Ids of func_repeats, which prints the time of the last call."""
-        return [number for number in range(1, 32) if (event := self.events.get(number)) is not None and event.name == "func_repeats"]
-
-    def _func_repeats(self, items: Sequence[Item]) -> list[str | None]:
-        texts: list[str | None] = []
-        for item in items:
-            number = int.from_bytes(item.payload[:2], "little" if self.env.order == "<" else "big")
-            renderer = self.renderer(number)
-            event = self.events[number]
-            if renderer is None:
-                continue
-            delta = 0
-            for name, shift in (("bottom_delta_ts", 0), ("top_delta_ts", 32)):
-                field = event.field(name)
-                if field is not None:
-                    raw = item.payload[field.offset : field.offset + field.size]
-                    delta |= int.from_bytes(raw, "little" if self.env.order == "<" else "big") << shift
-            texts.append(f"{renderer(item.payload)} {self.time_texts([max(0, item.time - delta)], None)[0]})")
-        return texts
-
-    def prefix(self, pid: int, cpu: int, flags: int, preempt: int) -> str:
-        comm = self.env.comm(pid) if self.env.comm else "<...>"
-        text = f"{comm:>16}-{pid:<7} "
-        if self.tgid is not None:
-            group = self.tgid(pid)
-            text += f"({group:7}) " if group else "(-------) "
-        return f"{text}[{cpu:03}] {kernel_flags(flags, preempt) if self.irq_info else ''} "
-
-    def time_format(self) -> str:
-        return "%s: "
-
-    def name_format(self, event: EventFormat) -> str:
-        if event.category == "syscalls" or (event.category == "ftrace" and event.name in NAMELESS):
-            return ""
-        return f"{event.name}: "
-
-    def lost(self, cpu: int, number: int) -> str:
-        return f"CPU:{cpu} [LOST {number} EVENTS]" if number else f"CPU:{cpu} [LOST EVENTS]"
-
-    def unknown(self, number: int) -> str:
-        return f"Unknown type {number}"
-
-    def ended(self, event: EventFormat) -> bool:
-        return True
-
-
-def kernel_header(tracer: str, entries: int, written: int, cpus: int, irq_info: bool = True, tgid: bool = False) -> str:
-    """The comment in front of the ``trace`` file's lines (``print_func_help_header_irq``).
-
-    Args:
-        entries: in the buffers; ``written`` in all, ``cpus`` online.
-    """
-    pad = "               " if tgid else "  "
-    head = f"# tracer: {tracer}\n#\n# entries-in-buffer/entries-written: {entries}/{written}   #P:{cpus}\n#\n"
-    if not irq_info:
-        gap = "    TGID   " if tgid else ""
-        bar = "      |    " if tgid else ""
-        return f"{head}#           TASK-PID    {gap} CPU#     TIMESTAMP  FUNCTION\n#              | |      {bar}   |         |         |\n"
-    pad = "            " if tgid else "  "
-    lines = (
-        f"#                            {pad}  _-----=> irqs-off/BH-disabled\n"
-        f"#                            {pad} / _----=> need-resched\n"
-        f"#                            {pad}| / _---=> hardirq/softirq\n"
-        f"#                            {pad}|| / _--=> preempt-depth\n"
-        f"#                            {pad}||| / _-=> migrate-disable\n"
-        f"#                            {pad}|||| /     delay\n"
-        f"#           TASK-PID  {'    TGID   ' if tgid else ' '}  CPU#  |||||  TIMESTAMP  FUNCTION\n"
-        f"#              | |    {'      |    ' if tgid else ' '}    |   |||||     |         |\n"
-    )
-    return head + lines

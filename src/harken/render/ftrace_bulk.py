@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from .ftrace import Batch, Group, Lines
+    from .ftrace import Lines
+    from .ftrace_batches import Batch, Group
 
 __all__ = ("BULK", "bulk_lines", "bulk_matrix", "bulk_text", "time_matrix")
 

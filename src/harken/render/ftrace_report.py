@@ -16,14 +16,16 @@ from __future__ import annotations
 from ..formats.print_fmt import Env, Renderer, compile_print_fmt, plain_renderer
 from ..formats.print_fmt_plugins import kernel_stack_text
 from ..formats.print_fmt_raw import raw_renderer
-from .ftrace import Item, Lines
+from .ftrace import Lines
+from .ftrace_batches import Item
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..formats.event_format import EventFormat
-    from .ftrace import Batch, Special
+    from .ftrace import Special
+    from .ftrace_batches import Batch
 
 __all__ = ("ReportLines", "latency_flags", "GENERATIONS")
 

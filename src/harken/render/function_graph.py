@@ -249,7 +249,7 @@ class GraphText:
         if options.proc:
             text += self._proc(step.pid) + " | "
         if options.latency:
-            from .ftrace import kernel_flags
+            from .ftrace_kernel import kernel_flags
 
             text += f" {kernel_flags(step.flags, step.preempt)} | "
         return text

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..analysis.function_graph import Step
     from ..analysis.function_graph_records import Decoder
     from ..formats.event_format import EventFormat
-    from .ftrace import Batch, Item
+    from .ftrace_batches import Batch, Item
     from .function_graph_report import ReportText
 
 __all__ = ("LabelledLines", "GraphTexts", "Wakeups", "TimeDifferences")

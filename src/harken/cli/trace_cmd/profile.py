@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ...formats.trace_dat import TraceFile
-    from ...render.ftrace import Batch
+    from ...render.ftrace_batches import Batch
     from .report import Report
 
 __all__ = ("report_profile", "run", "watch_tasks")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ...formats.trace_dat import TraceFile
-    from ...render.ftrace import Batch
+    from ...render.ftrace_batches import Batch
     from .filters import Filter
 
 __all__ = ("run", "Source", "Report", "open_recording", "batches_of", "safe_chunks")
@@ -210,7 +210,7 @@ def batches_of(
         problems: gets what is wrong with the file.
     """
     from ...formats.ring_page import parse_layout
-    from ...render.ftrace import windows
+    from ...render.ftrace_batches import windows
 
     page_layout = parse_layout(trace.header_page, trace.order, trace.kernel_long)
     groups: dict[int, list[tuple[int, Any]]] = {}
@@ -236,7 +236,7 @@ def safe_chunks(trace: TraceFile, cpu: int, buffer: str, problems: list[str]) ->
 
 def _mixed(groups: dict[int, list[tuple[int, Any]]], page_layout: Any) -> Iterator[list[Batch]]:
     """Buffers with pages of different sizes: each group in its own windows, all in one go at the end (rare, and small)."""
-    from ...render.ftrace import windows
+    from ...render.ftrace_batches import windows
 
     everything: list[Batch] = []
     for size, streams in groups.items():

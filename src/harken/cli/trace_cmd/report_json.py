@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ...formats.event_records import EventColumns
     from ...formats.trace_dat import TraceFile
-    from ...render.ftrace import Batch
+    from ...render.ftrace_batches import Batch
 
 __all__ = ("objects", "run")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...formats.print_fmt import Env
 from ...formats.ring_page import Records
-from ...render.ftrace import Batch, _part
+from ...render.ftrace_batches import Batch, part
 from ...render.trace_cmd import LabelledLines, TimeDifferences, Wakeups
 from .filters import Filters
 from .report import Report, Source, _short, batches_of
@@ -211,8 +211,8 @@ def _held_back(windows: Iterator[list[Batch]], entries: frozenset[int]) -> Itera
             batch = window[last]
             if int(batch.records.types[-1]) in entries:
                 count = len(batch.records)
-                carried = [Batch(batch.cpu, batch.buffer, _part(batch.records, count - 1, count))]
-                window[last] = Batch(batch.cpu, batch.buffer, _part(batch.records, 0, count - 1))
+                carried = [Batch(batch.cpu, batch.buffer, part(batch.records, count - 1, count))]
+                window[last] = Batch(batch.cpu, batch.buffer, part(batch.records, 0, count - 1))
         yield [batch for batch in window if len(batch.records)]
     if carried:
         yield carried

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from ...render.ftrace import Batch, Lines
+    from ...render.ftrace import Lines
+    from ...render.ftrace_batches import Batch
 
 __all__ = ("parallel", "workers")
 

@@ -15,7 +15,7 @@ from ...formats.trace_dat import TraceFile
 from ...formats.trace_dat_parts import Parts
 from ...formats.trace_dat_writer import write_trace
 from ...kernel.ftrace_raw import RawPages
-from ...render.ftrace import Batch
+from ...render.ftrace_batches import Batch
 from ...render.trace_cmd import LabelledLines
 from .record import check
 from .record_options import Setup, parse_setup

@@ -1,0 +1,137 @@
+"""The layout of the kernel's ``trace`` file (kernel/trace/trace_output.c, ``trace_print_context``)::
+
+# tracer: nop
+#
+# entries-in-buffer/entries-written: 2/2   #P:2
+#
+#                                _-----=> irqs-off/BH-disabled
+...
+            bash-32595   [000] d..1.  4932.494985: sys_exit: NR 61 = 437
+"""
+
+from __future__ import annotations
+
+from ..formats.print_fmt_kernel import NAMELESS
+from .ftrace import Lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ..formats.event_format import EventFormat
+    from ..formats.print_fmt import Env
+    from .ftrace import Special
+    from .ftrace_batches import Item
+
+__all__ = ("KernelLines", "kernel_flags", "kernel_header")
+
+
+def kernel_flags(flags: int, preempt: int) -> str:
+    """The five letters of ``irq-info`` (``trace_print_lat_fmt``): interrupts, need-resched, context, preempt depth, migrate disable.
+
+    Example:
+        >>> kernel_flags(0x01 | 0x08, 1), kernel_flags(0x04 | 0x20, 0x12)
+        ('d.h1.', '.N.21')
+    """
+    off, bh = flags & 0x01, flags & 0x80
+    irqs = "D" if off and bh else "d" if off else "b" if bh else "."
+    resched = {0x26: "B", 0x24: "N", 0x22: "L", 0x06: "b", 0x04: "n", 0x02: "l", 0x20: "p"}.get(flags & 0x26, ".")
+    nmi, hard, soft = flags & 0x40, flags & 0x08, flags & 0x10
+    context = "Z" if nmi and hard else "z" if nmi else "H" if hard and soft else "h" if hard else "s" if soft else "."
+    low, high = preempt & 15, preempt >> 4
+    return f"{irqs}{resched}{context}{f'{low:x}' if low else '.'}{f'{high:x}' if high else '.'}"
+
+
+class KernelLines(Lines):
+    """The layout of the kernel's ``trace`` and ``trace_pipe``.
+
+    Args:
+        irq_info: the option irq-info, on by default: the letters of ``kernel_flags``.
+        tgid: names the thread group of a task (option record-tgid), or None for no column.
+    """
+
+    def __init__(
+        self,
+        events: Mapping[int, EventFormat],
+        env: Env,
+        clock: str = "local",
+        special: Mapping[int, Special] | None = None,
+        irq_info: bool = True,
+        tgid: Callable[[int], int] | None = None,
+    ) -> None:
+        super().__init__(events, env, clock, special)
+        self.irq_info, self.tgid = irq_info, tgid
+        for number in self._repeats():
+            self.special[number] = self._func_repeats
+
+    def _repeats(self) -> list[int]:
+        """Ids of func_repeats, which prints the time of the last call."""
+        return [number for number in range(1, 32) if (event := self.events.get(number)) is not None and event.name == "func_repeats"]
+
+    def _func_repeats(self, items: Sequence[Item]) -> list[str | None]:
+        texts: list[str | None] = []
+        for item in items:
+            number = int.from_bytes(item.payload[:2], "little" if self.env.order == "<" else "big")
+            renderer = self.renderer(number)
+            event = self.events[number]
+            if renderer is None:
+                continue
+            delta = 0
+            for name, shift in (("bottom_delta_ts", 0), ("top_delta_ts", 32)):
+                field = event.field(name)
+                if field is not None:
+                    raw = item.payload[field.offset : field.offset + field.size]
+                    delta |= int.from_bytes(raw, "little" if self.env.order == "<" else "big") << shift
+            texts.append(f"{renderer(item.payload)} {self.time_texts([max(0, item.time - delta)], None)[0]})")
+        return texts
+
+    def prefix(self, pid: int, cpu: int, flags: int, preempt: int) -> str:
+        comm = self.env.comm(pid) if self.env.comm else "<...>"
+        text = f"{comm:>16}-{pid:<7} "
+        if self.tgid is not None:
+            group = self.tgid(pid)
+            text += f"({group:7}) " if group else "(-------) "
+        return f"{text}[{cpu:03}] {kernel_flags(flags, preempt) if self.irq_info else ''} "
+
+    def time_format(self) -> str:
+        return "%s: "
+
+    def name_format(self, event: EventFormat) -> str:
+        if event.category == "syscalls" or (event.category == "ftrace" and event.name in NAMELESS):
+            return ""
+        return f"{event.name}: "
+
+    def lost(self, cpu: int, number: int) -> str:
+        return f"CPU:{cpu} [LOST {number} EVENTS]" if number else f"CPU:{cpu} [LOST EVENTS]"
+
+    def unknown(self, number: int) -> str:
+        return f"Unknown type {number}"
+
+    def ended(self, event: EventFormat) -> bool:
+        return True
+
+
+def kernel_header(tracer: str, entries: int, written: int, cpus: int, irq_info: bool = True, tgid: bool = False) -> str:
+    """The comment in front of the ``trace`` file's lines (``print_func_help_header_irq``).
+
+    Args:
+        entries: in the buffers; ``written`` in all, ``cpus`` online.
+    """
+    pad = "               " if tgid else "  "
+    head = f"# tracer: {tracer}\n#\n# entries-in-buffer/entries-written: {entries}/{written}   #P:{cpus}\n#\n"
+    if not irq_info:
+        gap = "    TGID   " if tgid else ""
+        bar = "      |    " if tgid else ""
+        return f"{head}#           TASK-PID    {gap} CPU#     TIMESTAMP  FUNCTION\n#              | |      {bar}   |         |         |\n"
+    pad = "            " if tgid else "  "
+    lines = (
+        f"#                            {pad}  _-----=> irqs-off/BH-disabled\n"
+        f"#                            {pad} / _----=> need-resched\n"
+        f"#                            {pad}| / _---=> hardirq/softirq\n"
+        f"#                            {pad}|| / _--=> preempt-depth\n"
+        f"#                            {pad}||| / _-=> migrate-disable\n"
+        f"#                            {pad}|||| /     delay\n"
+        f"#           TASK-PID  {'    TGID   ' if tgid else ' '}  CPU#  |||||  TIMESTAMP  FUNCTION\n"
+        f"#              | |    {'      |    ' if tgid else ' '}    |   |||||     |         |\n"
+    )
+    return head + lines
