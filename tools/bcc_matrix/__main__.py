@@ -126,6 +126,8 @@ def _guest(release: str, found: list[Case], peer: bool, save: Callable[[list[dic
     dynload = Path(os.__file__).parent / "lib-dynload"
     for path in dynload.glob("_curses*.so"):
         files[str(path)] = path
+    for name in ("libncursesw.so.6", "libtinfo.so.6"):
+        files.update({str(path): path for path in Path("/lib").glob(f"*/{name}")})
     terminfo = Path("/usr/share/terminfo/x/xterm")
     for place in (terminfo, Path("/lib/terminfo/x/xterm")):
         if place.is_file():

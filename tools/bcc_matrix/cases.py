@@ -91,6 +91,7 @@ MORE: dict[str, tuple[str, ...]] = {
     "bindsnoop": ("", "-t", "-w", "-p {pid}", "-P 8081", "-U"),
     "inject": ("kmalloc -v 'SyS_mount()'",),
     "mountsnoop": ("",),
+    **dict.fromkeys(("ext4slower", "btrfsslower", "xfsslower", "nfsslower", "zfsslower", "fileslower"), ("0",)),
     "syncsnoop": ("",),
     "pidpersec": ("",),
     "mdflush": ("",),

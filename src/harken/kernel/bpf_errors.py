@@ -49,14 +49,14 @@ def refusal(command: str, number: int, what: str, log: str = "") -> KernelError:
         what: the thing in the user's terms ("map '@reads' (percpu_hash)", "program 'kprobe:vfs_read'").
         log: the verifier's or BTF checker's text, if any; its last line decides some cases.
     """
-    reason, hint = _reason(command, number, log)
+    reason, hint = _reason(command, number, log, what)
     verb = _VERBS.get(command, command)
     return KernelError(
         f"cannot {verb} {what}: {reason} ({errno_name(number)})", call=f"bpf(BPF_{command.upper()})", errno=number, hint=hint
     )
 
 
-def _reason(command: str, number: int, log: str) -> tuple[str, str]:
+def _reason(command: str, number: int, log: str, what: str = "") -> tuple[str, str]:
     """(why, what to do): the one place where errno becomes advice."""
     last = log.rstrip().rpartition("\n")[2]
     if number == _errno.EPERM:
@@ -96,6 +96,9 @@ def _reason(command: str, number: int, log: str) -> tuple[str, str]:
                 "the kernel does not know this program type, attach type or flag",
                 "'harken doctor' lists the program types of this kernel",
             )
+        if command == "raw_tracepoint_open" and " raw tracepoint " in what:
+            # kernel/trace/bpf_trace.c, __bpf_probe_register: prog->aux->max_ctx_offset against the tracepoint's number of arguments
+            return "it reads more arguments than this kernel's tracepoint has", "'harken list -v rawtracepoint:NAME' shows them"
         if command in ("link_create", "raw_tracepoint_open"):
             return "this kernel cannot attach the program this way", "'harken doctor' lists the ways to attach that work here"
         if command == "btf_load":
