@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from ..base.errors import HarkenError
-from .names import Names, catalogue
+from .names import Names, catalogue, kernel
 from .utils import as_bytes
 
 TYPE_CHECKING = False
@@ -151,7 +151,11 @@ class Facts(Names):
 
     def get_syscall_prefix(self) -> bytes:
         """What this kernel puts before the names of the functions behind system calls (``__x64_sys_``)."""
-        for prefix in self._syscall_prefixes:
+        from ..abi.arch import MACHINES, for_machine
+
+        machine = kernel().machine
+        own = (for_machine(machine).syscall_prefix.encode(),) if machine in MACHINES else ()
+        for prefix in (*own, *self._syscall_prefixes):
             if self.ksymname(prefix + b"bpf") != -1:
                 return prefix
         return self._syscall_prefixes[0]

@@ -67,6 +67,16 @@ def _kernel_symbols() -> Any:
     return found
 
 
+def _kernel_names() -> Any:
+    """The kernel's symbols for questions whether there is one: a name that is missing does not make it read all symbols again."""
+    found = _state.get("names")
+    if found is None:
+        from ..symbols.kernel_symbols import KernelSymbols
+
+        found = _state["names"] = KernelSymbols(kernel(), look_again=False)
+    return found
+
+
 class SymbolCache:
     """Symbols of a process; of the kernel if ``pid`` is negative."""
 
@@ -109,7 +119,7 @@ class SymbolCache:
         text, owner = os.fsdecode(as_bytes(name)), os.fsdecode(as_bytes(module) or b"")
         try:
             if self.pid < 0:
-                found = _kernel_symbols().addresses(text, owner)
+                found = _kernel_names().addresses(text, owner)
             elif owner:
                 found = _process_addresses(self.pid, owner, text)
             else:
