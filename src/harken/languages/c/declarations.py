@@ -78,7 +78,7 @@ def write(request: Request, types: Sequence[Btf], more: Callable[[], Sequence[Bt
 
     Args:
         types: the kernel's BTF (or nothing: then there are none).
-        more: BTF of modules, asked for when a tag is not in ``types``.
+        more: BTF of modules, asked for when a tag of ``complete`` is not in ``types``.
 
     Raises:
         FormatError: the BTF is damaged.
@@ -205,6 +205,8 @@ class _Writer:
     def tag(self, tag: str) -> None:
         if self._tag(tag, self.types):
             return
+        if tag not in self.request.complete:
+            return  # a name that is only pointed to needs no definition
         if self.more is not None and not self.owned.intersection((f"struct {tag}", f"enum {tag}")):
             modules, self.more = self.more(), None
             self.types += modules

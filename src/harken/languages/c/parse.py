@@ -332,7 +332,7 @@ class Preparation:
         for note in errors:
             message = note.message
             found = _INCOMPLETE.search(message)
-            if found:
+            if found and not found.group(1).startswith("tracepoint__"):
                 self.complete.add(found.group(1))
                 self.tags.add(found.group(1))
             found = _NO_MEMBER.search(message) or _UNKNOWN.search(message)
