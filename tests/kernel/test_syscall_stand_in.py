@@ -41,3 +41,22 @@ int done(struct pt_regs *ctx) { u64 r = PT_REGS_RC(ctx), k = 1; if (r == 12345) 
         with open(tmp_path / "x", "wb") as file:
             os.lseek(file.fileno(), 12345, os.SEEK_SET)
         assert {k.value: v.value for k, v in b["seen"].items()} == {12345: 0, 1: 12345}
+
+
+def test_functions_of_the_block_layer(tmp_path):
+    pytest.importorskip("clang", reason="C needs libclang (pip install harken[c])")
+    from harken.bcc import BPF
+    from harken.bcc.names import catalogue
+
+    if ("block", "block_io_start") not in catalogue().tracepoints():
+        pytest.skip("this kernel has no tracepoint where the request is accounted for (Linux 6.5)")
+    text = "BPF_ARRAY(bytes, u64, 1); int start(struct pt_regs *ctx, struct request *r) { bytes.atomic_increment(0, r->__data_len); return 0; }"
+    with BPF(text=text) as b:
+        b.attach_kprobe(event="blk_account_io_start", fn_name="start")
+        with open(tmp_path / "x", "wb") as file:
+            file.write(bytes(1 << 16))
+            file.flush()
+            os.fsync(file.fileno())
+        if os.stat(tmp_path).st_dev >> 8 == 0:
+            pytest.skip("the temporary folder is on no block device")
+        assert b["bytes"][0].value >= 1 << 16

@@ -151,6 +151,17 @@ def _guest(release: str, found: list[Case], peer: bool, save: Callable[[list[dic
         print(f"{release}: {error}", flush=True)
 
 
+def _here() -> str:
+    """This machine's kernel, and what of it matters here."""
+    from harken.kernel.features import Features
+    from harken.kernel.kernel import live
+
+    features = Features(live())
+    missing = [name for name in ("kprobe_perf", "fentry") if not features.has(name)]
+    without = ", without " + " and ".join({"kprobe_perf": "kprobes"}.get(name, name) for name in missing) if missing else ""
+    return "Linux " + ".".join(os.uname().release.split(".")[:2]) + without
+
+
 def _versions(kernels: list[str]) -> dict[str, str]:
     from harken.testing.kernels import find
 
@@ -158,7 +169,7 @@ def _versions(kernels: list[str]) -> dict[str, str]:
     done = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "bpfcc-tools"], capture_output=True, text=True)
     found["bpfcc-tools"] = done.stdout.strip()
     for kernel in kernels:
-        found[kernel] = os.uname().release if kernel == "native" else find(kernel).version
+        found[kernel] = _here() if kernel == "native" else find(kernel).version
     return found
 
 

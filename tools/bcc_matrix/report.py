@@ -91,13 +91,15 @@ def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> 
             cells.append(kind + (f" {good}/{len(runs)}" if len(runs) > 1 else ""))
             if VERDICTS.index(kind) < VERDICTS.index(best.get(tool, "fails")):
                 best[tool] = kind
-            why = next((reason for k, reason in judged if k == kind), "")
-            if kind != "works" and why not in notes:
-                notes.append(why)
+            if kind != "works":
+                notes.append(next((reason for k, reason in judged if k == kind), ""))
         best.setdefault(tool, "fails")
-        note = "" if best[tool] == "works" else "; ".join(notes)
+        # the kernel that offers most speaks last
+        note = "" if best[tool] == "works" else _plain(notes[-1])
         rows.append(f"| {tool} | {' | '.join(cells)} | {_cell(note)} |")
-    count = {kind: sum(value == kind for value in best.values()) for kind in VERDICTS}
+    runtime = [tool for tool in best if tool.startswith(_RUNTIMES)]
+    count = _counted([kind for tool, kind in best.items() if tool not in runtime])
+    others = _counted([best[tool] for tool in runtime])
     head = [
         "# BCC's tools under harken",
         "",
@@ -108,9 +110,9 @@ def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> 
         + ". Arguments come from the manual pages' examples (pids, disks and functions replaced by ones that exist); "
         "`n/m` counts the variants that attached.",
         "",
-        f"Best result on any of these kernels, of {len(best)} scripts: "
-        + ", ".join(f"{number} {_WORDS[kind]}" for kind, number in count.items() if number)
-        + ".",
+        f"Best result on any of these kernels, of {len(best) - len(runtime)} tools: {count}.",
+        "",
+        f"{len(runtime)} more scripts watch runtimes of languages, which must have static markers (Debian's Python has): {others}.",
         "",
         "- *works*: attached, and printed lines of data while the workload ran",
         "- *attaches*: everything was attached; this test's workload gave it nothing to show",
@@ -123,8 +125,21 @@ def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> 
     return "\n".join([*head, *rows]) + "\n"
 
 
+def _counted(kinds: list[str]) -> str:
+    return ", ".join(f"{kinds.count(kind)} {_WORDS[kind]}" for kind in VERDICTS if kind in kinds)
+
+
+def _plain(reason: str) -> str:
+    """A reason without what is the same in all of them."""
+    reason = re.sub(r"^[a-z.]*\.?(BPFError|Exception|USDTException): ", "", reason)
+    reason = re.sub(r"it's not traceable \(either[^)]*\): ", "", reason)
+    return re.sub(r"Failed to attach BPF program b'\w+' to (\w+) b'([^']+)', ", r"\1 \2: ", reason)
+
+
+#: scripts for the runtimes of languages
+_RUNTIMES = ("java", "node", "perl", "php", "ruby", "tcl", "python", "ucalls", "uflow", "ugc", "uobjnew", "ustat", "uthreads")
 _WORDS = {"works": "work", "attaches": "attach", "refused": "are refused for a reason outside of harken", "fails": "fail"}
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "\\<")[:160]
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "\\<")[:220]

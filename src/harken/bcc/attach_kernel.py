@@ -170,7 +170,13 @@ class KernelProbes(Facts):
         at = offset + (int(more, 0) if plus else 0)
         module, _, name = name.rpartition(":")
         try:
-            links = self._attach(function, (kind, module, name, at), lambda: (_function_probe(kind, module, name, at),))
+            try:
+                links = self._attach(function, (kind, module, name, at), lambda: (_function_probe(kind, module, name, at),))
+            except (ProbeError, KernelError):
+                other = _stand_in(name) if kind == "kprobe" and not at else None
+                if other is None:
+                    raise
+                links = self._attach(function, ("rawtracepoint", str(other.name[0])), lambda: (other,))
         except BPFError:
             raise
         except ProbeError as error:
@@ -273,6 +279,27 @@ def _function_probe(kind: str, module: str, name: str, offset: int, listed: bool
             raise ProbeError(f"this kernel has no function {name}", f"did you mean {either(near)}?" if near else "")
     text = ":".join([kind, *([owner] if owner else []), name]) + (f"+{offset}" if offset else "")
     return Probe(kind, (owner, name, offset), text)
+
+
+#: functions that newer compilers inline or that cannot be probed -> the tracepoint inside of them, with the same first argument (the
+#: request): kernel commits 5a80bd075f3b (block_io_start, block_io_done, Linux 6.5) and a54895fa057c (block_rq_issue with the request alone, 5.11)
+_STAND_INS = {
+    "blk_account_io_start": "block_io_start", "__blk_account_io_start": "block_io_start",
+    "blk_account_io_done": "block_io_done", "__blk_account_io_done": "block_io_done", "blk_mq_start_request": "block_rq_issue",
+}  # fmt: skip
+
+
+def _stand_in(name: str) -> Probe | None:
+    """The raw tracepoint that shows the same as the entry of a function, or None."""
+    from ..probes.model import Probe
+
+    event = _STAND_INS.get(name, "")
+    if not event or ("block", event) not in catalogue().tracepoints():
+        return None
+    known = catalogue().raw_tracepoint(event)
+    if known is None or len(known.params) != 1:
+        return None
+    return Probe("rawtracepoint", (event,), f"rawtracepoint:{event}")
 
 
 def _refuse_if_none_can_be(kind: str, what: str) -> None:
