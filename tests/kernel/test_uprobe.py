@@ -174,3 +174,26 @@ def test_hundreds_at_once(mechanism: str, filtered: bool, monkeypatch: pytest.Mo
     (place,) = spec.attach
     assert place.mechanism == mechanism and session.attached >= 500
     assert session.kept["@"][0][1] >= 20 and not session.losses  # type: ignore[attr-defined]
+
+
+@pytest.mark.needs("uprobe_multi")
+def test_one_program_knows_which_place_was_hit() -> None:
+    libraries = _catalogue.libraries("libc")
+    if not libraries:
+        pytest.skip("no libc found")
+    libc = libraries[0]
+    program = (
+        f"uprobe:{libc}:getpgid,uprobe:{libc}:getsid,uretprobe:{libc}:getsid,uprobe:{libc}:getppid /pid == {os.getpid()}/ "
+        "{ @[func] = count(); @p[probe] = count(); for ($i : 0..1) { @l[func, $i] = count(); } if (func == str($1)) { @same++ } }"
+    )
+
+    def work() -> None:
+        for call in (os.getpgid, os.getsid, os.getsid):
+            call(0)
+        os.getppid()
+
+    text, session = run(program, ("getsid",), work=work)
+    assert len(session.unit.spec.programs) == 2  # of two kinds
+    rows = {line.strip() for line in text.split("\n") if line}
+    assert {"@[getpgid]: 1", "@[getppid]: 1", "@[getsid]: 4", "@same: 4", "@l[getsid, 0]: 4"} <= rows
+    assert {f"@p[uprobe:{libc}:getsid]: 2", f"@p[uretprobe:{libc}:getsid]: 2", f"@p[uprobe:{libc}:getppid]: 1"} <= rows

@@ -128,9 +128,9 @@ def test_uprobe_multi_batches_by_file_and_direction(kernel: FakeKernel) -> None:
     ]
     places = attacher.places(tuple(probes), None)
     assert [place.target for place in places] == [
-        (False, "/a", (1, 2), ()),
-        (True, "/a", (1,), ()),
-        (False, "/b", (3,), (9,)),
+        (False, "/a", (1, 2), (), (0, 2)),
+        (True, "/a", (1,), (), (1,)),
+        (False, "/b", (3,), (9,), (3,)),
     ]
     attach(kernel, "uprobe_multi", places[0].target, pid=7).close()
     (attribute,) = kernel.bpf_calls("BPF_LINK_CREATE")

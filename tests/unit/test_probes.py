@@ -430,8 +430,11 @@ def test_many_functions_share_a_program() -> None:
     (one,) = plans("k:vfs_*")
     assert one.attacher == "kprobe_multi" and len(one.probes) == 3
     (place,) = planner.places(one, Catalogue())
-    assert place.target == (False, ("vfs_read", "vfs_write", "vfs_open")) and place.probe == "kprobe:vfs_read and 2 more"
-    assert len(plans("k:vfs_*", "probe")) == 3
+    assert place.target == (False, ("vfs_read", "vfs_write", "vfs_open"), (0, 1, 2)) and place.probe == "kprobe:vfs_read and 2 more"
+    # cookies tell which one was hit; what depends on the place itself needs a program for each
+    assert len(plans("k:vfs_*", "probe")) == len(plans("k:vfs_*", "func")) == 1
+    assert len(plans("k:vfs_*", "place")) == 3
+    assert len(plans("k:vfs_*", "probe", kprobe_multi="x")) == 3
     (perf,) = plans("k:vfs_*", kprobe_multi="x")
     assert perf.attacher == "kprobe_perf" and len(planner.places(perf, Catalogue())) == 3
 
@@ -458,7 +461,7 @@ def test_the_same_place_twice_needs_two_programs() -> None:
 def test_too_many_programs() -> None:
     catalogue = Catalogue()
     with pytest.raises(LimitError, match="generate more than 2 BPF programs, which exceeds the current limit of 2"):
-        planner.plan(probes("k:vfs_*", catalogue), catalogue, frozenset(("probe",)), max_programs=2)
+        planner.plan(probes("k:vfs_*", catalogue), catalogue, frozenset(("place",)), max_programs=2)
 
 
 def test_raw_tracepoints_are_typed_only_if_that_pays() -> None:
@@ -471,7 +474,7 @@ def test_raw_tracepoints_are_typed_only_if_that_pays() -> None:
 def test_uprobes_batch_and_filter() -> None:
     (one,) = plans("usdt:/bin/bash:gc__start", "arg0")
     (place,) = planner.places(one, Catalogue())
-    assert place.target == (False, "/bin/bash", (0x900, 0xA00), (0x20, 0x20))
+    assert place.target == (False, "/bin/bash", (0x900, 0xA00), (0x20, 0x20), (0, 1))
     assert plans("u:/bin/bash:readline", pid=1)[0].attacher == "uprobe_multi"
     # a filter that lets a single thread through is none
     assert plans("u:/bin/bash:readline", pid=1, uprobe_multi_pid="x")[0].attacher == "uprobe_perf"

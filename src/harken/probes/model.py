@@ -66,6 +66,9 @@ if TYPE_CHECKING:
         multi: bool
         #: one program can be attached to several probes (false where a program is bound to its target at load)
         shares: bool
+        #: a program that is attached to several probes is told which of them was hit: bpf_get_attach_cookie gives the probe's number
+        #: among those of the plan
+        cookies: bool
         #: features (kernel.features names) without which it cannot work
         needs: tuple[str, ...]
         #: what a program may not use here because it would mean something else or nothing (see ``planner.plan``'s ``uses``)
@@ -88,8 +91,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Pattern", "Probe", "View", "Argument", "Plan", "AttachOptions", "USES")
 
-#: What a program may use of its probe, in the words of ``planner.plan``'s ``uses``.  ``arg`` stands for any of arg0, arg1, ...
-USES = frozenset(("arg", "args", "retval", "reg", "ctx", "kstack", "ustack", "func", "probe"))
+#: What a program may use of its probe, in the words of ``planner.plan``'s ``uses``.  ``arg`` stands for any of arg0, arg1, ...;
+#: ``place`` for what depends on the probed instruction itself.
+USES = frozenset(("arg", "args", "retval", "reg", "ctx", "kstack", "ustack", "func", "probe", "place"))
 
 
 class Pattern(Record):

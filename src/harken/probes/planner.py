@@ -91,7 +91,8 @@ def plan(
     """
     if any(name[:3] == "arg" and name[3:].isdigit() for name in uses):
         uses |= {"arg"}
-    alone = bool(uses & {"probe", "func"})
+    named = bool(uses & {"probe", "func"})
+    alone = "place" in uses
     numbers: dict[str, int] = {}
     for probe in probes:
         numbers[probe.kind] = numbers.get(probe.kind, 0) + 1
@@ -100,7 +101,7 @@ def plan(
     chosen: dict[tuple[Any, ...], tuple[str, str, tuple[tuple[str, str], ...]]] = {}
     seen: dict[tuple[Any, ...], int] = {}
     for probe in probes:
-        order = _order(probe, numbers[probe.kind], alone, uses)
+        order = _order(probe, numbers[probe.kind], alone, uses, named)
         name, reason, rejected = _choose(probe, order, catalogue, uses, answers, pid)
         # the same place twice needs two programs: the kernel runs a program once per place
         twice = seen[probe.kind, probe.name] = seen.get((probe.kind, probe.name), 0) + 1
@@ -108,7 +109,7 @@ def plan(
         if not name:
             key += rejected
         else:
-            if alone or not ATTACHERS[name].shares:
+            if alone or not ATTACHERS[name].shares or (named and not ATTACHERS[name].cookies):
                 key += (len(groups),)
             elif uses & {"args", "arg", "retval"}:
                 key += (_shape(probe, catalogue, uses),)
@@ -118,7 +119,7 @@ def plan(
     if made > max_programs:
         raise LimitError(
             f"Your program is trying to generate more than {max_programs} BPF programs, which exceeds the current limit of {max_programs}",
-            "make the wildcard narrower, leave out `probe` and `func` (each of them needs a program per probe), or raise max_bpf_progs",
+            "make the wildcard narrower, leave out `probe` and `func` (they need a program per probe here), or raise max_bpf_progs",
         )
     plans = []
     for key, members in groups.items():
@@ -182,10 +183,18 @@ def _short(answer: Any) -> str:
     return text.removesuffix(" in this kernel") if evidence and text else str(answer.reason)
 
 
-def _order(probe: Probe, number: int, alone: bool, uses: frozenset[str]) -> tuple[str, ...]:
-    """A probe's mechanisms, the best first; ``number`` probes of the kind stand in the block, ``alone`` each with a program of its own."""
+def _order(probe: Probe, number: int, alone: bool, uses: frozenset[str], named: bool = False) -> tuple[str, ...]:
+    """A probe's mechanisms, the best first.
+
+    Args:
+        number: so many probes of the kind stand in the block.
+        alone: each with a program of its own.
+        named: each with a program of its own unless the mechanism tells the program which probe was hit.
+    """
     names = PROVIDERS[probe.kind].attachers
-    if number > 1 and not alone:
+    if number > 1 and named:
+        names = tuple(sorted(names, key=lambda name: not ATTACHERS[name].cookies))
+    elif number > 1 and not alone:
         # a mechanism that needs a program per place comes last: many small programs load slowly
         names = tuple(sorted(names, key=lambda name: not ATTACHERS[name].shares))
     if probe.kind == "rawtracepoint" and "args" not in uses:

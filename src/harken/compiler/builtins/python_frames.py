@@ -145,7 +145,8 @@ class _Walk:
 
     def below(self, number: Value) -> Value:
         """A number that is known to be a frame's, as the verifier wants to see it: in the register that is used then."""
-        return self.b.select(self.b.icmp("ult", number, Const(self.limit)), number, Const(0))
+        # another comparison than that of the branch, which a pass would take for this one's answer
+        return self.b.select(self.b.icmp("ule", number, Const(self.limit - 1)), number, Const(self.limit - 1))
 
     # -- the thread
 
@@ -253,8 +254,7 @@ class _Walk:
         number = b.load(count)
         b.condbr(b.icmp("ult", number, Const(limit)), inside, done)
         b.goto(inside)
-        number = self.below(number)
-        at = b.gep(self.to, b.binary("shl", number, Const(4)))
+        at = b.gep(self.to, b.binary("shl", self.below(number), Const(4)))
         here = b.load(frame)
         lost = b.helper("probe_read_user", at, Const(8), b.add(here, self.field("executable")))
         lost = b.binary("or", lost, b.helper("probe_read_user", b.gep(at, Const(8)), Const(8), b.add(here, self.field("instr_ptr"))))

@@ -79,17 +79,30 @@ def _curtask(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, 
 
 
 def _text(name: str) -> Callable[[Code, T.Type, list[Val], tuple[Argument, ...], Any], Val]:
+    """Where probes with different texts share a program, the kernel tells it by the cookie which one was hit."""
+
     def lower(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
-        text: str = getattr(site, name)
-        return Val(kind, literal=text.encode("utf-8", "surrogateescape"), padded=True)
+        texts = _encoded(site.texts(name))
+        if len(set(texts)) == 1:
+            return Val(kind, literal=texts[0], padded=True)
+        b = code.b
+        table = b.bytes(b"".join([text.ljust(kind.size, b"\0") for text in texts]))
+        cookie = b.helper("get_attach_cookie", site.register(("ctx",)))
+        index = b.select(b.icmp("ult", cookie, Const(len(texts))), cookie, Const(0))
+        return Val(kind, b.gep(table, b.binary("mul", index, Const(kind.size))), padded=True)
 
     return lower
 
 
+def _encoded(texts: tuple[str, ...]) -> list[bytes]:
+    return [text.encode("utf-8", "surrogateescape") for text in texts]
+
+
 def _text_check(name: str) -> Callable[[Scope, tuple[Argument, ...], Span], T.Type]:
     def check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
-        text: str = getattr(scope, name)
-        return T.string(len(text.encode("utf-8", "surrogateescape")) + 1)
+        texts = _encoded(scope.texts(name))
+        size = max(map(len, texts)) + 1
+        return T.string(size if len(set(texts)) == 1 else (size + 7) & ~7)
 
     return check
 
@@ -101,7 +114,7 @@ def _func_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
             span,
             "it names the traced function of kprobe, fentry and uprobe probes",
         )
-    return _text_check("function_text")(scope, args, span)
+    return _text_check("func")(scope, args, span)
 
 
 def _retval_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
@@ -170,9 +183,9 @@ _ROWS = (
     Builtin("cgroup", "cgroup", "Id of the current process's cgroup (version 2).", _fixed(T.UINT64), _helper("get_current_cgroup_id")),
     Builtin("jiffies", "jiffies", "The kernel's tick counter.", _fixed(T.UINT64), _helper("jiffies64")),
     Builtin("curtask", "curtask", "The current struct task_struct *.", _curtask_check, _curtask),
-    Builtin("func", "func", "Name of the traced function.", _func_check, _text("function_text"), uses=("func",)),
-    Builtin("probe", "probe", "Full name of the probe.", _text_check("probe_text"), _text("probe_text"), uses=("probe",)),
-    Builtin("probetype", "probetype", "Kind of the probe.", _text_check("kind"), _text("kind")),
+    Builtin("func", "func", "Name of the traced function.", _func_check, _text("func"), uses=("func",)),
+    Builtin("probe", "probe", "Full name of the probe.", _text_check("probe"), _text("probe"), uses=("probe",)),
+    Builtin("probetype", "probetype", "Kind of the probe.", _text_check("probetype"), _text("probetype")),
     Builtin("retval", "retval", "Return value of the traced function.", _retval_check, _retval, uses=("retval",)),
     *STACKS,
     _absent("username", "print uid instead"),

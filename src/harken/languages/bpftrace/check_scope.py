@@ -72,13 +72,8 @@ class Scope:
     def unsafe(self) -> bool:
         return self.options.unsafe
 
-    @property
-    def function_text(self) -> str:
-        return str(self.group.view.function)
-
-    @property
-    def probe_text(self) -> str:
-        return self.group.probe_text
+    def texts(self, what: str) -> tuple[str, ...]:
+        return self.group.texts(what, self.catalogue)
 
     def error(self, message: str, span: Span, hint: str = "") -> None:
         self.problems.error(message, span, hint)

@@ -289,7 +289,7 @@ class _Compilation:
             elif isinstance(node, A.Call) and node.name in ("reg", "kstack", "ustack"):
                 words.add(node.name)
             elif isinstance(node, A.Call) and node.name == "uaddr":
-                words.update(("reg", "probe"))  # what it gives depends on the probed instruction
+                words.update(("reg", "place"))
         return frozenset(words)
 
     def depend(self, pattern: Pattern, probes: tuple[Probe, ...]) -> None:

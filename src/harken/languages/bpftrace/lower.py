@@ -88,7 +88,7 @@ class Lowerer(CallCode):
                 what = ("retval",)
             elif isinstance(node, A.Call) and node.name == "reg":
                 what = ("reg", str(self.constants.get(id(node.args[0]))))
-            elif isinstance(node, (A.Name, A.Call)) and node.name.removeprefix("__builtin_") in ("kstack", "ustack"):
+            elif isinstance(node, (A.Name, A.Call)) and node.name.removeprefix("__builtin_") in ("kstack", "ustack", "func", "probe"):
                 what = ("ctx",)
             elif isinstance(node, A.Call) and node.name == "uaddr":
                 what = ("ctx",) if self.kind == "uretprobe" else ("reg", self.program_counter)

@@ -109,13 +109,9 @@ class Base:
         #: whether ``ENTRIES`` is asked, which a program of its own fills
         self.wants_entry = False
 
-    @property
-    def function_text(self) -> str:
-        return self.view.function
-
-    @property
-    def probe_text(self) -> str:
-        return self.group.probe_text
+    def texts(self, what: str) -> tuple[str, ...]:
+        """What "probe" or "func" is at each probe that shares the program."""
+        return self.group.texts(what, self.catalogue)
 
     @property
     def probed(self) -> tuple[str, int]:

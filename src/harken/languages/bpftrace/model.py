@@ -6,7 +6,12 @@ from ...base.diagnostics import Diagnostic, Span, error, warning
 from ...base.record import Record
 from ...compiler.builtins.types import Type
 from ...probes.model import Plan, View
+from ...probes.providers import view
 from . import ast as A
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ("Options", "Variable", "MapInfo", "Group", "Problems")
 
@@ -81,9 +86,16 @@ class Group:
         self.variables: dict[int, Variable] = {}
         self.declared: dict[tuple[int, str], Variable] = {}
 
-    @property
-    def probe_text(self) -> str:
-        return self.plan.probes[0].text
+    def texts(self, what: str, catalogue: Any) -> tuple[str, ...]:
+        """What the built-in ``what`` ("probe", "func", "probetype") is at each probe, by the numbers that cookies have."""
+        probes = self.plan.probes
+        if what == "probetype":
+            return (self.kind,)
+        if what == "probe":
+            return tuple(probe.text for probe in probes)
+        if len(probes) == 1:
+            return (self.view.function,)
+        return tuple(view(probe, catalogue).function for probe in probes)
 
     @property
     def probed(self) -> tuple[str, int]:

@@ -31,6 +31,7 @@ class Base:
     context = ""
     multi = False
     shares = True
+    cookies = False
     needs: tuple[str, ...] = ()
     lacks = NOTHING
     filters_pid = False

@@ -35,6 +35,7 @@ class KprobeMulti(Base):
     attach_type = abi.BPF_TRACE_KPROBE_MULTI
     context = "pt_regs"
     multi = True
+    cookies = True
     needs = ("kprobe_multi",)
 
     def refuses(self, probe: Probe, catalogue: Any, uses: frozenset[str]) -> str:
@@ -48,29 +49,29 @@ class KprobeMulti(Base):
         return untraceable(probe, catalogue)
 
     def places(self, probes: tuple[Probe, ...], catalogue: Any) -> tuple[AttachSpec, ...]:
-        """One batch per kind: (return probes?, functions)."""
-        kinds: dict[str, list[Probe]] = {}
-        for probe in probes:
-            kinds.setdefault(probe.kind, []).append(probe)
-        return tuple(
-            AttachSpec(batch_name(tuple(batch)), self.name, (kind == "kretprobe", tuple(probe.name[1] for probe in batch)))
-            for kind, batch in kinds.items()
-        )
+        """One batch per kind: (return probes?, functions, cookies)."""
+        kinds: dict[str, list[tuple[int, Probe]]] = {}
+        for number, probe in enumerate(probes):
+            kinds.setdefault(probe.kind, []).append((number, probe))
+        made = []
+        for kind, batch in kinds.items():
+            target = (kind == "kretprobe", tuple(probe.name[1] for _, probe in batch), tuple(number for number, _ in batch))
+            made.append(AttachSpec(batch_name(tuple(probe for _, probe in batch)), self.name, target))
+        return tuple(made)
 
     def attach(self, kernel: Kernel, program: Program, place: AttachSpec, options: AttachOptions) -> Handles:
-        from ...kernel.link import kprobe_multi_link
-
-        returns, functions = place.target
+        returns, functions, *more = place.target
+        pairs = tuple(zip(functions, more[0] if more else (0,) * len(functions)))
         skipped: list[str] = []
         links: list[BpfLink] = []
         try:
             if len(functions) == 1:
-                links.append(kprobe_multi_link(kernel, program, functions, retprobe=returns))
+                links.append(_link(kernel, program, pairs, returns))
             else:
-                _attach(kernel, program, functions, returns, links, skipped)
+                _attach(kernel, program, pairs, returns, links, skipped)
             if not links:
                 # every one was refused on its own: say why by asking for the first again
-                links.append(kprobe_multi_link(kernel, program, functions[:1], retprobe=returns))
+                links.append(_link(kernel, program, pairs[:1], returns))
         except KernelError:
             for link in links:
                 link.close()
@@ -83,23 +84,30 @@ class KprobeMulti(Base):
         return Handles(links, missed, tuple(skipped))
 
 
-def _attach(kernel: Kernel, program: Program, functions: tuple[str, ...], returns: bool, links: list[BpfLink], skipped: list[str]) -> None:
+def _link(kernel: Kernel, program: Program, pairs: tuple[tuple[str, int], ...], returns: bool) -> BpfLink:
     from ...kernel.link import kprobe_multi_link
 
+    functions, cookies = tuple(name for name, _ in pairs), tuple(cookie for _, cookie in pairs)
+    return kprobe_multi_link(kernel, program, functions, cookies=cookies if any(cookies) else (), retprobe=returns)
+
+
+def _attach(
+    kernel: Kernel, program: Program, pairs: tuple[tuple[str, int], ...], returns: bool, links: list[BpfLink], skipped: list[str]
+) -> None:
     try:
-        links.append(kprobe_multi_link(kernel, program, functions, retprobe=returns))
+        links.append(_link(kernel, program, pairs, returns))
         return
     except KernelError as error:
         if error.errno not in _NAMES:
             raise
-        if len(functions) == 1:
-            skipped.append(functions[0])
+        if len(pairs) == 1:
+            skipped.append(pairs[0][0])
             if len(skipped) > _MOST_SKIPPED:
                 raise
             return
-    middle = len(functions) // 2
-    _attach(kernel, program, functions[:middle], returns, links, skipped)
-    _attach(kernel, program, functions[middle:], returns, links, skipped)
+    middle = len(pairs) // 2
+    _attach(kernel, program, pairs[:middle], returns, links, skipped)
+    _attach(kernel, program, pairs[middle:], returns, links, skipped)
 
 
 ATTACHERS = (KprobeMulti(),)

@@ -36,27 +36,30 @@ class UprobeMulti(Base):
     attach_type = abi.BPF_TRACE_UPROBE_MULTI
     context = "pt_regs"
     multi = True
+    cookies = True
     needs = ("uprobe_multi",)
     filters_pid = True
 
     def places(self, probes: tuple[Probe, ...], catalogue: Any) -> tuple[AttachSpec, ...]:
-        """One batch per file and direction: (return probes?, path, file offsets, file offsets of semaphores or ())."""
-        batches: dict[tuple[bool, str], list[Probe]] = {}
-        for probe in probes:
-            batches.setdefault(place_of(probe)[:2], []).append(probe)
+        """One batch per file and direction: (return probes?, path, file offsets, file offsets of semaphores or (), cookies)."""
+        batches: dict[tuple[bool, str], list[tuple[int, Probe]]] = {}
+        for number, probe in enumerate(probes):
+            batches.setdefault(place_of(probe)[:2], []).append((number, probe))
         made = []
         for (returns, path), batch in batches.items():
-            found = [place_of(probe) for probe in batch]
+            found = [place_of(probe) for _, probe in batch]
             semaphores = tuple(semaphore for _, _, _, semaphore in found)
-            target = (returns, path, tuple(offset for _, _, offset, _ in found), semaphores if any(semaphores) else ())
-            made.append(AttachSpec(batch_name(tuple(batch)), self.name, target))
+            cookies = tuple(number for number, _ in batch)
+            target = (returns, path, tuple(offset for _, _, offset, _ in found), semaphores if any(semaphores) else (), cookies)
+            made.append(AttachSpec(batch_name(tuple(probe for _, probe in batch)), self.name, target))
         return tuple(made)
 
     def attach(self, kernel: Kernel, program: Program, place: AttachSpec, options: AttachOptions) -> Handles:
-        _, path, offsets, semaphores = place.target
+        _, path, offsets, semaphores, *more = place.target
+        cookies = more[0] if more else (0,) * len(offsets)
         links: list[BpfLink] = []
         skipped: list[str] = []
-        pairs = tuple(zip(offsets, semaphores or (0,) * len(offsets)))
+        pairs = tuple(zip(offsets, semaphores or (0,) * len(offsets), cookies))
         try:
             _attach(kernel, program, place.target[:2], pairs, max(options.pid, 0), links, skipped)
             if not links:
@@ -73,7 +76,7 @@ def _attach(
     kernel: Kernel,
     program: Program,
     where: tuple[bool, str],
-    places: tuple[tuple[int, int], ...],
+    places: tuple[tuple[int, int, int], ...],
     pid: int,
     links: list[BpfLink],
     skipped: list[str] | None,
@@ -82,9 +85,10 @@ def _attach(
     from ...kernel.link import uprobe_multi_link
 
     returns, path = where
-    offsets, semaphores = tuple(offset for offset, _ in places), tuple(semaphore for _, semaphore in places)
+    offsets, semaphores, cookies = (tuple(column) for column in zip(*places))
     try:
-        links.append(uprobe_multi_link(kernel, program, path, offsets, semaphores if any(semaphores) else (), pid=pid, retprobe=returns))
+        counters = semaphores if any(semaphores) else ()
+        links.append(uprobe_multi_link(kernel, program, path, offsets, counters, cookies if any(cookies) else (), pid, returns))
         return
     except KernelError as error:
         if error.errno not in _ONE or skipped is None:
