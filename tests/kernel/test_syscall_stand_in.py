@@ -50,7 +50,8 @@ def test_functions_of_the_block_layer(tmp_path):
 
     if ("block", "block_io_start") not in catalogue().tracepoints():
         pytest.skip("this kernel has no tracepoint where the request is accounted for (Linux 6.5)")
-    text = "BPF_ARRAY(bytes, u64, 1); int start(struct pt_regs *ctx, struct request *r) { bytes.atomic_increment(0, r->__data_len); return 0; }"
+    text = "BPF_ARRAY(bytes, u64, 1);"
+    text += "int start(struct pt_regs *ctx, struct request *r) { bytes.atomic_increment(0, r->__data_len); return 0; }"
     with BPF(text=text) as b:
         b.attach_kprobe(event="blk_account_io_start", fn_name="start")
         with open(tmp_path / "x", "wb") as file:

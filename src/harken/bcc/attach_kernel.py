@@ -282,7 +282,8 @@ def _function_probe(kind: str, module: str, name: str, offset: int, listed: bool
 
 
 #: functions that newer compilers inline or that cannot be probed -> the tracepoint inside of them, with the same first argument (the
-#: request): kernel commits 5a80bd075f3b (block_io_start, block_io_done, Linux 6.5) and a54895fa057c (block_rq_issue with the request alone, 5.11)
+#: request): kernel commits 5a80bd075f3b (block_io_start, block_io_done; Linux 6.5) and a54895fa057c (block_rq_issue with the request
+#: alone; 5.11)
 _STAND_INS = {
     "blk_account_io_start": "block_io_start", "__blk_account_io_start": "block_io_start",
     "blk_account_io_done": "block_io_done", "__blk_account_io_done": "block_io_done", "blk_mq_start_request": "block_rq_issue",
