@@ -251,3 +251,18 @@ def test_profiles():
     text = "  /tmp/a b/1 2 myevent           12\n  /bin/x other  7  9\n"
     assert tracefs_dynamic.parse_profile(text, uprobes=True)["myevent"] == (12, None)
     assert tracefs_dynamic.parse_profile("  e 5 2\n  f 6\n") == {"e": (5, 2), "f": (6, None)}
+
+
+def test_the_place_that_the_kernel_objects_to():
+    """Logs of Linux 6.12: of a filter, whose field it points behind, and of a histogram."""
+    from harken.kernel.tracefs import LoggedError, _placed
+
+    text = "[   28.452135] event filter parse error: error: Field not found\n  Command: prev_pidd > 3\n                     ^\n"
+    logged = parse_error_log(text)[0]
+    assert logged == LoggedError("event filter parse error", "Field not found", "prev_pidd > 3", 10)
+    place = _placed("events/sched/sched_switch/filter", logged, "prev_pidd > 3", "")
+    assert place.span.text == "prev_pidd" and place.position == "filter of sched:sched_switch:1:1-10"
+    text = "[ 28.1] hist:sched:sched_switch: error: Couldn't find field\n  Command: hist:keys=foo\n                     ^\n"
+    place = _placed("events/sched/sched_switch/trigger", parse_error_log(text)[0], "hist:keys=foo", "")
+    assert place.span.text == "foo" and place.message == "Couldn't find field"
+    assert _placed("x", LoggedError("a", "b", "other", 1), "mine", "") is None

@@ -334,9 +334,22 @@ class _Output:
         from ...analysis.function_graph import Builder
 
         builder = Builder(self._root)
-        for step in steps:
+        for step in self._counted(steps) if self.summary is not None else steps:
             builder.feed(step)
         builder.close()
+
+    def _counted(self, steps: Iterable[Step]) -> Iterator[Step]:
+        """Shows on a terminal how many calls there have been, as long as nothing else is shown."""
+        from ..trace_cmd.progress import Counter, amount
+
+        number = 0
+        counter = Counter(lambda _seconds: f"{amount(number // 2)} calls")
+        for step in steps:
+            number += 1
+            if not number & 255:
+                counter.tick()
+            yield step
+        counter.end()
 
     def _root(self, root: Call) -> None:
         if self.wanted is None:
