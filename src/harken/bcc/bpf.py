@@ -88,6 +88,8 @@ class BPF(Probes, Polling, TracePipe):
         self.debug = debug
         self.funcs: dict[bytes, Any] = {}
         self.tables: dict[Any, Any] = {}
+        #: the same under the names as scripts write them: callbacks ask for every record
+        self._quick: dict[Any, Any] = {}
         self._rings: dict[int, Any] = {}
         self._loaded: list[Any] = []
         self._programs: dict[tuple[Any, ...], Any] = {}
@@ -272,18 +274,23 @@ class BPF(Probes, Polling, TracePipe):
         return Table(self, info, self._maps[text], keytype, leaftype, number, reducer)
 
     def __getitem__(self, key: Any) -> Any:
-        name = as_bytes(key)
-        if name not in self.tables:
-            self.tables[name] = self.get_table(name)
-        return self.tables[name]
+        found = self._quick.get(key)
+        if found is None:
+            name = as_bytes(key)
+            if name not in self.tables:
+                self.tables[name] = self.get_table(name)
+            found = self._quick[key] = self.tables[name]
+        return found
 
     def __setitem__(self, key: Any, leaf: Any) -> None:
+        self._quick.clear()
         self.tables[as_bytes(key)] = leaf
 
     def __len__(self) -> int:
         return len(self.tables)
 
     def __delitem__(self, key: Any) -> None:
+        self._quick.clear()
         del self.tables[as_bytes(key)]
 
     def __iter__(self) -> Iterator[Any]:
@@ -351,6 +358,7 @@ class BPF(Probes, Polling, TracePipe):
         self.perf_buffers.clear()
         self._rings.clear()
         self.tables.clear()
+        self._quick.clear()
         tracefile, self.tracefile = self.tracefile, None
         if tracefile is not None:
             tracefile.close()

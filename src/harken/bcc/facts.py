@@ -154,7 +154,7 @@ class Facts(Names):
         from ..abi.arch import MACHINES, for_machine
 
         machine = kernel().machine
-        own = (for_machine(machine).syscall_prefix.encode(),) if machine in MACHINES else ()
+        own: tuple[bytes, ...] = (for_machine(machine).syscall_prefix.encode(),) if machine in MACHINES else ()
         for prefix in (*own, *self._syscall_prefixes):
             if self.ksymname(prefix + b"bpf") != -1:
                 return prefix

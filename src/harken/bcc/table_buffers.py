@@ -173,10 +173,6 @@ class RingReader:
         self.buffer.close()
 
 
-def _no_class(_table: object, _memory: object, _place: int) -> Any:
-    raise ValueError
-
-
 class _Events:
     """``event``: a record as an object."""
 
@@ -184,8 +180,6 @@ class _Events:
         info: Any
 
     _event_class: Any = None
-    #: the event class's ``from_buffer_copy`` once there is one
-    _copy: Any = _no_class
 
     def event(self, data: Any) -> Any:
         """The record at an address (what the callback got), as an instance of the struct that the program submits; a copy.
@@ -193,16 +187,12 @@ class _Events:
         Raises:
             Exception: the program submits nothing through this table whose type is known.
         """
-        window = _window
-        try:
-            return self._copy(window.data, data - window.start)
-        except (ValueError, TypeError):
-            return self._elsewhere(data)
+        self._find_class()
+        return self.event(data)
 
     def _elsewhere(self, data: Any) -> Any:
-        """An event for the first time, at the end of a ring, or in memory of the script's own."""
-        kind = self._event_class or self._find_class()
-        window = _window
+        """An event at the end of a ring, or in memory of the script's own."""
+        kind, window = self._event_class, _window
         if type(data) is int:
             if window.data is not None and window.start <= data < window.end:
                 # the struct may be longer than the record, and this the end of the ring
@@ -213,7 +203,8 @@ class _Events:
             return kind.from_buffer_copy(bytes(data).ljust(ct.sizeof(kind), b"\0"))
         return ct.cast(data, ct.POINTER(kind)).contents
 
-    def _find_class(self) -> Any:
+    def _find_class(self) -> None:
+        """Makes the event class, and puts a function in the method's place that is as short as can be: it runs for every record."""
         if self.info.event is None:
             raise Exception(
                 f"the program submits nothing of a known type through {self.info.name!r}: define the data with ctypes and cast to it"
@@ -221,8 +212,15 @@ class _Events:
         from .types import ctypes_class
 
         self._event_class = ctypes_class(self.info.event)
-        self._copy = self._event_class.from_buffer_copy
-        return self._event_class
+        copy, window, elsewhere = self._event_class.from_buffer_copy, _window, self._elsewhere
+
+        def event(data: Any) -> Any:
+            try:
+                return copy(window.data, data - window.start)
+            except (ValueError, TypeError):
+                return elsewhere(data)
+
+        self.event = event  # type: ignore[method-assign]
 
 
 class PerfEventArray(_Events, ArrayBase):
