@@ -255,7 +255,7 @@ def test_profiles():
 
 def test_the_place_that_the_kernel_objects_to():
     """Logs of Linux 6.12: of a filter, whose field it points behind, and of a histogram."""
-    from harken.kernel.tracefs import LoggedError, _placed
+    from harken.kernel.tracefs import LoggedError, _placed, parse_error_log
 
     text = "[   28.452135] event filter parse error: error: Field not found\n  Command: prev_pidd > 3\n                     ^\n"
     logged = parse_error_log(text)[0]

@@ -3,7 +3,7 @@
     sqlhist -e -n lat 'SELECT end.next_pid AS pid, (end.TIMESTAMP_USECS - start.TIMESTAMP_USECS) AS lat
                        FROM sched_waking AS start JOIN sched_switch AS end ON start.pid = end.next_pid'
 
-``languages.sqlhist`` has the grammar.  What was executed stays: ``trace-cmd reset -k synth`` removes it.
+``languages.sqlhist`` has the grammar.  What was executed stays: ``trace-cmd reset`` removes it.
 """
 
 from __future__ import annotations
