@@ -95,6 +95,7 @@ class BPF(Probes, Polling, TracePipe):
         self._programs: dict[tuple[Any, ...], Any] = {}
         self._own_maps: list[Any] = []
         self._closed = False
+        self._owner = os.getpid()
 
         name, source = self._source(as_bytes(src_file), as_bytes(hdr_file), text)
         flags = [os.fsdecode(bytes(flag) if not isinstance(flag, str) else flag) for flag in cflags]
@@ -369,6 +370,8 @@ class BPF(Probes, Polling, TracePipe):
 
     def _at_exit(self) -> None:
         """Cleans up; a second Ctrl-C leaves the rest to the kernel, which closes what a process had open."""
+        if os.getpid() != self._owner:
+            return  # a child that was forked: what is attached is its parent's
         try:
             self.cleanup()
         except KeyboardInterrupt:
