@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import struct
+import sys
+from pathlib import Path
 
-from language_machine import Catalogue
+sys.path.insert(0, str(Path(__file__).parent))
+from language_machine import Catalogue  # noqa: E402
 
-from harken.abi import bpf as abi
-from harken.base.diagnostics import Source
-from harken.compiler.target import EVERYTHING, Target
-from harken.formats.spec import Spec
-from harken.languages.c.compile import Context, compile, program
-from harken.languages.c.unit import CUnit
-from harken.testing.fake_kernel import FakeKernel
-from harken.testing.interpreter import Interpreter
+from harken.abi import bpf as abi  # noqa: E402
+from harken.base.diagnostics import Source  # noqa: E402
+from harken.compiler.target import EVERYTHING, Target  # noqa: E402
+from harken.formats.spec import Spec  # noqa: E402
+from harken.languages.c.compile import Context, compile, program  # noqa: E402
+from harken.languages.c.unit import CUnit  # noqa: E402
+from harken.testing.fake_kernel import FakeKernel  # noqa: E402
+from harken.testing.interpreter import Interpreter  # noqa: E402
 
 ALL = Target("x86_64", EVERYTHING)
 #: a program that finds its arguments in an array of u64, as those that the tests run
