@@ -137,6 +137,7 @@ def _guest(release: str, found: list[Case], peer: bool, save: Callable[[list[dic
     markers = [str(path) for path in (Path("/usr/bin/python3.11"),) if path.exists() and os.path.realpath(sys.executable) != str(path)]
     programs = [
         "bash",
+        "openssl",
         *markers,
         "mke2fs",
         *(name for name in ("mkfs.xfs", "mkfs.btrfs") if any(Path(d, name).exists() for d in ("/usr/sbin", "/sbin"))),

@@ -37,7 +37,9 @@ class Case(NamedTuple):
 
 #: tool -> workloads that trigger it.  A tool that is not here gets "files", "tcp" and "exec".
 WORK: dict[str, str] = {
-    **dict.fromkeys(("argdist", "trace", "funccount", "funclatency", "funcslower", "funcinterval", "stackcount"), "calls files exec tcp"),
+    **dict.fromkeys(
+        ("argdist", "trace", "funccount", "funclatency", "funcslower", "funcinterval", "stackcount"), "calls files exec tcp disk"
+    ),
     "bashreadline": "bash",
     "bindsnoop": "listen",
     **dict.fromkeys(("biolatency", "biolatpcts", "biopattern", "biosnoop", "biotop", "bitesize"), "disk"),
@@ -89,7 +91,7 @@ WORK: dict[str, str] = {
 #: Tools whose manual page has no example (or none that can serve): what is run instead, or as well.
 MORE: dict[str, tuple[str, ...]] = {
     "bindsnoop": ("", "-t", "-w", "-p {pid}", "-P 8081", "-U"),
-    "inject": ("kmalloc -v 'SyS_mount()'",),
+    "inject": ("kmalloc -v '__x64_sys_mount()'",),
     "mountsnoop": ("",),
     **dict.fromkeys(("ext4slower", "btrfsslower", "xfsslower", "nfsslower", "zfsslower", "fileslower"), ("0",)),
     "syncsnoop": ("",),
@@ -169,8 +171,13 @@ _RULES: tuple[tuple[str, str, str], ...] = (
     ("funcslower", r"SyS_write", "ksys_write"),
     (_EVERY, r"vfs_fstat\*", "vfs_fstat*"),
     ("stackcount", r"ip_output", "ip_queue_xmit"),
-    ("offcputime", r"$", ""),
-    ("reset-trace", r"-v", "-v"),
+    # the page's own mistakes
+    ("argdist", r":u32:nr_sector", ":u32:args->nr_sector"),
+    ("argdist", r":int:irq", ":int:args->irq"),
+    ("argdist", r";fork per process", "#fork per process"),
+    ("argdist", r"struct timespec", "struct __kernel_timespec"),
+    ("argdist", r"u:pthread:pthread_start\(\)", "u:c:pthread_start()"),
+    (_EVERY, r"u:pthread:", "u:c:"),
 )
 
 
@@ -257,6 +264,8 @@ _EXPECT: dict[str, str] = {
     "tcptop": r"\d+\.\d+\.\d+\.\d+:\d+",
     "filetop": r"^\d+ .* [RDOS] ",
     "bpflist": r"^\d+\s+\S+",
+    "tcpsubnet": r"/\d+\s+\d+",
+    "netqtop": r"^(\d+|Total)\s+\d",
 }
 
 _ROUNDS: dict[str, int] = {"drsnoop": 1, "mdflush": 1, "virtiostat": 1, "nfsdist": 1, "nfsslower": 1, "zfsdist": 1, "zfsslower": 1}

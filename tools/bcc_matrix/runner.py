@@ -333,7 +333,7 @@ def run_case(case: dict[str, Any], setting: Setting) -> dict[str, Any]:
     interrupted = not process.ended()
     if interrupted:
         process.signal(signal.SIGINT)
-        if not process.ended(6.0 * (setting.slow / 2 if setting.guest else 1)):
+        if not process.ended(6.0 * (setting.slow if setting.guest else 1)):
             process.signal(signal.SIGINT)
             if not process.ended(3.0):
                 process.signal(signal.SIGKILL)
