@@ -22,6 +22,7 @@ from ..base.errors import HarkenError
 from ..kernel.procfs import read_link
 from . import debug_files
 from .binaries import open_elf
+from .replaced import replaced
 from .symbol_table import SymbolTable
 
 TYPE_CHECKING = False
@@ -90,7 +91,7 @@ class Images:
         root = processes.root(pid)
         key = (mapping.device, mapping.inode, path, mapping.build_id, "" if mapping.inode else root)
         return self._remembered(key) or self._keep(
-            key, self._open(path, mapping.build_id, root, self._places(pid, mapping, processes, root))
+            key, self._open(path, mapping.build_id, root, self._places(pid, mapping, processes, root), mapping.inode)
         )
 
     def of_file(self, path: str) -> Image:
@@ -141,7 +142,7 @@ class Images:
             yield debug_files.by_build_id(mapping.build_id)
             yield debug_files.by_perf_cache(mapping.build_id)
 
-    def _open(self, path: str, build_id: str, root: str, places: Iterator[str]) -> Image:
+    def _open(self, path: str, build_id: str, root: str, places: Iterator[str], inode: int = 0) -> Image:
         kernel = self._kernel
         problem = ""
         if kernel is None:
@@ -151,6 +152,9 @@ class Images:
                 table = self._table(kernel, path, place, root)
             except HarkenError as error:
                 problem = problem or error.message
+                continue
+            if not build_id and "/map_files/" not in place and replaced(kernel, place, inode):
+                problem = "another file was put in its place"
                 continue
             if build_id and table.build_id != build_id:
                 problem = f"another build of this file was mapped (build-id {build_id})"

@@ -1,13 +1,14 @@
 """The files behind a process's mappings, opened for their call frame information.
 
 A file is reached through the process's own root (it may live in a container), a deleted one through /proc/PID/map_files; if the mapping
-states a build-id, a file with another one is refused.
+states a build-id, a file with another one is refused; so is one that was put in its place meanwhile.
 """
 
 from __future__ import annotations
 
 from ...base.errors import HarkenError
 from ..binaries import open_elf
+from ..replaced import replaced
 from ..vdso import image
 
 TYPE_CHECKING = False
@@ -44,6 +45,8 @@ class Files:
             try:
                 elf = open_elf(kernel, choice)
             except HarkenError:
+                continue
+            if not mapping.build_id and "/map_files/" not in choice and replaced(kernel, choice, mapping.inode):
                 continue
             if not mapping.build_id or not elf.build_id or elf.build_id == mapping.build_id:
                 return elf
