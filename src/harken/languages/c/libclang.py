@@ -56,6 +56,9 @@ T_POINTER, T_RECORD, T_ENUM, T_TYPEDEF, T_FUNCTION_NO_PROTO, T_FUNCTION, T_CONST
     101, 105, 106, 107, 110, 111, 112, 114,
 )  # fmt: skip
 
+#: until LLVM 21: a type with its keyword or as it was written
+T_ELABORATED = 119
+
 #: enum CXBinaryOperatorKind, and the same list ordered as enum CX_BinaryOperatorKind
 BINARY_OPERATORS = (
     "", ".*", "->*", "*", "/", "%", "+", "-", "<<", ">>", "<=>", "<", ">", "<=", ">=", "==", "!=", "&", "^", "|", "&&", "||",
@@ -153,6 +156,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "clang_getTypeDeclaration": (Cursor, (Type,)),
     "clang_getTypeSpelling": (_String, (Type,)),
     "clang_getTypedefName": (_String, (Type,)),
+    "clang_Type_getNamedType": (Type, (Type,)),
     "clang_getArrayElementType": (Type, (Type,)),
     "clang_getArraySize": (c_longlong, (Type,)),
     "clang_getResultType": (Type, (Type,)),

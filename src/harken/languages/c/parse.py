@@ -111,6 +111,9 @@ class Preparation:
         """
         if len(self.source.text) > MAX_TEXT:
             raise SourceError((Diagnostic("error", f"the program is longer than {MAX_TEXT >> 20} MB", self.source.span(0, 0)),))
+        problem = scan.obstacle(self.source.text)
+        if problem:
+            raise SourceError((Diagnostic("error", f"the program is too large: {problem}", self.source.span(0, 0)),))
         while True:
             self.rounds += 1
             parsed = self.attempt()
@@ -367,7 +370,11 @@ class Preparation:
             file, start = note.expanded
             end = start
         if file == self.source.name:
-            return self.source.span(self._offset(start), self._offset(end))
+            first, last = self._offset(start), self._offset(end)
+            if last <= first:
+                word = re.compile(r"\w+").match(self.source.text, first)
+                last = word.end() if word else first
+            return self.source.span(first, last)
         data = self.files.get(file)
         if data is None:
             return None

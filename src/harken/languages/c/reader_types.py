@@ -109,6 +109,8 @@ class Types:
             return self.record(lib.clang_getTypeDeclaration(kind))
         if kind.kind == lc.T_ENUM:
             return self._enum(lib.clang_getTypeDeclaration(kind))
+        if kind.kind == lc.T_ELABORATED:
+            return self.convert(lib.clang_Type_getNamedType(kind))
         canonical = lib.clang_getCanonicalType(kind)
         if canonical.kind != kind.kind and canonical.data0:
             return self.convert(canonical)

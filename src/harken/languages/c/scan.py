@@ -9,7 +9,7 @@ import re
 
 from ...base.record import Record
 
-__all__ = ("Scan", "scan", "without_comments")
+__all__ = ("Scan", "obstacle", "scan", "without_comments")
 
 _NOISE = re.compile(r'/\*.*?(?:\*/|\Z)|//[^\n]*|"(?:\\.|[^"\\\n])*"', re.S)
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -22,6 +22,12 @@ _MACRO = re.compile(r"^[ \t]*#[ \t]*define[ \t]+([A-Za-z_]\w*)", re.M)
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"\n]+)[>"]', re.M)
 _TRACEPOINT = re.compile(r"\bTRACEPOINT_PROBE\s*\(\s*(\w+)\s*,\s*(\w+)")
 _TRACEPOINT_TAG = re.compile(r"\btracepoint__(\w+?)__(\w+)")
+
+
+_BODY = re.compile(r"^[ \t]*#[ \t]*define[ \t]+([A-Za-z_]\w*)((?:[^\n\\]|\\\n|\\.)*)", re.M)
+_OPERATOR = re.compile(r"[;{},]|[-+*/%&|^<>=?:.\[(]+")
+#: Most operators in a row (clang and we walk expressions recursively), and most words that macros may unfold to.
+_MOST_OPERATORS, _MOST_WORDS = 3000, 1_000_000
 
 
 class Scan(Record):
@@ -74,6 +80,33 @@ def scan(text: str) -> Scan:
     macros = frozenset(_MACRO.findall(bare))
     tracepoints = {*_TRACEPOINT.findall(bare), *_TRACEPOINT_TAG.findall(bare)}
     return Scan(frozenset(_WORD.findall(bare)), frozenset(_TAG.findall(bare)), frozenset(owned), macros, includes, frozenset(tracepoints))
+
+
+def obstacle(text: str) -> str:
+    """Why a text must not be given to a parser, "" if it may: expressions whose nesting would overflow the stack, macros that unfold to
+    more than memory holds.
+
+    >>> obstacle("int x = " + "1+" * 5000 + "1;")
+    'an expression with more than 3000 operators'
+    >>> obstacle("".join(f"#define A{n + 1} A{n} A{n}\\n" for n in range(40)))
+    'the macro A20 unfolds to more than 1000000 words'
+    """
+    bare = without_comments(text)
+    sizes: dict[str, int] = {}
+    for match in _BODY.finditer(bare):
+        name, body = match.groups()
+        size = 0
+        for word in _WORD.findall(body):
+            size += sizes.get(word, 1)
+            if size > _MOST_WORDS:
+                return f"the macro {name} unfolds to more than {_MOST_WORDS} words"
+        sizes[name] = max(size, 1)
+    count = 0
+    for match in _OPERATOR.finditer(bare):
+        count = 0 if match.group() in ";{}," else count + 1
+        if count > _MOST_OPERATORS:
+            return f"an expression with more than {_MOST_OPERATORS} operators"
+    return ""
 
 
 def _blank_comments_only(text: str) -> str:
