@@ -176,3 +176,17 @@ def test_a_packet_is_read_directly() -> None:
     text += "if (p + 14 > (void *)(long)ctx->data_end) return 1; return *(unsigned short *)(p + 12); }"
     code = disassemble(spec(text, context=Context(abi.BPF_PROG_TYPE_XDP, "xdp")).programs[0].insns)
     assert not any("call" in line for line in code) and any("*(u16 *)(r" in line and "+12)" in line for line in code)
+
+
+def test_the_kernel_calls_back() -> None:
+    text = "struct sum { long long total; int limit; }; static long add(unsigned i, void *p) { struct sum *s = p; s->total += i;"
+    text += f" return i == s->limit; }} {SHAPE} {{ struct sum s = {{ 0, b }}; int n = bpf_loop(a, add, &s, 0); return s.total * 100 + n; }}"
+    assert run(text, 10, 50) == 4510
+    assert run(text, 10, 3) == 604
+
+
+def test_a_walk_through_a_map() -> None:
+    text = "BPF_HASH(table, u32, u64); static long each(void *map, u32 *key, u64 *value, u64 *sum) { *sum += *key * *value; return 0; }"
+    text += f"{SHAPE} {{ u32 k = 3; u64 v = 5, sum = 1; table.update(&k, &v); k = 10; table.update(&k, &v);"
+    text += " bpf_for_each_map_elem(&table, each, &sum, 0); return sum; }"
+    assert run(text, 0, 0) == 66

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...base.ctype import Void
-from ...compiler.ir import I8, I16, I32, I64, Const, Value, int_type
+from ...compiler.ir import I8, I16, I32, I64, PTR, Const, Param, Value, int_type
 from . import tree
 from .lower_memory import Place, Result, Wide, is_aggregate, is_pointer, is_signed, is_wide
 from .lower_statements import StatementCode
@@ -51,6 +51,31 @@ class BuiltinCode(StatementCode):
         if place is not None:
             return self.load(place)
         return Const(0, I32) if isinstance(result.strip(), Void) else call
+
+    # -- helpers that call the program back
+    def h_loop(self, node: tree.Call) -> Result:
+        """``bpf_loop(count, function, context, 0)``."""
+        count = self.b.resize(self.number(node.args[0]), I64, False)
+        name = self.unit.callback(self._called(node.args[1]), [Param(0, "index"), Param(1, "context", PTR, "stack")], node.span)
+        return self.b.resize(self.b.insert("loop", (count, self.number(node.args[2])), I64, name), self.scalar(node.type), False)
+
+    def h_for_each_map_elem(self, node: tree.Call) -> Result:
+        """``bpf_for_each_map_elem(map, function, context, 0)``."""
+        table = self.argument(node.args[0])
+        params = [Param(i, name, PTR, name) for i, name in enumerate(("map", "map_key", "map_value", "stack"))]
+        name = self.unit.callback(self._called(node.args[1]), params, node.span)
+        return self.b.resize(self.b.insert("for_each", (table, self.number(node.args[2])), I64, name), self.scalar(node.type), False)
+
+    def _called(self, node: tree.Expr) -> tree.Function:
+        while isinstance(node, (tree.Cast, tree.AddressOf)):
+            node = node.operand
+        if not isinstance(node, tree.Name) or not isinstance(node.declaration, tree.Function):
+            self.fail("the function that is called back must be named here", node.span)
+        return node.declaration
+
+    def argument(self, node: tree.Expr) -> Value:
+        """What a helper gets for an expression."""
+        raise NotImplementedError
 
     # -- the compiler's
     def call_builtin(self, node: tree.Call) -> Result:

@@ -10,7 +10,7 @@ from ...abi.bpf import BPF_MAP_TYPE_ARRAY
 from ...base.ctype import Ptr
 from ...base.diagnostics import Diagnostic, Source, Span, error
 from ...base.errors import SourceError
-from ...compiler.ir import NONE, PTR, Module, Param
+from ...compiler.ir import I64, NONE, PTR, Builder, Const, Module, Param, Value
 from ...compiler.ir import Function as Code
 from ...formats.spec import MapSpec
 from . import tree
@@ -103,6 +103,22 @@ class UnitCode:
         Lowerer(self, declaration, code).build(params[1:] if hidden else params)
         self._active.pop()
         return code
+
+    def callback(self, declaration: tree.Function, params: list[Param], span: Span | None) -> str:
+        """The name of a function that the kernel can call with ``params``, which calls ``declaration`` with as many as that takes."""
+        name = f"{declaration.name}.callback{len(params)}"
+        if name not in self.module.functions:
+            inner = self.function(declaration, span)
+            code = self.module.add(Code(name, params, I64, "callback", declaration.span))
+            b = Builder(code)
+            given: list[Value] = []
+            for param, own in zip(inner.params, params):
+                given.append(own if param.type.pointer else b.resize(own, param.type, False))
+            if len(given) < len(inner.params) or any(p.type.pointer != v.type.pointer for p, v in zip(inner.params, given)):
+                raise SourceError((error(f"{declaration.name}() does not take what it is called back with", span),))
+            result: Value = b.call(inner, *given)
+            b.ret(b.resize(result, I64, True) if result.type.bits and not result.type.pointer else Const(0))
+        return name
 
     def lower_all(self) -> None:
         """Lowers every function that can become a program, and collects what is wrong with them."""
