@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ...render.ftrace_batches import Batch
     from .report import Report
 
-__all__ = ("report_profile", "run", "watch_tasks")
+__all__ = ("report_profile", "run", "watch_hooks", "watch_tasks")
 
 USAGE = """\
 usage:
@@ -65,6 +65,11 @@ def watch_tasks(setup: Setup) -> None:
                 setup.depth = 1
         for pattern in (*_WITH_STACKS, *_WITHOUT):
             _watch(setup, pattern, pattern in _WITH_STACKS)
+    watch_hooks(setup)
+
+
+def watch_hooks(setup: Setup) -> None:
+    """Adds the events that ``-H`` connects."""
     for text in setup.hooks:
         hook = parse_hook(text)
         _watch(setup, f"{hook.system}:{hook.event}" if hook.system else hook.event, hook.stack)

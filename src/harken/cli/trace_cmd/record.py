@@ -53,14 +53,14 @@ def run(argv: list[str]) -> int:
     if setup.help:
         print(USAGE, end="")
         return 0
+    if setup.profile or setup.hooks:
+        from .profile import watch_hooks, watch_tasks
+
+        (watch_tasks if setup.profile else watch_hooks)(setup)
     if setup.host:
         from .network import send
 
         return int(send(setup))
-    if setup.profile:
-        from .profile import watch_tasks
-
-        watch_tasks(setup)
     return record(setup)
 
 
