@@ -63,16 +63,25 @@ class StatementCode(ExpressionCode):
     # -- branches
     def s_If(self, node: tree.If) -> None:
         b = self.b
-        then, done = b.block("then"), b.block("endif")
-        otherwise = b.block("else") if node.otherwise is not None else done
-        self.branch(node.condition, then, otherwise)
-        b.goto(then)
-        self.statement(node.then)
-        b.br(done)
-        if node.otherwise is not None:
-            b.goto(otherwise)
-            self.statement(node.otherwise)
+        done = b.block("endif")
+        while True:
+            then = b.block("then")
+            otherwise = b.block("else") if node.otherwise is not None else done
+            self.branch(node.condition, then, otherwise)
+            b.goto(then)
+            self.statement(node.then)
             b.br(done)
+            if node.otherwise is None:
+                break
+            b.goto(otherwise)
+            if not isinstance(node.otherwise, tree.If):
+                self.statement(node.otherwise)
+                b.br(done)
+                break
+            # long chains of "else if" do not nest
+            node = node.otherwise
+            if node.span is not None:
+                b.span = node.span
         b.goto(done)
 
     def loop(self, condition: tree.Expr | None, body: tree.Stmt, step: tree.Expr | None, test_first: bool) -> None:
