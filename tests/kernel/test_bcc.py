@@ -37,12 +37,14 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(harken.__fi
 TEXT = r"""
 #include <linux/sched.h>
 struct inner_t { u16 port; u8 flags[3]; };
+struct packed_t { u8 kind; u64 number; } __attribute__((packed));
 struct data_t { u64 number; u32 pid; char comm[TASK_COMM_LEN]; struct inner_t inner; unsigned __int128 wide; };
 struct key_t { u32 pid; u64 slot; };
 
 BPF_PERF_OUTPUT(events);
 BPF_RINGBUF_OUTPUT(ring, 16);
 BPF_HASH(counts, u32);
+BPF_HASH(tight, u32, struct packed_t);
 BPF_HASH(pairs, struct key_t);
 BPF_HISTOGRAM(dist);
 BPF_PERCPU_ARRAY(cpus, u64, 2);
@@ -82,6 +84,10 @@ TRACEPOINT_PROBE(syscalls, sys_enter_getuid) {
     pairs.increment(key);
     dist.increment(bpf_log2l(data.number));
     cpus.increment(1);
+    struct packed_t value = {.kind = 1};
+    value.number = data.number << 40 | 5;
+    if (value.number >> 40 == 7)
+        tight.update(&data.pid, &value);
     int id = stacks.get_stackid(args, BPF_F_USER_STACK);
     stack_of.update(&data.pid, &id);
     return 0;
@@ -143,6 +149,7 @@ def test_a_ring_buffer_and_the_tables(b: Any) -> None:
     assert {key.value: value.value for key, value in counts.items_lookup_batch()} == {os.getpid(): 3}
     assert counts[ct.c_uint(os.getpid())].value == 3 and 0 not in counts
     assert b["pairs"].items()[0][0].slot == 3
+    assert b["tight"][os.getpid()].number == 7 << 40 | 5, "members of packed structs need not be aligned"
     assert b["dist"][3].value == 3, "7 lies between 4 and 7"
     assert b["cpus"].sum(1).value == 3 and len(b["cpus"][1]) == b["cpus"].total_cpu
     number = b["stack_of"][os.getpid()].value

@@ -170,6 +170,11 @@ class MemoryCode:
             return Wide(low, self.b.load(place.pointer, I64, place.offset + 8))
         if place.bits:
             return self._load_bits(place)
+        size = type.strip().size
+        if size > 1 and place.offset % size:  # a member of a packed struct
+            own = self.b.alloca(size, "unaligned", size)
+            self.b.copy(own, place.pointer, size, 0, place.offset)
+            return self.b.load(own, self.scalar(type))
         return self.b.load(place.pointer, self.scalar(type), place.offset)
 
     def store(self, place: Place, value: Result) -> None:
@@ -184,7 +189,13 @@ class MemoryCode:
         elif place.bits:
             self._store_bits(place, value)
         else:
-            b.store(place.pointer, value, place.offset)
+            size = place.type.strip().size
+            if size > 1 and place.offset % size:
+                own = b.alloca(size, "unaligned", size)
+                b.store(own, value)
+                b.copy(place.pointer, own, size, place.offset)
+            else:
+                b.store(place.pointer, value, place.offset)
 
     def _unit_of_bits(self, place: Place) -> tuple[int, int, int]:
         """(byte offset, size, shift) of the smallest aligned word that holds a bitfield; size 0 if none of up to 8 bytes does."""
