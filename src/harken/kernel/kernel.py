@@ -194,7 +194,7 @@ class LinuxKernel(Kernel):
         for fd in fds:
             poller.register(fd, select.POLLIN)
         # an error or hang-up counts as readable: whoever reads finds out what it is
-        return [fd for fd, _ in poller.poll(timeout_ms if timeout_ms >= 0 else None)]
+        return [fd for fd, _ in poller.poll(min(timeout_ms, 0x7FFFFFFF) if timeout_ms >= 0 else None)]
 
 
 def _address(argument: Any, kept: list[Any]) -> int:
