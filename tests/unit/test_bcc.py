@@ -6,6 +6,7 @@ import argparse
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -340,3 +341,19 @@ def test_a_link_of_many_functions_ends_with_the_last(attaching: Any, monkeypatch
     monkeypatch.setenv("BCC_PROBE_LIMIT", str(attach_kernel.open_probes() + 2))
     with pytest.raises(errors.BPFError, match="exceed global quota"):
         b.attach_kprobe(event_re="x", fn_name="f")
+
+
+# -- commands
+
+
+def test_a_command_waits_until_it_may_run(tmp_path: Path) -> None:
+    from harken.bcc.exec import cmd_exited, cmd_ready, run_cmd
+
+    made = tmp_path / "made"
+    pid = run_cmd(["touch", str(made)])
+    assert pid > 0 and not cmd_exited() and not made.exists()
+    cmd_ready()
+    end = time.monotonic() + 20
+    while not cmd_exited() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert cmd_exited() and made.exists()

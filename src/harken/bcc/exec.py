@@ -1,4 +1,13 @@
-"""Commands that wait to be traced (``bcc.exec``): started, held before their first instruction, let go when the probes are in place."""
+"""A command to trace from its beginning (``bcc.exec``): started and held before its first instruction, let go when the probes are in place.
+
+::
+
+    pid = run_cmd(["make", "-j4"])
+    ... attach, filtering by pid ...
+    cmd_ready()
+    while not cmd_exited():
+        b.perf_buffer_poll(100)
+"""
 
 from __future__ import annotations
 
@@ -10,23 +19,27 @@ if TYPE_CHECKING:
 
 __all__ = ("run_cmd", "cmd_ready", "cmd_exited")
 
-_commands: dict[int, Command] = {}
+_started: list[Command] = []
 
 
-def run_cmd(cmd: Sequence[str]) -> int:
-    """Starts a command and holds it before it does anything; returns its PID."""
-    from ..kernel.kernel import live
+def run_cmd(args: Sequence[str]) -> int:
+    """Starts a command and holds it before it does anything; returns its PID.
 
-    command = Command(live(), list(cmd))
-    _commands[command.pid] = command
-    return command.pid
+    Raises:
+        HarkenError: it cannot be executed.
+    """
+    from .names import kernel
 
-
-def cmd_ready(pid: int) -> None:
-    """Lets a command that ``run_cmd`` started run."""
-    _commands[pid].release()
+    _started.append(Command(kernel(), list(args)))
+    return _started[-1].pid
 
 
-def cmd_exited(pid: int) -> bool:
-    """Whether the command has ended."""
-    return _commands[pid].poll()
+def cmd_ready() -> None:
+    """Lets what ``run_cmd`` started run."""
+    for command in _started:
+        command.release()
+
+
+def cmd_exited() -> int:
+    """1 if everything that ``run_cmd`` started has ended, else 0."""
+    return int(all([command.poll() for command in _started]))
