@@ -49,7 +49,7 @@ KINDS: dict[str, tuple[str, str]] = {
         "stacks of their first moments are empty; nothing is to be done",
     ),
     "threads": (
-        "{count} {subject}{s} could not be taken: the process has more than a thousand threads",
+        "{count} {subject}{s} could not be taken: the process has more than 256 threads",
         "nothing is to be done",
     ),
     "reused": (

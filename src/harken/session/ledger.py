@@ -11,7 +11,7 @@ cut        stacks that were deeper than the kernel allows           the session
 truncated  copied stacks that go on beyond what was copied          the session
 lost       copied stacks that could not be followed to their end    the session
 late       processes that were met before they were known           the session
-threads    threads that were not found among a thousand             the program
+threads    threads that were not found among 256                    the program
 reused     code objects in whose place others were found            the session
 mappings   what processes have mapped was not noted                 the session
 perfbuf    a per-CPU buffer was full (kernels without ring buffer)  the kernel, per CPU

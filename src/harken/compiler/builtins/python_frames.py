@@ -53,7 +53,7 @@ MOST_FRAMES = 512
 _HEAD, _FRAME = 8, 16
 _MOST_PROCESSES, _MOST_THREADS, _MOST_CODES = 8192, 8192, 65536
 #: Thread states that are looked at to find one.
-_LOOKED_AT = 1024
+_LOOKED_AT = 256
 #: Bytes of names, of paths and of line tables that are taken along; what is longer is read by the session.
 _NAME, _PATH, _TABLE = 256, 512, 1024
 #: Frames with this owner or a higher one are the interpreter's own (FRAME_OWNED_BY_CSTACK; none in 3.11).
@@ -245,8 +245,8 @@ class _Walk:
         look, body, inside, taken, done, stop = (b.block(name) for name in ("frames", "frame", "inside", "taken", "ended", "stop"))
         b.br(look)
         b.goto(look)
-        # a frame of the interpreter's own stands behind at least one of a function
-        b.condbr(b.icmp("ult", b.load(index), Const(2 * limit + 1)), body, done)
+        # frames of the interpreter's own are few: each stands for a call through C
+        b.condbr(b.icmp("ult", b.load(index), Const(limit + limit // 4 + 4)), body, done)
         b.goto(body)
         b.store(index, b.add(b.load(index), Const(1)))
         # which of the two kinds each frame was is nothing that the verifier should follow
