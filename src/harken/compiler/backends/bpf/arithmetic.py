@@ -5,7 +5,7 @@ from __future__ import annotations
 from ....formats.insn import ALU
 from ...ir import Const, Inst, Value
 from ...passes import fold
-from ...passes.simplify import width
+from ...passes.algebra import width
 from .operands import MOV, MOV32, MOV_K, Operands, fits
 
 __all__ = ("Arithmetic",)
