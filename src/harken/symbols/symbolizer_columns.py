@@ -17,6 +17,7 @@ _USER_BITS = 48
 _MOST_TABLES = 1 << (63 - _USER_BITS)
 _CONTEXT_MAX = (1 << 64) - 4095
 _KERNEL = 1 << 63
+_USER = (1 << 64) - 512  # PERF_CONTEXT_USER
 
 
 def text(
@@ -26,7 +27,7 @@ def text(
     addresses: list[int],
     keys: list[bytes] | None,
     before: list[str] | None,
-    strangers: dict[int, str],
+    unknown: Callable[[int], str],
 ) -> str:
     """The samples as text.
 
@@ -37,7 +38,7 @@ def text(
         addresses: of every sample, if no call chains are wanted.
         keys: call chains as words.
         before: what stands before each sample, if anything.
-        strangers: texts of what is in no process and not in the kernel.
+        unknown: the text of an address that is in no process and not in the kernel.
     """
     import numpy as np
 
@@ -49,6 +50,7 @@ def text(
         lengths = np.fromiter(map(len, keys), np.int64, len(keys)) >> 3
         flat = np.frombuffer(b"".join(keys), np.uint64)
         of_address = np.repeat(of_sample, lengths)
+    strangers = {at: unknown(at) for at in _strangers(flat)} if keys is not None else {}
     # the kernel's addresses mean the same in all processes: the first table has them
     user = flat < np.uint64(1 << 63)
     combined = np.where(user, flat | of_address << np.uint64(_USER_BITS), flat) if len(every) < _MOST_TABLES else None
@@ -96,3 +98,18 @@ def text(
             lines[-len(keys)] = lines[-len(keys)][1:]
     index = np.insert(inverse, starts, heads)
     return "".join(map(lines.__getitem__, index.tolist())) + ("\n" if keys else "")
+
+
+def _strangers(flat: Any) -> list[int]:
+    """What looks like addresses of the kernel in the process's part of call chains only: stray values of frame pointers."""
+    import numpy as np
+
+    marks = flat >= np.uint64(_CONTEXT_MAX)
+    kernel = (flat >= np.uint64(_KERNEL)) & ~marks
+    if not kernel.any():
+        return []
+    # every chain begins with a marker, so that the last one before an address is its own chain's
+    places = np.maximum.accumulate(np.where(marks, np.arange(len(flat)), 0))
+    of_user = flat[places] == np.uint64(_USER)
+    stray = np.unique(flat[kernel & of_user])
+    return [] if not len(stray) else np.setdiff1d(stray, flat[kernel & ~of_user]).tolist()

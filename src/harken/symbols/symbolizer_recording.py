@@ -21,13 +21,13 @@ from array import array
 from bisect import bisect_left
 from itertools import repeat
 
-from ..abi import perf_event as abi
 from ..formats.perf_data_records import CONTEXT_MAX, MappingEvent, SymbolEvent
 from ..kernel.procfs import build_id as kernel_build_id
 from .demangle import demangle as readable
 from .demangle import save, short
 from .kernel_symbols import KernelSymbols
 from .model import KERNEL_MODULE
+from .symbolizer_chains import hexadecimal, strangers
 from .symbolizer_images import Images
 from .symbolizer_parts import Jit, Part
 from .symbolizer_spaces import RecordedSpaces, Table
@@ -50,7 +50,6 @@ _KERNEL = 1 << 63
 _MANY = 120_000
 #: A word that ends a chain: of the values that are neither an address nor a marker, one that stray frame pointers do not have.
 _END_OF_CHAIN = CONTEXT_MAX
-_USER = abi.PERF_CONTEXT_USER.to_bytes(8, sys.byteorder)
 _BEFORE_FRAME = "\t"
 _DEBUG_KALLSYMS = "/.debug/[kernel.kallsyms]/"
 
@@ -135,10 +134,7 @@ class RecordingSymbolizer:
         if many >= _MANY and _numpy():
             from .symbolizer_columns import text
 
-            strangers = dict.fromkeys(_strangers(keys), "") if keys is not None else {}
-            for address in strangers:
-                strangers[address] = f"{_BEFORE_FRAME}{address:16x}{self._text('', 0, '')}"
-            return text(self._resolve, self.spaces.tables.all, tables, addresses, keys, before, strangers)
+            return text(self._resolve, self.spaces.tables.all, tables, addresses, keys, before, self._stranger)
         if keys is None:
             for _ in map(dict.setdefault, tables, addresses, repeat("")):
                 pass
@@ -175,8 +171,8 @@ class RecordingSymbolizer:
             words.frombytes(end.join(keys))
             addresses = words.tolist()
             unknown.append((table, keys, addresses))
-            for address in _strangers(keys):
-                table[address] = f"{_BEFORE_FRAME}{address:16x}{self._text('', 0, '')}"
+            for address in strangers(keys):
+                table[address] = self._stranger(address)
             wanted = set(addresses)
             wanted.difference_update(table)
             work.append((table, sorted([address for address in wanted if address < CONTEXT_MAX])))
@@ -214,7 +210,7 @@ class RecordingSymbolizer:
             known = [texts[address - shift] for address in addresses] if shift else list(map(texts.__getitem__, addresses))
             # of a process's frames in a call chain, perf shows the place in the file
             shown = [address - file_shift for address in addresses] if of_chain and file_shift else addresses
-            table.update(zip(addresses, map(str.__add__, _hexadecimal(shown, before), known)))
+            table.update(zip(addresses, map(str.__add__, hexadecimal(shown, before), known)))
 
     def _cut(self, table: Table, addresses: list[int], pieces: list[tuple[Table, list[int], _Names, int, int]]) -> None:
         """Cuts ascending addresses of a process by file."""
@@ -231,7 +227,7 @@ class RecordingSymbolizer:
                 names, shift, limit = self._in_mapping(table.pid, mapping, address)
                 end = bisect_left(addresses, limit, place + 1)
             part = addresses[place:end]
-            generated = names.image is None and names.path.startswith("/tmp/perf-")
+            generated = names.image is None and _generated_by(names.path) >= 0
             if names.image is not None:
                 names.wanted.update([address - shift for address in part] if shift else part)
             elif generated:
@@ -245,9 +241,7 @@ class RecordingSymbolizer:
     def _in_mapping(self, pid: int, mapping: Mapping, address: int) -> tuple[_Names, int, int]:
         """The names of the file at an address of a mapping, the distance of its addresses, and where that ends."""
         path = mapping.path
-        if path.startswith("/tmp/perf-") and not mapping.inode:
-            return self._named(None, path), 0, mapping.end
-        if not path.startswith("/") and path != "[vdso]":
+        if _generated_by(path) >= 0 or (not path.startswith("/") and path != "[vdso]"):
             return self._named(None, path), 0, mapping.end
         image = self._images.of_mapping(pid, mapping, self.spaces.processes)
         if image.table is None:
@@ -308,7 +302,7 @@ class RecordingSymbolizer:
 
     def _look_up_generated(self, names: _Names, addresses: list[int]) -> None:
         """Code that a process has made itself."""
-        pid = int(names.path.removeprefix("/tmp/perf-").removesuffix(".map"))
+        pid = _generated_by(names.path)
         jit = self._jits.get(pid)
         if jit is None:
             jit = self._jits[pid] = Jit()
@@ -317,6 +311,9 @@ class RecordingSymbolizer:
             found = jit.lookup(address)
             name, offset = (found[0], found[1]) if found is not None else ("", 0)
             names.texts[address] = self._text(self._readable(name) if self._readable is not None else name, offset, names.path)
+
+    def _stranger(self, address: int) -> str:
+        return f"{_BEFORE_FRAME}{address:16x}{self._text('', 0, '')}"
 
     def _text(self, name: str, offset: int, path: str) -> str:
         text = ""
@@ -379,45 +376,13 @@ class RecordingSymbolizer:
                 self._shift = event.offset - places[0]
 
 
-def _strangers(keys: list[bytes]) -> set[int]:
-    """What looks like addresses of the kernel in a process's part of call chains only: stray values of frame pointers."""
-    split = [key.partition(_USER) for key in keys]
-    words = array("Q")
-    words.frombytes(b"".join([user for _, _, user in split if not len(user) & 7]))
-    found = {word for word in set(words) if _KERNEL <= word < CONTEXT_MAX}
-    if found:
-        words = array("Q")
-        words.frombytes(b"".join([kernel for kernel, _, user in split if not len(user) & 7]))
-        found.difference_update(words)
-    return found
+def _generated_by(path: str) -> int:
+    """The process whose generated code a path stands for, -1 if it is a file."""
+    digits = path.removeprefix("/tmp/perf-").removesuffix(".map")
+    return int(digits) if len(path) - len(digits) == 14 and digits.isascii() and digits.isdigit() and len(digits) < 11 else -1
 
 
 def _numpy() -> bool:
     from importlib.util import find_spec
 
     return "numpy" in sys.modules or find_spec("numpy") is not None
-
-
-def _hexadecimal(addresses: list[int], before: str) -> list[str]:
-    """Ascending addresses in hexadecimal, right-justified in 16 columns behind ``before``.
-
-    Example:
-        >>> _hexadecimal([1, 1 << 44, 1 << 63], " ")
-        ['                1', '     100000000000', ' 8000000000000000']
-    """
-    low, high, top = [bisect_left(addresses, 1 << bits) for bits in (44, 48, 60)]
-    return [
-        *[f"{before}{address:16x}" for address in addresses[:low]],
-        *_digits(addresses[low:high], "0000", f"{before}    "),
-        *[f"{before}{address:16x}" for address in addresses[high:top]],
-        *_digits(addresses[top:], "", before),
-    ]
-
-
-def _digits(addresses: list[int], zeros: str, before: str) -> list[str]:
-    """Addresses that all begin with ``zeros`` when written with 16 digits; formatting them one by one takes four times as long."""
-    words = array("Q", addresses)
-    if sys.byteorder == "little":
-        words.byteswap()
-    text = "\n" + words.tobytes().hex("\n", 8)
-    return text.replace("\n" + zeros, "\n" + before).split("\n")[1:] if addresses else []

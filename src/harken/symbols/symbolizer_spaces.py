@@ -130,7 +130,8 @@ class RecordedSpaces:
             if self._ids is None:
                 self._ids = {found.path: found.build_id for found in self._recording.build_ids if not found.in_kernel}
             build_id = self._ids.get(path, "")
-        mapping = Mapping(event.start, event.end, event.offset, path, event.inode, event.device, build_id, event.executable)
+        # the recording may be of another machine: a file is known by its build-id, else, as in perf, by its path; not by its inode
+        mapping = Mapping(event.start, event.end, event.offset, path, 0, "", build_id, event.executable)
         table = self.tables.get(pid)
         if table is not None:
             starts, maps = self.processes.layout(pid)
