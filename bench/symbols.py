@@ -1,21 +1,18 @@
-"""harken's symbols against perf's: the same names for the same samples, and the time that naming them takes.
+"""Naming all samples of a recording: ``harken symbolize --recording`` against ``perf script``, whole process against whole process.
 
-    python bench/symbols.py                     record a workload, compare, time 5 pairs
-    python bench/symbols.py --data perf.data    an existing recording (without call chains)
+    python bench/symbols.py                     record a workload with and without call chains, compare, time 5 pairs
+    python bench/symbols.py --data perf.data    an existing recording
     python bench/symbols.py -n 10 --samples 100000 --json out.json
 
-Needs root and perf.  ``perf record -e cpu-clock -a`` records a workload of C, C++ and Python programs.  The addresses, with the mappings as
-they were made, come from ``perf script -F pid,ip --show-mmap-events --show-task-events`` (harken does not read perf.data here).  Names are
-compared as ``perf script --no-inline --no-demangle -F pid,ip,sym,dso`` prints them; every kind of difference is listed with its number and
-an example.
+Needs root and perf.  ``perf record -e cpu-clock -a`` records a workload of C, C++ and Python programs; the recording is cut to the wanted
+number of samples.  Both print "ip,sym,dso" of every sample (perf with --no-inline); lines that differ are counted.
 
-Time, CPU seconds of the process, and of the runs alternately:
+Times are of whole processes, from start to end, run alternately, with everything in the page cache; medians of CPU seconds (user and
+system) and of wall-clock seconds:
 
-perf names      ``perf script --no-inline -F pid,ip,sym,dso`` less the same with ``-F pid,ip``: symbols loaded and looked up, text printed
-perf whole      the first of them alone: what a perf user waits for
-harken names    mappings entered and 100,000 addresses turned into frames, by a process that has nothing loaded yet (tables from its cache)
-harken cold     the same with an empty cache
-harken whole    from the start of Python, with the text of addresses read and as many lines printed as perf prints
+perf      ``perf script --no-inline -F ip,sym,dso``
+warm      ``harken symbolize --recording``, with the symbol tables of an earlier run in harken's cache
+cold      the same with an empty cache, which it fills
 """
 
 from __future__ import annotations
@@ -25,18 +22,13 @@ import json
 import os
 import resource
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-
-HERE = Path(__file__).parent
+from typing import Any
 
 WORKLOAD = r"""
 python3 -c '
@@ -55,269 +47,92 @@ g++ -O1 -x c++ - -o "$1/a.out" && "$1/a.out"; done) &
 wait
 exit 0
 """
-SCRIPT = ("script", "--no-inline")
-ADDRESSES = ("-F", "pid,ip,time", "--show-mmap-events", "--show-task-events", "--show-bpf-events")
-NAMES = ("-F", "pid,ip,sym,dso")
+PERF = ("perf", "script", "--no-inline", "-F", "ip,sym,dso", "-i")
+SAMPLE = 9
 
 
-class Samples(NamedTuple):
-    """Columns of samples; events are (samples before, what, ...): "mmap" pid Mapping, "fork" parent child, "exec" pid, "ksymbol"."""
-
-    pids: Any
-    addresses: Any
-    events: list[tuple[Any, ...]]
-
-
-def record(data: str, folder: str, period: int = 200_000) -> None:
+def record(data: str, folder: str, *options: str) -> None:
     """Records the workload into a file."""
-    subprocess.run(
-        ["perf", "record", "-q", "-o", data, "-e", "cpu-clock", "-c", str(period), "-a", "--", "sh", "-c", WORKLOAD, "sh", folder],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    argv = ["perf", "record", "-q", "-o", data, "-e", "cpu-clock", "-c", "100000", "-a", *options, "--", "sh", "-c", WORKLOAD, "sh", folder]
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def perf(data: str, *options: str) -> str:
-    """What ``perf script`` prints."""
-    return subprocess.run(["perf", *SCRIPT, "-i", data, *options], check=True, capture_output=True, text=True, errors="replace").stdout
+def cut(data: str, samples: int) -> int:
+    """Cuts a recording behind a number of samples; returns how many are left."""
+    raw = Path(data).read_bytes()
+    start, length = struct.unpack_from("=QQ", raw, 40)
+    sections = sum(word.bit_count() for word in struct.unpack_from("=4Q", raw, 72))
+    place, end, seen = start, start + length, 0
+    while place < end and seen < samples:
+        kind, _, size = struct.unpack_from("=IHH", raw, place)
+        seen += kind == SAMPLE
+        place += size
+    # the table of features follows the records, and points behind itself
+    table = [struct.unpack_from("=QQ", raw, end + 16 * number) for number in range(sections)]
+    parts = [raw[:48], struct.pack("=Q", place - start), raw[56:place]]
+    parts += [struct.pack("=QQ", at - (end - place), size) for at, size in table]
+    Path(data).write_bytes(b"".join([*parts, raw[end + 16 * sections :]]))
+    return seen
 
 
-def parse(text: str, limit: int) -> Samples:
-    """Samples and events of ``perf script`` with ADDRESSES, until ``limit`` samples were seen."""
-    from harken.symbols.model import Mapping
-
-    pids: list[int] = []
-    addresses: list[int] = []
-    events: list[tuple[Any, ...]] = []
-    for line in text.split("\n"):
-        words = line.split()
-        if len(words) == 3 and words[1][-1:] == ":" and words[2][0] != "P":
-            pids.append(int(words[0]))
-            addresses.append(int(words[2], 16))
-            if len(pids) == limit:
-                break
-        elif len(words) > 2 and words[2].startswith("PERF_RECORD_"):
-            kind = words[2].rstrip(":")
-            before = len(pids)
-            if kind == "PERF_RECORD_KSYMBOL":  # addr START len SIZE type 1 flags 0x0 name NAME
-                flags = int(words[10], 16)
-                events.append((before, "ksymbol", -1, int(words[4], 16), int(words[6]), words[12], not flags & 1))
-            if kind == "PERF_RECORD_MMAP2":
-                pid = int(words[3].partition("/")[0])
-                start, _, size = words[4].lstrip("[").partition("(")
-                base = int(start, 16)
-                length = int(size.rstrip(")"), 16)
-                # [0x7f..(0x2000) @ OFFSET MAJ:MIN INODE GENERATION]: r-xp PATH   or   ... @ OFFSET <BUILD-ID>]: r-xp PATH
-                offset = int(words[6], 16)
-                perms, _, path = line[line.index("]: ") + 3 :].partition(" ")
-                device, inode, build_id = ("", 0, words[7].strip("<>]:")) if words[7][0] == "<" else (words[7], int(words[8]), "")
-                events.append((before, "mmap", pid, Mapping(base, base + length, offset, path, inode, device, build_id, "x" in perms)))
-            elif kind.startswith("PERF_RECORD_FORK"):
-                # FORK(CHILD:THREAD):(PARENT:THREAD)
-                child, _, parent = words[2].removeprefix("PERF_RECORD_FORK(").partition("):(")
-                events.append((before, "fork", int(parent.partition(":")[0]), int(child.partition(":")[0])))
-            elif kind == "PERF_RECORD_COMM" and words[3] == "exec:":
-                events.append((before, "exec", int(words[-1].rpartition(":")[2].partition("/")[0])))
-    return Samples(np.array(pids, np.int64), np.array(addresses, np.uint64), events)
+def timed(argv: tuple[str, ...], environment: dict[str, str] | None = None) -> tuple[float, float]:
+    """(CPU seconds, seconds) of a process."""
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **(environment or {})})
+    took, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, took
 
 
-def symbolize(samples: Samples, demangle: bool = True) -> tuple[list[Any], Any, Any]:
-    """Spans (symbol and file), the number of its span for every sample, and the symbolizer."""
-    from harken.kernel.kernel import live
-    from harken.symbols.kernel_symbols import KernelSymbols
-    from harken.symbols.processes import Processes
-    from harken.symbols.symbolizer import Symbolizer
-
-    processes = Processes(None)
-    kernel = live()
-    kernel_symbols = KernelSymbols(kernel, look_again=False)
-    symbolizer = Symbolizer(kernel, demangle=demangle, processes=processes, kernel_symbols=kernel_symbols)
-    pids, addresses = samples.pids, samples.addresses
-    # a process's samples belong together as long as its mappings stay; sorted by address within, all of a symbol are neighbours
-    epochs = np.zeros(len(pids), np.int64)
-    changes: dict[int, list[int]] = {}
-    for before, what, pid, *rest in samples.events:
-        if what == "ksymbol":  # programs that were unloaded keep their names, as in perf
-            if rest[3]:
-                kernel_symbols.add(*rest[:3])
-        else:
-            changes.setdefault(rest[0] if what == "fork" else pid, []).append(before)
-    by_pid = np.argsort(pids, kind="stable")
-    sorted_pids = pids[by_pid]
-    for pid, positions in changes.items():
-        mine = by_pid[np.searchsorted(sorted_pids, pid) : np.searchsorted(sorted_pids, pid, side="right")]
-        epochs[mine] = np.searchsorted(np.array(positions), mine, side="right")
-    order = np.lexsort((addresses, epochs, pids))
-    ordered = addresses[order].tolist()
-    keys = pids[order] << 20 | epochs[order]
-    cuts = [0, *(np.flatnonzero(np.diff(keys)) + 1).tolist(), len(ordered)] if ordered else [0]
-    groups = {(key >> 20, key & 0xFFFFF): (low, high) for key, low, high in zip(keys[cuts[:-1]].tolist(), cuts, cuts[1:])}
-    spans: list[Any] = []
-    lengths: list[tuple[int, int]] = []
-
-    def flush(pid: int, epoch: int) -> None:
-        """Names the samples of a process that came before its mappings change."""
-        if (pid, epoch) in groups:
-            low, high = groups.pop((pid, epoch))
-            for end, span in symbolizer.runs(pid, ordered[low:high]):
-                spans.append(span)
-                lengths.append((low, low + end))
-
-    epoch_of: dict[int, int] = {}
-    for _, what, pid, *rest in samples.events:
-        if what == "ksymbol":
-            continue
-        subject = rest[0] if what == "fork" else pid
-        flush(subject, epoch_of.get(subject, 0))
-        epoch_of[subject] = epoch_of.get(subject, 0) + 1
-        if what == "mmap":
-            processes.add(pid, rest[0])
-        elif what == "fork":
-            processes.fork(pid, subject)
-        else:
-            processes.exec(pid)
-    for pid, epoch in list(groups):
-        flush(pid, epoch)
-    symbolizer.close()
-    starts = np.array(lengths, np.int64).reshape(-1, 2)
-    number = np.zeros(len(ordered), np.int64)
-    for_order = np.argsort(starts[:, 1], kind="stable")
-    ends = starts[for_order, 1]
-    sizes = np.diff(ends, prepend=0)
-    number[order] = np.repeat(for_order, sizes)
-    return spans, number, symbolizer
+def output(argv: tuple[str, ...]) -> list[str]:
+    return subprocess.run(argv, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.decode(errors="replace").split("\n")
 
 
-def expected(text: str) -> Iterator[tuple[int, str, str]]:
-    """(address, name, DSO) of the lines that perf printed with NAMES."""
-    for line in text.split("\n"):
-        words = line.split(None, 2)
-        if len(words) == 3:
-            name, _, dso = words[2].partition(" (")
-            yield int(words[1], 16), name, dso[:-1]
-
-
-def compare(theirs: Iterable[tuple[int, str, str]], addresses: list[int], mine: list[Any]) -> tuple[int, Counter[str], dict[str, str]]:
-    """(samples that agree, number of every kind of difference, an example of each)."""
-    kinds: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    same = 0
-    for (address, name, dso), ours, span in zip(theirs, addresses, mine):
-        assert address == ours and span.start <= address < span.end, (hex(address), hex(ours), span)
-        kind = classify(name, dso, span)
-        if not kind:
-            same += 1
-            continue
-        kinds[kind] += 1
-        examples.setdefault(kind, f"{address:#x}: perf {name} ({dso}), harken {span.name or '[unknown]'} ({span.module})")
-    return same, kinds, examples
-
-
-def classify(name: str, dso: str, span: Any) -> str:
-    """What kind of difference this is, "" for none."""
-    ours = span.name or "[unknown]"
-    if ours == name:
-        return ""
-    if name == "[unknown]":
-        return "perf does not name the stubs of .plt.sec" if ours.endswith("@plt") else "harken knows, perf does not"
-    if ours == "[unknown]":
-        return "perf knows, harken does not"
-    if name == "@plt" and ours.endswith("@plt"):
-        return "perf does not name the stubs of ifuncs"
-    if name.partition("@")[0] == ours:
-        return "perf shows the version too"
-    return "different names"
-
-
-def child_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def timed(argv: list[str], environment: dict[str, str] | None = None) -> tuple[float, bytes]:
-    before = child_seconds()
-    out = subprocess.run(
-        argv, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, **(environment or {})}
-    ).stdout
-    return child_seconds() - before, out
-
-
-def worker(text_file: str, limit: int) -> None:
-    """The timed part, in a process of its own: prints the CPU seconds of naming to standard error's place in the last line."""
-    with open(text_file) as file:
-        samples = parse(file.read(), limit)
-    begin = time.process_time()
-    spans, number, _ = symbolize(samples)
-    end = time.process_time()
-    texts = [f" {span.name or '[unknown]'} ({span.module or '[unknown]'})" for span in spans]
-    lines = [f"{address:16x}{texts[place]}" for address, place in zip(samples.addresses.tolist(), number.tolist())]
-    sys.stdout.write("\n".join(lines) + "\n")
-    sys.stdout.write(f"{end - begin:.6f}\n")
+def measure(title: str, data: str, pairs: int, folder: str) -> dict[str, Any]:
+    """Compares and times one recording."""
+    harken = (sys.executable, str(Path(sys.executable).with_name("harken")), "symbolize", "--recording", data)
+    theirs, ours = output((*PERF, data)), output(harken)
+    if len(theirs) == len(ours):
+        different = sum(left != right for left, right in zip(theirs, ours))
+    else:  # perf drops call chains that it takes for damaged
+        different = len(set(ours) - set(theirs))
+    print(f"{title}: {len(ours) - 1} lines, {different} differ ({100 * different / max(len(ours), 1):.2f} %)")
+    warm = {"HARKEN_CACHE": f"{folder}/cache", "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": f"{folder}/pyc"}
+    timed(harken, warm)
+    rows: dict[str, list[tuple[float, float]]] = {"perf": [], "warm": [], "cold": []}
+    for number in range(pairs):
+        rows["perf"].append(timed((*PERF, data)))
+        rows["warm"].append(timed(harken, warm))
+        rows["cold"].append(timed(harken, {**warm, "HARKEN_CACHE": f"{folder}/cold{title}{number}"}))
+    result: dict[str, Any] = {"lines": len(ours) - 1, "different": different}
+    for place, kind in enumerate(("cpu", "wall")):
+        medians = {name: statistics.median(run[place] for run in runs) for name, runs in rows.items()}
+        spread = {name: (min(run[place] for run in runs), max(run[place] for run in runs)) for name, runs in rows.items()}
+        for name, seconds in medians.items():
+            low, high = spread[name]
+            speed = "" if name == "perf" else f"  {medians['perf'] / seconds:.2f} times the speed of perf"
+            print(f"  {name:<5} {kind:<4} {seconds:7.3f} s ({low:.3f} to {high:.3f}){speed}")
+        result[kind] = medians
+    return result
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", help="a recording of perf, without call chains")
+    parser.add_argument("--data", help="a recording of perf")
     parser.add_argument("-n", type=int, default=5, help="pairs of runs")
     parser.add_argument("--samples", type=int, default=100_000)
     parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
-        worker(options.worker, options.samples)
-        return 0
+    results = {}
     with tempfile.TemporaryDirectory(prefix="harken-bench-") as folder:
-        data = options.data or f"{folder}/perf.data"
-        if not options.data:
-            record(data, folder)
-        addresses = perf(data, *ADDRESSES)
-        samples = parse(addresses, options.samples)
-        count = len(samples.pids)
-        known, number, symbolizer = symbolize(samples, demangle=False)
-        spans = [known[place] for place in number.tolist()]
-        same, kinds, examples = compare(expected(perf(data, "--no-demangle", *NAMES)), samples.addresses.tolist(), spans)
-        print(f"{count} samples, {len(np.unique(samples.addresses))} addresses, {len({span.module for span in spans})} files")
-        print(f"same name: {same} ({100 * same / max(count, 1):.2f} %)")
-        for kind, number in kinds.most_common():
-            print(f"{kind}: {number}\n    {examples[kind]}")
-        for path, problem in symbolizer.problems.items():
-            print(f"    {path}: {problem}")
-        text = f"{folder}/addresses.txt"
-        Path(text).write_text(addresses)
-        # perf reads the whole recording, so harken shall too
-        total = len(parse(addresses, 1 << 30).pids)
-        rows: dict[str, list[float]] = {name: [] for name in ("perf names", "perf whole", "harken names", "harken cold", "harken whole")}
-        me = [sys.executable, __file__, "--samples", str(total), "--worker", text]
-        cache = {"HARKEN_CACHE": f"{folder}/cache", "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": f"{folder}/pyc"}
-        timed(me, cache)
-        for _ in range(options.n):
-            with_names, _ = timed(["perf", *SCRIPT, "-i", data, *NAMES])
-            without, _ = timed(["perf", *SCRIPT, "-i", data, "-F", "pid,ip"])
-            warm, out = timed(me, cache)
-            _, out_cold = timed(me, {**cache, "HARKEN_CACHE": "off"})
-            rows["perf names"].append(with_names - without)
-            rows["perf whole"].append(with_names)
-            rows["harken whole"].append(warm)
-            rows["harken names"].append(float(out.split()[-1]))
-            rows["harken cold"].append(float(out_cold.split()[-1]))
-        medians = {name: statistics.median(values) for name, values in rows.items()}
-        print(f"\nCPU seconds for {total} samples, median of {options.n} (least, most)")
-        for name, values in rows.items():
-            print(f"{name:<14}{medians[name]:8.3f}  ({min(values):.3f}, {max(values):.3f})")
-        for ours in ("harken names", "harken cold"):
-            whole, names = medians["perf whole"] / medians[ours], medians["perf names"] / medians[ours]
-            print(f"{ours}: {whole:.1f} times the speed of perf whole, {names:.1f} times that of perf names")
-        if options.json:
-            result = {
-                "samples": count,
-                "same": same,
-                "differences": dict(kinds),
-                "examples": examples,
-                "seconds": medians,
-                "timed_samples": total,
-            }
-            Path(options.json).write_text(json.dumps(result, indent=1))
+        if options.data:
+            results["recording"] = measure("recording", options.data, options.n, folder)
+        else:
+            for title, more in (("flat", ()), ("chains", ("-g",))):
+                data = f"{folder}/{title}.data"
+                record(data, folder, *more)
+                results[title] = {"samples": cut(data, options.samples), **measure(title, data, options.n, folder)}
+    if options.json:
+        Path(options.json).write_text(json.dumps(results, indent=1))
     return 0
 
 
