@@ -76,7 +76,9 @@ def test_the_known_chain_of_calls(program: str, where: str) -> None:
 def test_gdb_shows_the_same_frames(program: str) -> None:
     if shutil.which("gdb") is None:
         pytest.skip("gdb is not installed")
-    steps = [word for step in ("break leaf", "run", "bt", "c", "bt", "c", "bt") for word in ("-ex", step)]
+    steps = [
+        word for step in ("handle SIGUSR1 nostop noprint pass", "break leaf", "run", "bt", "c", "bt", "c", "bt") for word in ("-ex", step)
+    ]
     done = subprocess.run(["gdb", "-q", "-batch", *steps, program], capture_output=True, text=True, timeout=120)
     theirs: list[list[str]] = []
     for line in done.stdout.split("\n"):
