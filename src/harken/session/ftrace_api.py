@@ -15,6 +15,11 @@ Examples (need root)::
             for call in calls:
                 print(t.symbol(call.func), call.duration, call.self_time)
 
+    with harken.ftrace.instance() as t:
+        sizes = t.histogram("kmem:kmalloc", "bytes_req.log2")
+        time.sleep(1)
+        print(sizes.plot())
+
 An instance disturbs nobody and vanishes with the ``with`` block.  Where the kernel has function_graph for the top buffer only (before
 Linux 6.11) that buffer is used, and all of its settings are put back.
 """
