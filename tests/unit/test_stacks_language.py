@@ -185,6 +185,18 @@ WRONG = [
     ('BEGIN { printf("%d", kstack); }', "unsupported format specifier", "%s shows any value"),
     ("BEGIN { print(len(5)); }", "len() expects a map or a stack", ""),
     ("config = { stack_mode=fancy } BEGIN { }", "expecting bpftrace, perf, raw, build_id, dwarf or python, got fancy", ""),
+    ("BEGIN { $s = ustack(dwarf); }", "can only be printed or be the key of an aggregation", "@[ustack(dwarf)] = count()"),
+    ("BEGIN { @x = ustack(dwarf); }", "can only be printed or be the key of an aggregation", ""),
+    ("BEGIN { print((1, ustack(dwarf))); }", "can only be printed or be the key of an aggregation", ""),
+    ("BEGIN { print(len(ustack(dwarf))); }", "can only be printed or be the key of an aggregation", ""),
+    ("BEGIN { print(kstack(dwarf)); }", "'dwarf' stack mode can only be used for ustack", "stacks of processes"),
+    ("BEGIN { @[ustack(dwarf)] = 1; }", "the program cannot look there", "+= and ++"),
+    ("BEGIN { @[ustack(dwarf)]++; print(@[ustack(dwarf)]); }", "the program cannot look there", ""),
+    ("BEGIN { @[ustack(dwarf)] = count(); for ($kv : @) { } }", "the program cannot look there", ""),
+    ("BEGIN { $n = @[ustack(dwarf)]++; }", "the program cannot look there", ""),
+    ("BEGIN { @[ustack(dwarf)] = count(); delete(@, ustack(dwarf)); }", "the program cannot look there", ""),
+    ("config = { user_stack_bytes=5 } BEGIN { }", "expecting a number from 256 to 28672, got 5", ""),
+    ("BEGIN { print(ustack(python, 600)); }", "at most 512 frames, 600 given", ""),
     ('BEGIN { print(uaddr("main")); }', "The uaddr function can not be used with 'BEGIN' probes", "uprobe, uretprobe, usdt"),
 ]  # fmt: skip
 
