@@ -16,7 +16,7 @@ from harken.formats.event_format import parse as parse_format
 from harken.languages.c import libclang, tree
 from harken.languages.c.declarations import Request, event, write
 from harken.languages.c.parse import Preparation
-from harken.languages.c.reader import unescape
+from harken.languages.c.reader_base import unescape
 from harken.languages.c.scan import scan
 from harken.testing.btf_builder import BtfBuilder
 from harken.testing.fake_kernel import FakeKernel

@@ -147,8 +147,9 @@ def test_no_cycles_inside_packages() -> None:
         visit(name, ())
 
 
+LIBCLANG = ("harken.languages.c.libclang", "harken.languages.c.libclang_abi")
 ALLOWED = {
-    "ctypes": lambda name: package_of(name) in ("abi", "kernel", "bcc") or name in ("harken.base.schema", "harken.languages.c.libclang"),
+    "ctypes": lambda name: package_of(name) in ("abi", "kernel", "bcc") or name in ("harken.base.schema", *LIBCLANG),
     "llvmlite": lambda name: name.startswith("harken.compiler.backends.llvm"),
     "clang": lambda name: name.startswith("harken.languages.c"),
     "bcc": lambda name: False,

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import POINTER, byref, c_char_p, c_int, c_longlong, c_uint, c_ulong, c_ulonglong, c_void_p
+from ctypes import byref, c_char_p, c_uint, c_void_p
 
 from ...base.errors import HarkenError, UsageError
 from ...base.record import Record
+from .libclang_abi import FIELD_VISITOR, NEWER, PROTOTYPES, VISITOR, Cursor, File, String, Type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,131 +73,6 @@ _KEEP_GOING = 0x200
 _MOST_NOTES = 200
 
 
-class Cursor(ctypes.Structure):
-    """CXCursor: a node of clang's tree.  Of a declaration ``data0`` is the declaration itself, so it identifies it."""
-
-    _fields_ = (("kind", c_int), ("xdata", c_int), ("data0", c_void_p), ("data1", c_void_p), ("data2", c_void_p))
-    kind: int
-    data0: int | None
-
-
-class Type(ctypes.Structure):
-    """CXType; ``data0`` identifies the type with its qualifiers and typedefs."""
-
-    _fields_ = (("kind", c_int), ("data0", c_void_p), ("data1", c_void_p))
-    kind: int
-    data0: int | None
-
-
-class _String(ctypes.Structure):
-    _fields_ = (("data", c_void_p), ("flags", c_uint))
-
-
-class _Location(ctypes.Structure):
-    _fields_ = (("data0", c_void_p), ("data1", c_void_p), ("offset", c_uint))
-
-
-class _Range(ctypes.Structure):
-    _fields_ = (("data0", c_void_p), ("data1", c_void_p), ("begin", c_uint), ("end", c_uint))
-
-
-class _File(ctypes.Structure):
-    _fields_ = (("name", c_char_p), ("contents", c_char_p), ("length", c_ulong))
-
-
-_VISITOR = ctypes.CFUNCTYPE(c_int, Cursor, Cursor, c_void_p)
-_FIELD_VISITOR = ctypes.CFUNCTYPE(c_int, Cursor, c_void_p)
-
-#: function -> (result, arguments)
-_PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "clang_createIndex": (c_void_p, (c_int, c_int)),
-    "clang_disposeIndex": (None, (c_void_p,)),
-    "clang_parseTranslationUnit2": (
-        c_int, (c_void_p, c_char_p, POINTER(c_char_p), c_int, POINTER(_File), c_uint, c_uint, POINTER(c_void_p)),
-    ),
-    "clang_disposeTranslationUnit": (None, (c_void_p,)),
-    "clang_getTranslationUnitCursor": (Cursor, (c_void_p,)),
-    "clang_visitChildren": (c_uint, (Cursor, _VISITOR, c_void_p)),
-    "clang_Type_visitFields": (c_uint, (Type, _FIELD_VISITOR, c_void_p)),
-    "clang_getCString": (c_char_p, (_String,)),
-    "clang_disposeString": (None, (_String,)),
-    "clang_getClangVersion": (_String, ()),
-    "clang_getCursorSpelling": (_String, (Cursor,)),
-    "clang_getCursorReferenced": (Cursor, (Cursor,)),
-    "clang_getCursorType": (Type, (Cursor,)),
-    "clang_getCursorExtent": (_Range, (Cursor,)),
-    "clang_getCursorLocation": (_Location, (Cursor,)),
-    "clang_getCanonicalCursor": (Cursor, (Cursor,)),
-    "clang_getCursorDefinition": (Cursor, (Cursor,)),
-    "clang_isCursorDefinition": (c_uint, (Cursor,)),
-    "clang_getCursorBinaryOperatorKind": (c_int, (Cursor,)),
-    "clang_getCursorUnaryOperatorKind": (c_int, (Cursor,)),
-    "clang_Cursor_Evaluate": (c_void_p, (Cursor,)),
-    "clang_EvalResult_getKind": (c_int, (c_void_p,)),
-    "clang_EvalResult_isUnsignedInt": (c_uint, (c_void_p,)),
-    "clang_EvalResult_getAsLongLong": (c_longlong, (c_void_p,)),
-    "clang_EvalResult_getAsUnsigned": (c_ulonglong, (c_void_p,)),
-    "clang_EvalResult_getAsDouble": (ctypes.c_double, (c_void_p,)),
-    "clang_EvalResult_dispose": (None, (c_void_p,)),
-    "clang_Cursor_getVarDeclInitializer": (Cursor, (Cursor,)),
-    "clang_Cursor_getStorageClass": (c_int, (Cursor,)),
-    "clang_Cursor_getNumArguments": (c_int, (Cursor,)),
-    "clang_Cursor_getArgument": (Cursor, (Cursor, c_uint)),
-    "clang_Cursor_isAnonymous": (c_uint, (Cursor,)),
-    "clang_Cursor_isAnonymousRecordDecl": (c_uint, (Cursor,)),
-    "clang_Cursor_isFunctionInlined": (c_uint, (Cursor,)),
-    "clang_Cursor_getOffsetOfField": (c_longlong, (Cursor,)),
-    "clang_Cursor_isBitField": (c_uint, (Cursor,)),
-    "clang_getFieldDeclBitWidth": (c_int, (Cursor,)),
-    "clang_getEnumConstantDeclValue": (c_longlong, (Cursor,)),
-    "clang_getEnumDeclIntegerType": (Type, (Cursor,)),
-    "clang_getTypedefDeclUnderlyingType": (Type, (Cursor,)),
-    "clang_getCanonicalType": (Type, (Type,)),
-    "clang_getPointeeType": (Type, (Type,)),
-    "clang_getTypeDeclaration": (Cursor, (Type,)),
-    "clang_getTypeSpelling": (_String, (Type,)),
-    "clang_getTypedefName": (_String, (Type,)),
-    "clang_Type_getNamedType": (Type, (Type,)),
-    "clang_getArrayElementType": (Type, (Type,)),
-    "clang_getArraySize": (c_longlong, (Type,)),
-    "clang_getResultType": (Type, (Type,)),
-    "clang_getNumArgTypes": (c_int, (Type,)),
-    "clang_getArgType": (Type, (Type, c_uint)),
-    "clang_isFunctionTypeVariadic": (c_uint, (Type,)),
-    "clang_isConstQualifiedType": (c_uint, (Type,)),
-    "clang_Type_getSizeOf": (c_longlong, (Type,)),
-    "clang_Type_getAlignOf": (c_longlong, (Type,)),
-    "clang_getRangeStart": (_Location, (_Range,)),
-    "clang_getRangeEnd": (_Location, (_Range,)),
-    "clang_getExpansionLocation": (None, (_Location, POINTER(c_void_p), POINTER(c_uint), POINTER(c_uint), POINTER(c_uint))),
-    "clang_getFileLocation": (None, (_Location, POINTER(c_void_p), POINTER(c_uint), POINTER(c_uint), POINTER(c_uint))),
-    "clang_getFileName": (_String, (c_void_p,)),
-    "clang_getNumDiagnostics": (c_uint, (c_void_p,)),
-    "clang_getDiagnostic": (c_void_p, (c_void_p, c_uint)),
-    "clang_disposeDiagnostic": (None, (c_void_p,)),
-    "clang_getDiagnosticSeverity": (c_int, (c_void_p,)),
-    "clang_getDiagnosticSpelling": (_String, (c_void_p,)),
-    "clang_getDiagnosticOption": (_String, (c_void_p, POINTER(_String))),
-    "clang_getDiagnosticLocation": (_Location, (c_void_p,)),
-    "clang_getDiagnosticNumRanges": (c_uint, (c_void_p,)),
-    "clang_getDiagnosticRange": (_Range, (c_void_p, c_uint)),
-    "clang_getChildDiagnostics": (c_void_p, (c_void_p,)),
-    "clang_getNumDiagnosticsInSet": (c_uint, (c_void_p,)),
-    "clang_getDiagnosticInSet": (c_void_p, (c_void_p, c_uint)),
-}  # fmt: skip
-#: of LLVM 21 and later only
-_NEWER: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "clang_Cursor_getGCCAssemblyTemplate": (_String, (Cursor,)),
-    "clang_Cursor_isGCCAssemblyVolatile": (c_uint, (Cursor,)),
-    "clang_Cursor_isGCCAssemblyHasGoto": (c_uint, (Cursor,)),
-    "clang_Cursor_getGCCAssemblyNumOutputs": (c_uint, (Cursor,)),
-    "clang_Cursor_getGCCAssemblyNumInputs": (c_uint, (Cursor,)),
-    "clang_Cursor_getGCCAssemblyNumClobbers": (c_uint, (Cursor,)),
-    "clang_Cursor_getGCCAssemblyOutput": (c_uint, (Cursor, c_uint, POINTER(_String), POINTER(Cursor))),
-    "clang_Cursor_getGCCAssemblyInput": (c_uint, (Cursor, c_uint, POINTER(_String), POINTER(Cursor))),
-    "clang_Cursor_getGCCAssemblyClobber": (_String, (Cursor, c_uint)),
-}
-
 _library: Any = None
 
 
@@ -210,13 +86,13 @@ def library() -> Any:
     global _library
     if _library is None:
         found = ctypes.CDLL(_path())
-        for name, (result, arguments) in _PROTOTYPES.items():
+        for name, (result, arguments) in PROTOTYPES.items():
             try:
                 function = getattr(found, name)
             except AttributeError:
                 raise HarkenError(f"libclang lacks {name}: it is older than LLVM 17", "pip install -U libclang-ng") from None
             function.restype, function.argtypes = result, arguments
-        for name, (result, arguments) in _NEWER.items():
+        for name, (result, arguments) in NEWER.items():
             function = getattr(found, name, None)
             if function is not None:
                 function.restype, function.argtypes = result, arguments
@@ -242,12 +118,12 @@ def version() -> str:
 
 def operand(getter: Any, cursor: Cursor, number: int) -> tuple[str, Cursor]:
     """(constraint, expression) of an operand of inline assembly; ``getter`` is ``clang_Cursor_getGCCAssemblyOutput`` or ``...Input``."""
-    constraint, expression = _String(), Cursor()
+    constraint, expression = String(), Cursor()
     getter(cursor, number, byref(constraint), byref(expression))
     return text(constraint), expression
 
 
-def text(string: _String) -> str:
+def text(string: String) -> str:
     """The text of a CXString, which is disposed of."""
     data = library().clang_getCString(string)
     result = data.decode("utf-8", "replace") if data is not None else ""
@@ -284,8 +160,8 @@ class Parsed:
         self._files: dict[int, str] = {}
         self.root: Cursor = self._lib.clang_getTranslationUnitCursor(unit)
         self._found: list[Cursor] = []
-        self._visit = _VISITOR(self._note_child)
-        self._visit_field = _FIELD_VISITOR(self._note_field)
+        self._visit = VISITOR(self._note_child)
+        self._visit_field = FIELD_VISITOR(self._note_field)
         self._place = (c_void_p(), c_uint(), c_uint(), c_uint())
         self._places = tuple(byref(item) for item in self._place)
         count = min(self._lib.clang_getNumDiagnostics(unit), _MOST_NOTES)
@@ -431,7 +307,7 @@ def parse(name: str, files: dict[str, bytes], arguments: Sequence[str]) -> Parse
     """
     lib = library()
     index = lib.clang_createIndex(0, 0)
-    unsaved = (_File * max(1, len(files)))()
+    unsaved = (File * max(1, len(files)))()
     for slot, (path, contents) in zip(unsaved, files.items()):
         slot.name, slot.contents, slot.length = os.fsencode(path), contents, len(contents)
     words = [os.fsencode(word) for word in arguments]

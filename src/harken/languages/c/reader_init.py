@@ -9,7 +9,8 @@ from __future__ import annotations
 from ...base.ctype import Array, CType, Int, Ptr, Struct
 from . import libclang as lc
 from . import tree
-from .reader import ExpressionReader, is_lvalue, same
+from .reader import ExpressionReader
+from .reader_base import is_lvalue, same
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
