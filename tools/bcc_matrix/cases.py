@@ -91,7 +91,7 @@ WORK: dict[str, str] = {
 #: Tools whose manual page has no example (or none that can serve): what is run instead, or as well.
 MORE: dict[str, tuple[str, ...]] = {
     "bindsnoop": ("", "-t", "-w", "-p {pid}", "-P 8081", "-U"),
-    "inject": ("kmalloc -v '__x64_sys_mount()'",),
+    "inject": ("kmalloc '__x64_sys_mount()'",),
     "mountsnoop": ("",),
     **dict.fromkeys(("ext4slower", "btrfsslower", "xfsslower", "nfsslower", "zfsslower", "fileslower"), ("0",)),
     "syncsnoop": ("",),
@@ -259,7 +259,7 @@ def cases(only: frozenset[str] = frozenset(), every: bool = False) -> list[Case]
 
 #: What a line of data looks like, where the general rule would take a heading for one.
 _EXPECT: dict[str, str] = {
-    "bindsnoop": r"\d+\s+\S+\s+(TCP|UDP)",
+    "bindsnoop": r"^\d+\s+\S+\s+\S+\s+\S+\s+8081",
     "biotop": r"^\d+ .*\d+\.\d+$",
     "tcptop": r"\d+\.\d+\.\d+\.\d+:\d+",
     "filetop": r"^\d+ .* [RDOS] ",

@@ -27,6 +27,9 @@ def verdict(result: dict[str, Any]) -> tuple[str, str]:
     reason = _reason(result)
     if result["status"] is not None and result["status"] < 0 and result["status"] != -2:
         return "fails", f"killed by signal {-result['status']}: {reason}"
+    if re.search(r"no member named|incomplete definition of type", text) and not result["attached"]:
+        wrong = re.search(r"[^:\n]*(no member named|incomplete definition of type)[^\n]*", text)
+        return "refused", f"the tool's C does not fit this kernel's types:{wrong[0] if wrong else ''}"
     traceback = "Traceback (most recent call last)" in result["stderr"] and not reason.startswith("KeyboardInterrupt")
     if traceback and _OURS.search(text):
         return "fails", reason
