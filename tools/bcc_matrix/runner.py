@@ -316,7 +316,8 @@ def run_case(case: dict[str, Any], setting: Setting) -> dict[str, Any]:
             attached = time.monotonic() - start
         settled = settled + 1 if found and every == last else 0
         last = every
-        if settled >= (4 if os.path.getsize(out) else 10):
+        # what has printed its heading is ready; what has not may still compile its next function
+        if settled >= (4 if os.path.getsize(out) else 80 if setting.guest else 15):
             break
         time.sleep(0.1 if setting.guest else 0.05)
     problem, line = "", ""
