@@ -153,8 +153,11 @@ def test_a_ring_buffer_and_the_tables(b: Any) -> None:
     assert b["dist"][3].value == 3, "7 lies between 4 and 7"
     assert b["cpus"].sum(1).value == 3 and len(b["cpus"][1]) == b["cpus"].total_cpu
     number = b["stack_of"][os.getpid()].value
-    names = [b.sym(address, os.getpid()) for address in b["stacks"].walk(number)]
-    assert names and any(b"getuid" in name or b"_Py" in name or b"Py" in name or name for name in names)
+    addresses = list(b["stacks"].walk(number))
+    assert addresses
+    if "HARKEN_GUEST" not in os.environ:  # reading symbol tables takes a minute where it is emulated
+        names = [b.sym(address, os.getpid()) for address in addresses]
+        assert any(name != b"[unknown]" for name in names)
     numbers = b["numbers"]
     numbers[3] = 11
     assert [value.value for value in numbers.values()] == [0, 0, 0, 11] and numbers[-1].value == 11
