@@ -6,7 +6,7 @@ A TOOL is a command line that takes ``record`` (default: ``harken trace-cmd`` an
 of one byte makes four events per block.  In turns each tool records nothing to speak of (``true``), N events into large buffers, and N
 events into buffers of 64 KB per CPU.  Medians are printed:
 
-    dd        seconds that dd took (its own clock), beside those without any tracing
+    dd        seconds that dd took, beside those without any tracing
     start     CPU seconds of the recorder for ``true``: start, settings, formats, symbols, file
     record    CPU seconds more for N events, and microseconds per event
     lost      events lost of the N with 64 KB per CPU, in percent (overrun and dropped, as the kernel counts them)
@@ -36,14 +36,16 @@ def cpu():
 
 
 def workload(count, folder):
-    script = f"dd if=/dev/zero of=/dev/null bs=1 count={count // 4} 2> {folder}/dd; times > {folder}/times"
+    dd = f"dd if=/dev/zero of=/dev/null bs=1 count={count // 4} 2> /dev/null"
+    script = f"read a b < /proc/uptime; {dd}; read c d < /proc/uptime; echo $a $c > {folder}/dd; times > {folder}/times"
     return ["sh", "-c", script] if count else ["true"]
 
 
 def dd_results(folder):
     """(wall seconds of dd, CPU seconds of the workload)."""
     with open(f"{folder}/dd") as file:
-        wall = float(file.read().split("copied,")[1].split()[0])
+        begin, end = file.read().split()
+        wall = float(end) - float(begin)
     total = 0.0
     with open(f"{folder}/times") as file:
         for word in file.read().split():
