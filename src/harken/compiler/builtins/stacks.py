@@ -58,6 +58,9 @@ DEFAULT_LIMIT = 127
 _MOST = 1024
 _USER_STACK, _USER_BUILD_ID = 1 << 8, 1 << 11  # BPF_F_USER_STACK, BPF_F_USER_BUILD_ID
 _PID_BYTES = 8
+#: Programs of raw tracepoints and trampolines must have written the destination before (bpf_get_stack_proto_raw_tp said that it is read
+#: until Linux 6.12); that matters where it may lie on a program's stack.
+_INITIALISED, _PROGRAM_STACK = ("raw_tracepoint", "tracing"), 512
 
 
 def _check(name: str) -> Any:
@@ -122,6 +125,8 @@ def _lower(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ..
         return got
 
     def fill(to: Value, offset: int) -> None:
+        if room <= _PROGRAM_STACK and site.group.context in _INITIALISED:
+            code.b.zero(to, room, offset + head)
         write(to, offset)
 
     def append(to: Value) -> Value:
