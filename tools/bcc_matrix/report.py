@@ -55,6 +55,8 @@ def _reason(result: dict[str, Any]) -> str:
     if errors:
         return errors[-1][:300]
     output = [line.strip() for line in result["stdout"].splitlines() if line.strip()]
+    if result["stdout"].count("\n") > 1 and output and output[-1].startswith("Detaching"):
+        return "it found no process that it could watch"
     return output[-1][:300] if output else ""
 
 
@@ -135,6 +137,7 @@ def _counted(kinds: list[str]) -> str:
 def _plain(reason: str) -> str:
     """A reason without what is the same in all of them."""
     reason = re.sub(r"^[a-z.]*\.?(BPFError|Exception|USDTException): ", "", reason)
+    reason = re.sub(r"process \d+ ", "the process ", reason)
     reason = re.sub(r"it's not traceable \(either[^)]*\): ", "", reason)
     return re.sub(r"Failed to attach BPF program b'\w+' to (\w+) b'([^']+)', ", r"\1 \2: ", reason)
 

@@ -123,8 +123,9 @@ def _plain(value: Any) -> Any:
 
 
 def _map(plain: Any) -> MapSpec:
-    *fields, inner, key_type, value_type = plain
-    return MapSpec(*fields, None if inner is None else _map(inner), key_type, value_type)
+    name, kind, key_size, value_size, max_entries, flags, contents, frozen, inner, key_type, value_type = plain
+    inside = None if inner is None else _map(inner)
+    return MapSpec(name, kind, key_size, value_size, max_entries, flags, contents, frozen, inside, key_type, value_type)
 
 
 def _program(plain: Any) -> ProgramSpec:
