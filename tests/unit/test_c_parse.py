@@ -14,7 +14,8 @@ from harken.base.errors import SourceError
 from harken.formats.btf import Btf
 from harken.formats.event_format import parse as parse_format
 from harken.languages.c import libclang, tree
-from harken.languages.c.declarations import Request, event, write
+from harken.languages.c.declarations import Request, write
+from harken.languages.c.declarations_layout import event
 from harken.languages.c.parse import Preparation
 from harken.languages.c.reader_base import unescape
 from harken.languages.c.scan import scan

@@ -14,6 +14,8 @@ from __future__ import annotations
 from ...base.ctype import Array, CType, Enum, Float, Func, Fwd, Int, Member, Ptr, Struct, Typedef, Void
 from ...base.errors import FormatError
 from ...base.record import Record
+from .declarations_layout import Pieces, plain
+from .headers import BASE_NAMES
 from .macros import ALIASES
 
 TYPE_CHECKING = False
@@ -21,32 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from ...formats.btf import Btf
-    from ...formats.event_format import EventFormat
 
-__all__ = ("Request", "Written", "BASE", "write")
+__all__ = ("Request", "Written", "write")
 
 #: A struct with at most so many members (those of nameless parts counted) is written whole.
 WHOLE = 48
 _MAX_STRUCTS = 3000
-_INT_WORDS = frozenset(("long", "short", "signed", "unsigned", "char", "int", "__int128", "_Bool"))
-
-#: Types that programs use without naming a header; the same in every kernel.
-BASE = """
-typedef signed char s8; typedef unsigned char u8; typedef short s16; typedef unsigned short u16;
-typedef int s32; typedef unsigned int u32; typedef long long s64; typedef unsigned long long u64;
-typedef signed char __s8; typedef unsigned char __u8; typedef short __s16; typedef unsigned short __u16;
-typedef int __s32; typedef unsigned int __u32; typedef long long __s64; typedef unsigned long long __u64;
-typedef signed char int8_t; typedef unsigned char uint8_t; typedef short int16_t; typedef unsigned short uint16_t;
-typedef int int32_t; typedef unsigned int uint32_t; typedef long long int64_t; typedef unsigned long long uint64_t;
-typedef __u16 __le16; typedef __u16 __be16; typedef __u32 __le32; typedef __u32 __be32; typedef __u64 __le64; typedef __u64 __be64;
-typedef __u16 __sum16; typedef __u32 __wsum;
-typedef unsigned long size_t; typedef long ssize_t; typedef unsigned long uintptr_t; typedef long ptrdiff_t; typedef long long loff_t;
-typedef int pid_t; typedef unsigned int uid_t; typedef unsigned int gid_t; typedef unsigned int dev_t; typedef unsigned short umode_t;
-typedef unsigned int gfp_t; typedef unsigned int fmode_t; typedef unsigned long ino_t; typedef long off_t; typedef int clockid_t;
-typedef u64 sector_t; typedef u64 blkcnt_t; typedef long long ktime_t; typedef int key_serial_t; typedef unsigned int slab_flags_t;
-typedef long time_t; typedef long long time64_t; typedef unsigned int uint; typedef unsigned long ulong; typedef unsigned short ushort;
-"""
-_BASE_NAMES = frozenset(part.split()[-1] for part in BASE.replace("\n", " ").split(";") if part.strip())
 
 
 class Request(Record):
@@ -92,89 +74,6 @@ def write(request: Request, types: Sequence[Btf], more: Callable[[], Sequence[Bt
     return Written("\n".join(writer.lines) + "\n", frozenset(writer.written), tuple(writer.written.values()))
 
 
-def event(name: str, found: EventFormat) -> str:
-    """The struct of a tracepoint's record as BCC programs see it: ``args->pid``, ``args->data_loc_name``, and eight unusable bytes."""
-    pieces = _Pieces()
-    used = {"__do_not_use__"}
-    members = [("unsigned long long __do_not_use__", 0, 8)]
-    for field in found.own:
-        title = ("data_loc_" if field.data_loc else "rel_loc_" if field.rel_loc else "") + field.name
-        if field.offset < 8 or not title.isidentifier() or title in used:
-            continue
-        used.add(title)
-        if field.data_loc or field.rel_loc:
-            members.append((f"int {title}", field.offset, 4))
-            continue
-        text = _event_field(field.type, field.ctype, title, field.size)
-        members.append((text, field.offset, field.size))
-    for text, offset, size in sorted(members, key=lambda row: row[1]):
-        pieces.add(text, 8 * offset, 8 * size, 0)
-    return f"struct {name} {{ {pieces.text()} }} __attribute__((packed, aligned(8)));\n"
-
-
-def _event_field(text: str, kind: CType, name: str, size: int) -> str:
-    bare = kind.strip()
-    if isinstance(bare, Ptr):
-        target = bare.target
-        return f"struct {target.name} *{name}" if isinstance(target, (Struct, Fwd)) and target.name else f"void *{name}" \
-            if not isinstance(target.strip(), Int) else f"{_plain(target)} *{name}"  # fmt: skip
-    if isinstance(bare, Array) and isinstance(bare.element.strip(), Int) and bare.size == size:
-        return f"{_plain(bare.element)} {name}[{bare.count}]"
-    if isinstance(bare, (Int, Enum)) and bare.size == size:
-        return f"{_plain(bare)} {name}"
-    return f"unsigned char {name}[{size}]"
-
-
-def _plain(kind: CType) -> str:
-    """An integer type without typedefs, as C words."""
-    bare = kind.strip()
-    if isinstance(bare, Int):
-        if bare.name and all(word in _INT_WORDS for word in bare.name.split()):
-            return bare.name
-        if bare.encoding == "bool" and bare.size == 1:
-            return "_Bool"
-        signed = bare.signed
-    else:
-        signed = isinstance(bare, Enum) and bare.signed
-    names = {1: "char", 2: "short", 4: "int", 8: "long long", 16: "__int128"}
-    return ("signed " if signed and bare.size == 1 else "" if signed else "unsigned ") + names.get(bare.size, "int")
-
-
-class _Pieces:
-    """The members of a packed struct, with padding up to each."""
-
-    _pads = 0
-
-    def __init__(self) -> None:
-        self.parts: list[str] = []
-        self.position = 0
-
-    def add(self, text: str, offset: int, bits: int, width: int) -> None:
-        """A member at a bit offset; overlapping ones (hostile or odd type data) are left out."""
-        if offset < self.position:
-            return
-        self.pad(offset)
-        self.parts.append(f"{text} : {width};" if width else f"{text};")
-        self.position = offset + (width or bits)
-
-    def pad(self, offset: int) -> None:
-        gap = offset - self.position
-        if gap <= 0:
-            return
-        if self.position % 8 == 0 and gap >= 64:
-            _Pieces._pads += 1
-            self.parts.append(f"char __pad_{_Pieces._pads}[{gap // 8}];")
-            gap %= 8
-        while gap > 0:
-            step = min(gap, 64)
-            self.parts.append(f"unsigned long long : {step};")
-            gap -= step
-        self.position = offset
-
-    def text(self) -> str:
-        return " ".join(self.parts)
-
-
 class _Writer:
     def __init__(self, request: Request, types: Sequence[Btf], more: Callable[[], Sequence[Btf]] | None) -> None:
         self.request, self.types, self.more = request, list(types), more
@@ -193,7 +92,7 @@ class _Writer:
 
     def word(self, word: str) -> None:
         for btf in self.types:
-            if word not in _BASE_NAMES and f"typedef {word}" not in self.owned:
+            if word not in BASE_NAMES and f"typedef {word}" not in self.owned:
                 typedef = btf.typedef(word)
                 if typedef is not None:
                     self.typedef(typedef)
@@ -252,12 +151,12 @@ class _Writer:
         if not values and not title:
             return
         inner = ", ".join(f"{name} = {_constant(value)}" for name, value in values.items()) or f"{title}___any = 0"
-        width = f" : {_plain(enum)}" if enum.size != 4 else ""
+        width = f" : {plain(enum)}" if enum.size != 4 else ""
         self.lines.append(f"enum {title}{width} {{ {inner} }};".replace("  ", " "))
 
     def typedef(self, typedef: Typedef) -> None:
         key = f"typedef {typedef.name}"
-        if key in self.done or typedef.name in _BASE_NAMES or key in self.owned:
+        if key in self.done or typedef.name in BASE_NAMES or key in self.owned:
             return
         self.done.add(key)
         target = typedef.target
@@ -367,7 +266,7 @@ class _Writer:
             if found is None or struct.member(name) is not None:
                 continue
             self.need(found.type)
-            pieces = _Pieces()
+            pieces = Pieces()
             pieces.add(self.declare(found.type, name), found.bit_offset, 8 * found.type.size, found.bit_size)
             views.append(f"struct {{ {pieces.text()} }} __attribute__((packed));")
         if views:
@@ -411,10 +310,9 @@ class _Writer:
         attributes = f" __attribute__((packed, aligned({align})))"
         if struct.kind != "struct":
             parts = [f"{self.declare(m.type, m.name)}{f' : {m.bit_size}' if m.bit_size else ''};" for m in members]
-            _Pieces._pads += 1
-            parts.append(f"char __pad_{_Pieces._pads}[{struct.size}];")
+            parts.append(Pieces.blank(struct.size))
             return " ".join(parts), attributes, align
-        pieces = _Pieces()
+        pieces = Pieces()
         for member in sorted(members, key=lambda item: item.bit_offset):
             pieces.add(self.declare(member.type, member.name), member.bit_offset, 8 * member.type.size, member.bit_size)
         pieces.pad(8 * struct.size)
@@ -464,9 +362,9 @@ class _Writer:
             return f"{kind.kind} {kind.name} {name}".rstrip()
         if isinstance(kind, Enum):
             known = kind.name and f"enum {kind.name}" in self.done and f"enum {kind.name}" not in self.owned
-            return f"{f'enum {kind.name}' if known else _plain(kind)} {name}".rstrip()
+            return f"{f'enum {kind.name}' if known else plain(kind)} {name}".rstrip()
         if isinstance(kind, Int):
-            return f"{_plain(kind)} {name}".rstrip()
+            return f"{plain(kind)} {name}".rstrip()
         if isinstance(kind, Float):
             return f"{'float' if kind.size == 4 else 'double' if kind.size == 8 else 'long double'} {name}".rstrip()
         return f"void {name}".rstrip()

@@ -12,7 +12,26 @@ from __future__ import annotations
 
 from ...abi.arch import for_machine
 
-__all__ = ("COMMON", "PACKETS", "PACKET_MARK", "TABLES", "pt_regs", "registers")
+__all__ = ("BASE", "BASE_NAMES", "COMMON", "PACKETS", "PACKET_MARK", "TABLES", "pt_regs", "registers")
+
+#: Types that programs use without naming a header; the same in every kernel.
+BASE = """
+typedef signed char s8; typedef unsigned char u8; typedef short s16; typedef unsigned short u16;
+typedef int s32; typedef unsigned int u32; typedef long long s64; typedef unsigned long long u64;
+typedef signed char __s8; typedef unsigned char __u8; typedef short __s16; typedef unsigned short __u16;
+typedef int __s32; typedef unsigned int __u32; typedef long long __s64; typedef unsigned long long __u64;
+typedef signed char int8_t; typedef unsigned char uint8_t; typedef short int16_t; typedef unsigned short uint16_t;
+typedef int int32_t; typedef unsigned int uint32_t; typedef long long int64_t; typedef unsigned long long uint64_t;
+typedef __u16 __le16; typedef __u16 __be16; typedef __u32 __le32; typedef __u32 __be32; typedef __u64 __le64; typedef __u64 __be64;
+typedef __u16 __sum16; typedef __u32 __wsum;
+typedef unsigned long size_t; typedef long ssize_t; typedef unsigned long uintptr_t; typedef long ptrdiff_t; typedef long long loff_t;
+typedef int pid_t; typedef unsigned int uid_t; typedef unsigned int gid_t; typedef unsigned int dev_t; typedef unsigned short umode_t;
+typedef unsigned int gfp_t; typedef unsigned int fmode_t; typedef unsigned long ino_t; typedef long off_t; typedef int clockid_t;
+typedef u64 sector_t; typedef u64 blkcnt_t; typedef long long ktime_t; typedef int key_serial_t; typedef unsigned int slab_flags_t;
+typedef long time_t; typedef long long time64_t; typedef unsigned int uint; typedef unsigned long ulong; typedef unsigned short ushort;
+"""
+#: the names that ``BASE`` defines
+BASE_NAMES = frozenset(part.split()[-1] for part in BASE.replace("\n", " ").split(";") if part.strip())
 
 #: ``PT_REGS_...`` by machine: macro -> member of struct pt_regs
 _REGISTERS: dict[str, dict[str, str]] = {
