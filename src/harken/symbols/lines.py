@@ -218,17 +218,27 @@ class LineTable:
         except FormatError as error:
             self._note(error)
             found, known = [], set()
+        # what dwz and link-time optimisation share between units refers to a line program of a unit that has the code
+        taken: set[int] = set()
+        without: list[tuple[int, Unit]] = []
         for unit in self._units:
-            if unit.offset in known or unit.type in (UT_TYPE, UT_SPLIT_TYPE):
+            if unit.type in (UT_TYPE, UT_SPLIT_TYPE):
                 continue
             try:
-                ranges = unit.ranges(unit.root)
-                if not ranges and AT_STMT_LIST in unit.root:
-                    program = self._program(unit)
-                    ranges = [(sequence.start, sequence.end) for sequence in program.sequences] if program is not None else []
+                ranges = [] if unit.offset in known else unit.ranges(unit.root)
                 found += [(low, high, unit) for low, high in ranges]
+                if AT_STMT_LIST in unit.root:
+                    if ranges or unit.offset in known:
+                        taken.add(unit.root[AT_STMT_LIST][1])
+                    else:
+                        without.append((unit.root[AT_STMT_LIST][1], unit))
             except FormatError as error:
                 self._note(error)
+        for offset, unit in without:
+            if offset not in taken:
+                taken.add(offset)
+                program = self._program(unit)
+                found += [(sequence.start, sequence.end, unit) for sequence in (program.sequences if program is not None else ())]
         found = [entry for entry in found if self._is_code(entry[0])]
         found.sort(key=lambda entry: entry[:2])
         return [low for low, _, _ in found], [(high, unit) for _, high, unit in found]
