@@ -285,4 +285,5 @@ def main():
         print(json.dumps({"script": os.path.basename(script), "problem": results[0]["problem"]}))
 
 
-main()
+if __name__ == "__main__":
+    main()
