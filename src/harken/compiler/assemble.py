@@ -313,6 +313,8 @@ def _generate(
             "lower the maximal string length (config max_strlen) or user_stack_bytes, or print in several steps",
             program.span,
         )
+    # tidying may have removed the last call of a function: the kernel takes no type information for what nobody calls
+    functions = call_order({function.name: function for function in functions}, program.function)
     ordered = [functions[-1], *functions[:-1]]
     if backend == "llvm":
         from .backends.llvm import generate
