@@ -6,6 +6,7 @@ The recordings are made once, on this kernel, of what a few commands do; both to
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -66,8 +67,15 @@ def test_the_report_of_our_recordings(recordings, name):
     theirs = run("trace-cmd", "report", "-i", str(recordings / f"{name}.dat")).stdout.split("\n")
     ours = run(*HARKEN, "report", "-i", str(recordings / f"{name}.dat")).stdout.split("\n")
     assert len(ours) == len(theirs) > 5
-    differing = [(one, other) for one, other in zip(theirs, ours) if one != other and "<...>" not in one]
+    named = "\n".join(ours)
+    differing = [pair for pair in zip(theirs, ours) if pair[0] != pair[1] and "<...>" not in pair[0] and not named_late(*pair, named)]
     assert differing == []
+
+
+def named_late(one, other, text):
+    """trace-cmd goes by the names saved in the file, also for a task that sched events give another name, which harken takes."""
+    (_, pid, rest), (name, *same_task) = (re.fullmatch(r" *(.+?)-(\d+)( .*)", line).groups() for line in (one, other))
+    return same_task == [pid, rest] and f" {name}:{pid} [" in text
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,15 +105,15 @@ def distribution(text: str) -> Any:
 
 
 def stacks(text: str) -> Any:
-    """Innermost functions of the stacks, and how often."""
-    found, top = [], ""
+    """Innermost functions of the stacks, and how often in all: what called them has no names without frame pointers, so stacks differ."""
+    found, top = Counter[str](), ""
     for line in text.splitlines():
         if line.startswith("  ") and line.strip() and not line.strip().isdecimal():
             top = top or line.strip()
         elif line.strip().isdecimal():
-            found.append((top, line.strip()))
+            found[top] += int(line)
             top = ""
-    return sorted(found)
+    return dict(found)
 
 
 def histogram(text: str) -> Any:
