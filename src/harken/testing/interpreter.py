@@ -418,7 +418,8 @@ def _ktime(machine: Interpreter) -> int:
 
 
 def _comm(machine: Interpreter, to: int, size: int) -> int:
-    machine.write(to, machine.comm[: size - 1].ljust(size, b"\0"))
+    """As Linux 6.1: what follows the NUL stays as it was."""
+    machine.write(to, machine.comm[: size - 1] + b"\0")
     return 0
 
 

@@ -45,6 +45,8 @@ def _gid(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...]
 
 def _comm(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
     def fill(to: Any, offset: int) -> None:
+        # some kernels (6.1) leave what follows the NUL as it was; keys and comparisons take all 16 bytes
+        code.b.zero(to, 16, offset)
         code.b.helper("get_current_comm", code.at(to, offset), Const(16))
 
     return Val(kind, fill=fill, padded=True)
