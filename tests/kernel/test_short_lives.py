@@ -37,6 +37,8 @@ def needs_tracepoints() -> None:
 def test_a_short_process_in_a_mount_namespace(tmp_path: Path) -> None:
     """Nobody but the process sees its program, and only while it runs."""
     needs_tracepoints()
+    if os.path.basename(os.path.realpath(shutil.which("sleep") or "")) == "busybox":
+        pytest.skip("sleep is busybox here, which goes by its name and has no symbols")
     program = tmp_path / "place" / "short"
     program.parent.mkdir()
     libc = ctypes.CDLL(None, use_errno=True)
