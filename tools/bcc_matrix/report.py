@@ -19,6 +19,12 @@ _OURS = re.compile(
 )
 
 
+#: lines that were taken for data and are none: of tracebacks, headings, notices, times without anything below
+_NO_DATA = re.compile(
+    r'File "|Considering |\[\d\d/\d\d/\d\d [\d:]+\]$|Display kvm exit|LAddrPort|\x1b\[H\x1b\[J[\d:]+ loadavg|\[[\d:]+\] Top '
+)
+
+
 def verdict(result: dict[str, Any]) -> tuple[str, str]:
     """(one of VERDICTS, reason or the line of data)."""
     if "broken" in result:
@@ -33,8 +39,9 @@ def verdict(result: dict[str, Any]) -> tuple[str, str]:
     traceback = "Traceback (most recent call last)" in result["stderr"] and not reason.startswith("KeyboardInterrupt")
     if traceback and _OURS.search(text):
         return "fails", reason
-    if result["data"] and (result["attached"] or result["tool"] in _NO_PROBES) and not traceback:
-        return "works", result["data"]
+    data = result["data"] if not _NO_DATA.match(result["data"].strip()) else ""
+    if data and (result["attached"] or result["tool"] in _NO_PROBES) and not traceback:
+        return "works", data
     if result["attached"] and not traceback:
         return "attaches", reason if result["status"] not in (0, None, -2) else "nothing to show in this test"
     if not result["interrupted"] and (result["status"] or reason):
@@ -144,7 +151,12 @@ def _plain(reason: str) -> str:
 
 #: scripts for the runtimes of languages
 _RUNTIMES = ("java", "node", "perl", "php", "ruby", "tcl", "python", "ucalls", "uflow", "ugc", "uobjnew", "ustat", "uthreads")
-_WORDS = {"works": "work", "attaches": "attach", "refused": "are refused for a reason outside of harken", "fails": "fail"}
+_WORDS = {
+    "works": "work",
+    "attaches": "attach",
+    "refused": "end with a reason (most lie outside of harken; not each was looked into)",
+    "fails": "fail",
+}
 
 
 def _cell(text: str) -> str:
