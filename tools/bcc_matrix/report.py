@@ -154,7 +154,7 @@ _RUNTIMES = ("java", "node", "perl", "php", "ruby", "tcl", "python", "ucalls", "
 _WORDS = {
     "works": "work",
     "attaches": "attach",
-    "refused": "end with a reason (most lie outside of harken; not each was looked into)",
+    "refused": "are refused with a reason (most lie outside of harken; not each was looked into)",
     "fails": "fail",
 }
 
