@@ -88,6 +88,7 @@ class MapCode(Base):
         first = b.lookup(name, key)
         there, absent, full, done = b.block("there"), b.block("absent"), b.block("full"), b.block("done")
         b.not_null(first, there, absent)
+        first_end = b.at
         b.goto(absent)
         b.update(name, key, b.bytes(bytes(value_bytes(info))), _NOEXIST)
         second = b.lookup(name, key)
@@ -97,7 +98,6 @@ class MapCode(Base):
         b.count_loss("map", info.name)
         b.br(done)
         b.goto(there)
-        first_end = next(block for block in self.code.function.blocks if first in block.insts)
         where = b.phi(PTR, ((first_end, first), (second_end, second)), space="map_value")
         use(where)
         b.br(done)
