@@ -195,7 +195,8 @@ def test_a_python_process_that_is_gone() -> None:
     """It was started while traced, or forked, and its code is not there any more when its names are asked for."""
     needs_python()
     needs("tracepoint_perf")
-    text = "import os\nfor i in range(3):\n  def f():\n    os.getpgid(0)\n  f()\n"
+    # it waits: whether a process is known before it has run for some milliseconds is a race, and told when it is lost
+    text = "import os, time; time.sleep(0.3)\nfor i in range(3):\n  def f():\n    os.getpgid(0)\n  f()\n"
     program = "tracepoint:syscalls:sys_enter_getpgid { @[ustack(python)] = count(); }"
     with trace(program, command=[sys.executable, "-S", "-c", text], cached=False) as running:
         running.run(30)

@@ -107,8 +107,9 @@ def test_python_by_version(interpreter: str, tmp_path: Path) -> None:
     if not (3, 11) <= (int(version[0]), int(version[1])) < (3, 16):
         pytest.skip("no layout for this interpreter")
     script = tmp_path / "script.py"
+    # it waits: whether a process is known before it has run for some milliseconds is a race, and told when it is lost
     script.write_text(
-        "import os, time\n"
+        "import os, time; time.sleep(0.3)\n"
         "def leaf():\n    os.getpgid(0)\n"
         "def again(n):\n    again(n - 1) if n else leaf()\n"
         "def generator():\n    again(2)\n    yield\n"

@@ -35,8 +35,9 @@ __all__ = ("PythonNames",)
 _FIRST_NAMESPACE = 0xEFFFFFFC
 #: Code objects that are kept, and seconds for which one is believed to be still there.
 _MOST_CODES, _BELIEVED = 1 << 18, 0.5
-#: How often a process is looked at again that has just mapped an interpreter's file but shows no runtime yet.
-_TRIES = 20
+#: Seconds for which a process is looked at again that has just mapped an interpreter's file but shows no runtime yet.  Its loader needs
+#: well below a millisecond to map the rest, and a short script not many to run: look soon, then ever less often.
+_SOONEST, _LATEST = 0.001, 0.4
 
 
 class _Kept:
@@ -64,7 +65,8 @@ class PythonNames:
         self._kernel, self._processes, self._table = kernel, processes, table
         self._known: dict[int, PythonProcess] = {}
         self._codes: dict[tuple[int, int], _Kept] = {}
-        self._again: dict[int, int] = {}
+        #: process -> when it was noticed, and when to look at it next
+        self._again: dict[int, tuple[float, float]] = {}
         self.late = self.reused = 0
 
     # -- processes
@@ -72,7 +74,8 @@ class PythonNames:
     def noticed(self, pid: int) -> None:
         """A process that may run CPython: it has mapped a file of that name, or it is a child of one that does."""
         if not self.look(pid):
-            self._again[pid] = _TRIES
+            now = monotonic()
+            self._again[pid] = now, now + _SOONEST
 
     def asked(self, pid: int) -> None:
         """The program has met a process that it does not know."""
@@ -110,16 +113,19 @@ class PythonNames:
 
     def look_again(self) -> None:
         """Looks at processes that had only begun."""
-        for pid, left in list(self._again.items()):
-            if not self.look(pid):
-                self._again[pid] = left - 1
-                if left <= 1:
+        for pid, (noticed, due) in list(self._again.items()):
+            now = monotonic()
+            if now >= due and not self.look(pid):
+                self._again[pid] = noticed, now + max(_SOONEST, (now - noticed) / 2)
+                if now > noticed + _LATEST:
                     del self._again[pid]
 
     @property
-    def unfinished(self) -> bool:
-        """Whether there are processes to look at again."""
-        return bool(self._again)
+    def pause(self) -> float:
+        """Seconds after which to ``look_again``; 0: there is no need."""
+        if not self._again:
+            return 0.0
+        return max(_SOONEST, min([due for _, due in self._again.values()]) - monotonic())
 
     # -- code objects
 

@@ -46,8 +46,6 @@ _RINGBUF = 27  # BPF_MAP_TYPE_RINGBUF
 _PERF_PAGES = 64
 #: Records taken from the ring before what they gave is handed on.
 _BATCH = 16384
-#: Milliseconds between two looks at processes that were there before tracing began.
-_PAUSE = 20
 #: Seconds that ``finish`` spends on detaching before it shows the results.
 _PATIENCE = 1.0
 #: From so many links on they are closed by several threads, and by how many.
@@ -179,13 +177,12 @@ class TraceSession:
         wait = 0 if busy else -1 if timeout is None else max(0, int(timeout * 1000 + 0.999))
         if self.symbols is not None:
             self.symbols.drain(not busy)
-            if self.symbols.unfinished:
-                wait = min(wait, _PAUSE) if wait >= 0 else _PAUSE
             resting = self.symbols.resting
-            if resting:
-                pause = int(resting * 1000 + 0.999)
-                wait = min(wait, pause) if wait >= 0 else pause
-            else:
+            for seconds in (resting, self.symbols.pause):
+                if seconds:
+                    pause = int(seconds * 1000 + 0.999)
+                    wait = min(wait, pause) if wait >= 0 else pause
+            if not resting:
                 fds = [*fds, *self.symbols.fds]
         if self._deadline is not None:
             left = max(0, int((self._deadline - time.monotonic()) * 1000 + 0.999))

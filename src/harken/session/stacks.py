@@ -34,6 +34,8 @@ __all__ = ("SessionSymbols", "Stack", "symbols_for", "value_of", "noting", "unwi
 
 #: Seconds for which running processes are looked at for CPython before tracing begins.
 _LOOK_FOR_PYTHON = 1.0
+#: Seconds between two looks at processes that were there before tracing began.
+_PAUSE = 0.02
 #: Frames of a stack that names no limit (compiler.builtins.stacks), and of any unless kernel.perf_event_max_stack was raised.
 _DEFAULT_LIMIT = 127
 
@@ -130,9 +132,10 @@ class SessionSymbols:
         return self.follower.resting if self.follower is not None else 0.0
 
     @property
-    def unfinished(self) -> bool:
-        """Whether ``drain`` has more to do when there is time."""
-        return (self.follower is not None and self.follower.unfinished) or (self.python is not None and self.python.unfinished)
+    def pause(self) -> float:
+        """Seconds after which ``drain`` has more to do although ``fds`` tell nothing; 0: it has not."""
+        pause = self.python.pause if self.python is not None else 0.0
+        return pause or (_PAUSE if self.follower is not None and self.follower.unfinished else 0.0)
 
     def losses(self) -> list[Loss]:
         """What is not known of processes that may have been asked for, and which stacks go on where they end."""
