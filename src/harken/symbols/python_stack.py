@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .processes import Processes
     from .python_runtime import Runtime
 
-__all__ = ("PythonStacks", "PythonProcess", "PythonThread", "PythonCode", "frame_of", "merge", "is_eval_frame")
+__all__ = ("PythonStacks", "PythonProcess", "PythonThread", "PythonCode", "frame_of", "merge", "by_place", "drop_handlers", "is_eval_frame")
 
 #: Frames with this owner or a higher one stand for a native frame (FRAME_OWNED_BY_CSTACK in 3.12 and 3.13, since then
 #: FRAME_OWNED_BY_INTERPRETER).
@@ -379,7 +379,7 @@ def merge(
     if not bodies[-1]:
         bodies.pop()
     groups = thread.groups
-    owners = _by_place(len(bodies), thread, pointers)
+    owners = by_place(len(bodies), len(groups), thread.marks, pointers)
     left: Sequence[Sequence[Frame]] = ()
     if not owners:
         places = [place for place, body in enumerate(bodies) if is_eval_frame(body[-1], ranges)]
@@ -391,8 +391,7 @@ def merge(
     for place, body in enumerate(bodies):
         group = groups[owners[place]] if place in owners else ()
         if group:
-            while merged and merged[-1].name.startswith(_TAIL_CALL):
-                merged.pop()
+            drop_handlers(merged)
             merged += group
         else:
             merged += body
@@ -401,13 +400,30 @@ def merge(
     return merged
 
 
-def _by_place(count: int, thread: PythonThread, pointers: Sequence[int]) -> dict[int, int]:
-    """Index of the native frame -> index of the group whose mark lies in it; empty if no mark lies on this stack."""
+def drop_handlers(frames: list[Frame]) -> None:
+    """Takes the interpreter's handlers off the end of a stack that Python's frames are going to follow: they are part of its loop."""
+    while frames and frames[-1].name.startswith(_TAIL_CALL):
+        frames.pop()
+
+
+def by_place(count: int, groups: int, marks: Sequence[int], pointers: Sequence[int]) -> dict[int, int]:
+    """Index of the native frame -> index of the group whose mark lies in it; empty if no mark lies on this stack.
+
+    Args:
+        count: native frames.
+        groups: how many there are.
+        marks: of the groups, as ``PythonThread`` has them.
+        pointers: the stack pointer in each native frame.
+
+    Example:
+        >>> by_place(4, 2, (0x1508, 0x3508), (0x1000, 0x2000, 0x3000, 0x4000))
+        {0: 0, 2: 1}
+    """
     owners: dict[int, int] = {}
     if len(pointers) != count:
         return owners
-    for number, mark in enumerate(thread.marks):
+    for number, mark in enumerate(marks):
         place = bisect_right(pointers, mark) - 1
-        if 0 <= place < count - 1 and number < len(thread.groups):
+        if 0 <= place < count - 1 and number < groups:
             owners[place] = number
     return owners
