@@ -11,7 +11,7 @@ from harken.base.errors import LimitError, SourceError
 from harken.compiler.assemble import Assembled, StackError, assemble
 from harken.compiler.ir import I32, I64, PTR, Builder, Function, IRError, Module, Param, Program, Value
 from harken.compiler.passes.legalise import RODATA
-from harken.compiler.passes.stack import SCRATCH, SCRATCH_SLOTS
+from harken.compiler.passes.scratch import SCRATCH, SCRATCH_SLOTS
 from harken.compiler.target import EVERYTHING, Target
 from harken.compiler.unit import LOSS, RING
 from harken.formats.insn import disassemble

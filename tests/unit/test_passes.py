@@ -272,6 +272,23 @@ def test_memory_alive_around_a_loop_is_not_shared() -> None:
     assert frame.size == 16
 
 
+@pytest.mark.parametrize("budget", [4000, 920, 512, 350, 50, 30, 8])
+def test_just_enough_of_the_largest_values_leave_the_frame(budget: int) -> None:
+    f = Function("f")
+    b = Builder(f)
+    values = [b.alloca(8 + 8 * number // 3, str(number)) for number in range(23)]
+    for value in values:
+        b.zero(value, value.attr[0])
+    for value in values:
+        b.helper("trace_printk", value, b.const(8))
+    b.ret()
+    frame, moved, _ = place(f, budget)
+    assert moved == sorted(moved, key=lambda value: -value.attr[0])
+    assert set(frame.offsets) == set(values) - set(moved)
+    assert frame.size <= budget
+    assert not moved or frame.size + moved[-1].attr[0] > budget
+
+
 def test_colouring_never_overlaps_live_ranges() -> None:
     allocas = [Inst("alloca", (), PTR, (8 * (1 + i % 3), 8, f"a{i}")) for i in range(40)]
     ranges = [(i * 7 % 50, i * 7 % 50 + i % 11) for i in range(40)]

@@ -41,24 +41,16 @@ from .backends.bpf.select import select
 from .ir import Function, Inst, Module, Program
 from .passes.cfg import clean, replace_values, reverse_postorder
 from .passes.dead import drop_dead, drop_dead_zeroing
+from .passes.environment import give_environment, pass_environment
 from .passes.inline import call_order, callees, clone, count_calls, expand_loops, inline_calls
 from .passes.legalise import RODATA, Pool, legalise
 from .passes.loads import forward_loads
 from .passes.mem2reg import mem2reg
 from .passes.pointers import rebase_pointers
+from .passes.scratch import SCRATCH, SCRATCH_SLOTS, claim_scratch, move_to_scratch, scratch_map_size
 from .passes.simplify import simplify
 from .passes.spaces import infer_spaces
-from .passes.stack import (
-    SCRATCH,
-    SCRATCH_SLOTS,
-    Placement,
-    claim_scratch,
-    give_environment,
-    move_to_scratch,
-    pass_environment,
-    place,
-    scratch_map_size,
-)
+from .passes.stack import Placement, place
 from .target import Target
 from .unit import LOSS
 
