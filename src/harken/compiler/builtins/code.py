@@ -4,31 +4,28 @@ A ``Val`` is a typed value on its way through lowering.  Integers travel as I64,
 or PTR; strings and aggregates as a pointer to where they are, or as something that can be written into a destination when it is known
 (``comm``, literals, tuples): nothing is copied to the stack only to be copied on.
 
-``Code`` wraps a ``Builder`` with the idioms of tracing programs: null checks, string copies, structured branches, event records.
+``Code`` wraps a ``Builder`` with the idioms of tracing programs: conversions, copies of strings, structured branches.
+``comparison`` and ``events`` build on it.
 """
 
 from __future__ import annotations
 
 from ...base.record import Record
-from ..ir import I1, I32, I64, PTR, Builder, Const, Function, Inst, Module, Value, int_type
-from ..unit import GATE, RING, Event
+from ..ir import I1, I64, Builder, Const, Function, Inst, Module, Value, int_type
 from . import types as T
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
-    from ...base.diagnostics import Span
-    from ...base.schema import Field
+    from .events import Events
 
     Fill = Callable[[Value, int], None]
 
-__all__ = ("Val", "Code", "Events", "Environment", "FIXED_STRING")
+__all__ = ("Val", "Code", "Environment", "READABLE")
 
-#: Strings up to this capacity lie in the fixed part of an event; longer ones go to its tail with their real length.
-FIXED_STRING = 64
-_KERNEL_READABLE = ("stack", "map_value", "map_key", "ring")
+#: Spaces that programs read directly.
+READABLE = ("stack", "map_value", "map_key", "ring")
 
 
 class Val:
@@ -62,21 +59,6 @@ class Environment(Record):
     max_strlen: int
     cpus: int
     boot_offset: int = 0
-
-
-class Events:
-    """The events of one compilation, numbered in the order in which they are first met."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self._ids: dict[Event, int] = {}
-
-    def number(self, event: Event) -> int:
-        known = self._ids.get(event)
-        if known is None:
-            known = self._ids[event] = len(self.events)
-            self.events.append(event)
-        return known
 
 
 class Code:
@@ -191,7 +173,7 @@ class Code:
         """The value in memory: on the stack, unless it already is in memory that programs read directly."""
         placed = value.fill is None and value.literal is None and value.limit is None and not T.is_scalar(value.type)
         canonical = not pad or value.padded or value.type.kind != "string"
-        if placed and canonical and value.ir is not None and value.ir.space in _KERNEL_READABLE:
+        if placed and canonical and value.ir is not None and value.ir.space in READABLE:
             return value
         size = (max(1, value.type.size) + 7) // 8 * 8
         slot = self.b.alloca(size, "value")
@@ -271,109 +253,6 @@ class Code:
             b.store(to, chunk, offset + position)
             position += size
 
-    def string_equals(self, left: Val, right: Val, count: int | None = None) -> Value:
-        """I1: whether two strings are equal, over the first ``count`` bytes if given."""
-        if left.literal is not None and right.literal is not None:
-            a, z = left.literal, right.literal
-            return Const(int(a[:count] == z[:count]), I1)
-        if left.literal is not None:
-            left, right = right, left
-        if right.literal is not None:
-            return self._equals_literal(left, right.literal, count)
-        size = max(left.type.size, right.type.size) if count is None else count
-        size = (size + 7) // 8 * 8
-        sides = []
-        for side in (left, right):
-            slot = self.b.alloca(size + 8, "compared")
-            if count is not None and count < side.type.size:
-                self.store_string(side, count + 1, slot, 0, False)
-                source, slot = slot, self.b.alloca(size + 8, "compared")
-                self.b.zero(slot, size + 8)
-                self.b.read_str(slot, source, count + 1)
-            else:
-                self.store_string(side, min(side.type.size, size), slot, 0, True)
-                if side.type.size < size:
-                    self.b.zero(slot, size - side.type.size, side.type.size)
-            sides.append(slot)
-        return self.words_equal(sides[0], sides[1], size)
-
-    def _equals_literal(self, value: Val, text: bytes, count: int | None) -> Value:
-        """The string's words against constants; only as many bytes as decide it are read."""
-        b = self.b
-        if count is not None and count <= len(text):
-            wanted, exact = text[:count], False
-        else:
-            wanted, exact = text + b"\0", True
-        if exact and len(wanted) > value.type.size:
-            return Const(0, I1)
-        if not wanted:
-            return Const(1, I1)
-        need = len(wanted)
-        words = (need + 7) // 8
-        where: Value
-        if (
-            value.ir is not None
-            and value.fill is None
-            and value.limit is None
-            and value.ir.space in _KERNEL_READABLE
-            and value.type.size >= words * 8
-        ):
-            where = value.ir
-        else:
-            size = max(words * 8, value.type.size if value.fill is not None else 0)
-            where = b.alloca((size + 8) // 8 * 8, "compared")
-            if value.fill is not None:
-                value.fill(where, 0)
-            else:
-                b.zero(where, words * 8)
-                assert value.ir is not None
-                self.read_str(where, value.ir, min(need + 1, words * 8 + 8), value.limit)
-        difference: Value | None = None
-        for word in range(words):
-            chunk = wanted[word * 8 : word * 8 + 8]
-            got: Value = b.load(where, I64, word * 8)
-            if len(chunk) < 8:
-                got = b.binary("and", got, Const((1 << (len(chunk) * 8)) - 1))
-            got = b.binary("xor", got, Const(int.from_bytes(chunk, "little")))
-            difference = got if difference is None else b.binary("or", difference, got)
-        assert difference is not None
-        return b.icmp("eq", difference, Const(0))
-
-    def words_equal(self, left: Value, right: Value, size: int) -> Value:
-        """I1: equal memory; ``size`` bytes, a multiple of 8 unless short."""
-        b = self.b
-        if size <= 64:
-            difference: Value = Const(0)
-            position = 0
-            while position < size:
-                step = next(s for s in (8, 4, 2, 1) if size - position >= s)
-                kind = int_type(step)
-                a, z = b.load(left, kind, position), b.load(right, kind, position)
-                delta = b.resize(b.binary("xor", a, z), I64, False)
-                difference = delta if position == 0 else b.binary("or", difference, delta)
-                position += step
-            return b.icmp("eq", difference, Const(0))
-        step = 8 if not size % 8 else 1
-        answer = self.slot("equal", 1)
-        index = self.slot("index", 0)
-        head, body, differ, onward, done = (b.block(name) for name in ("compare", "word", "differ", "next", "compared"))
-        b.br(head)
-        b.goto(head)
-        i = b.load(index)
-        b.condbr(b.icmp("ult", i, Const(size)), body, done)
-        b.goto(body)
-        kind = int_type(step)
-        same = b.icmp("eq", b.load(b.gep(left, i), kind), b.load(b.gep(right, i), kind))
-        b.condbr(same, onward, differ)
-        b.goto(differ)
-        b.store(answer, Const(0))
-        b.br(done)
-        b.goto(onward)
-        b.store(index, b.add(i, Const(step)))
-        b.br(head)
-        b.goto(done)
-        return b.icmp("ne", b.load(answer), Const(0))
-
     def slot(self, name: str, value: int) -> Inst:
         """A local integer with a first value."""
         where = self.b.alloca(8, name)
@@ -420,85 +299,6 @@ class Code:
         b.goto(done)
         return b.phi(first.type, ((first_end, first), (second_end, second)), space=first.space)
 
-    # -- events
-    def emit(self, action: str, args: tuple[Any, ...], fields: list[tuple[str, Val]], position: str = "") -> None:
-        """Sends one record: a u64 event number, then the fields, strings that may be long in the tail.
-
-        ``emit`` stores the number, and a refusal is counted as ``("ring", event)`` by what the back end makes of it.
-        """
-        from ...base.schema import Field, Schema
-
-        b = self.b
-        layout: list[tuple[Val, Field, bool]] = []
-        offset, tail = 8, 0
-        for name, value in fields:
-            kind = value.type
-            dynamic = kind.kind == "string" and kind.size > FIXED_STRING and value.literal is None
-            dynamic = dynamic or (kind.kind == "buf" and value.limit is not None) or value.append is not None
-            align = 4 if dynamic else T.align_of(kind)
-            offset = (offset + align - 1) // align * align
-            if dynamic:
-                one = Field(name, offset, "v") if kind.kind == "string" else Field(name, offset, "w", role=kind.kind, detail=kind.detail)
-                tail += kind.size
-                offset += 4
-            else:
-                one = T.field(name, kind, offset)
-                offset += max(one.size, kind.size)
-            layout.append((value, one, dynamic))
-        size = (offset + 7) // 8 * 8
-        event = self.events.number(Event(action, args, Schema(action, size, tuple(one for _, one, _ in layout)), position))
-        record = b.record(RING, size, tail)
-        room, full, done = b.block("room"), b.block("full"), b.block("sent")
-        b.not_null(record, room, full)
-        b.goto(full)
-        b.br(done)
-        b.goto(room)
-        if action == "exit" and GATE in self.module.maps:
-            b.store(b.insert("data", (), PTR, (GATE, 0), space="map_value"), Const(1))
-        end = 8
-        used: Value = Const(0)
-        for value, one, dynamic in layout:
-            if one.offset > end:
-                b.zero(record, one.offset - end, end)
-            if dynamic:
-                used = self._append(value, record, one.offset, size, used)
-                end = one.offset + 4
-            else:
-                self.store(value, value.type, record, one.offset)
-                end = one.offset + max(one.size, value.type.size)
-        if size > end:
-            b.zero(record, size - end, end)
-        if tail:
-            b.emit(record, event, used)
-        else:
-            b.emit(record, event)
-        b.br(done)
-        b.goto(done)
-
-    def _append(self, value: Val, record: Value, offset: int, size: int, used: Value) -> Value:
-        """A value of changing length behind the fixed part and the ``used`` bytes of the tail; returns what is used then."""
-        b = self.b
-        start = b.add(used, Const(size))
-        if value.append is not None:
-            length = value.append(b.gep(record, start))
-            word = b.binary("or", b.binary("shl", length, Const(16)), start)
-            b.store(record, b.resize(word, I32, False), offset)
-            return b.add(used, length)
-        if value.type.kind == "buf":
-            assert value.ir is not None and value.limit is not None
-            self.read_bytes(b.gep(record, start), value.ir, value.limit)
-            word = b.binary("or", b.binary("shl", value.limit, Const(16)), start)
-            b.store(record, b.resize(word, I32, False), offset)
-            return b.add(used, value.limit)
-        if value.fill is not None:
-            value = self.spill(value)
-        assert value.ir is not None
-        got = self.read_str(b.gep(record, start), value.ir, value.type.size, value.limit)
-        length = self.text_length(got)
-        word = b.binary("or", b.binary("shl", length, Const(16)), start)
-        b.store(record, b.resize(word, I32, False), offset)
-        return b.add(used, length)
-
     # -- helpers
     def text_length(self, got: Value) -> Value:
         """The length without the NUL of what a string read returned, 0 if the read failed.
@@ -508,7 +308,7 @@ class Code:
         b = self.b
         return b.sub(b.select(b.icmp("sgt", got, Const(0)), got, Const(1)), Const(1))
 
-    def helper(self, name: str, *args: Value | int, span: Span | None = None) -> Value:
+    def helper(self, name: str, *args: Value | int) -> Value:
         return self.b.helper(name, *[Const(a) if isinstance(a, int) else a for a in args])
 
     def current_pid(self) -> Value:

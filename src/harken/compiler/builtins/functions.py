@@ -8,6 +8,7 @@ from . import types as T
 from .addresses import ADDRESSES, wants_address
 from .builtin import Argument, Builtin
 from .code import Code, Val
+from .comparison import strings_equal
 from .stacks import STACKS
 
 TYPE_CHECKING = False
@@ -90,7 +91,7 @@ def _strncmp_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Ty
 def _strncmp(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
     count = args[2].value
     assert isinstance(count, int)
-    equal = code.string_equals(values[0], values[1], count)
+    equal = strings_equal(code, values[0], values[1], count)
     return Val(kind, code.b.select(equal, Const(0), Const(1)))
 
 

@@ -32,6 +32,7 @@ from ..ir import I8, I32, Const, Module, Value
 from ..passes.legalise import RECORD
 from . import types as T
 from .code import Code, Val
+from .events import emit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class _Walk:
         b.goto(unknown)
         # two at once: one is told of, which is enough
         fresh = b.update(PROCESSES, key, b.bytes(bytes(8 * len(FIELDS))), _NOEXIST)
-        code.when(b.icmp("eq", fresh, Const(0)), lambda: code.emit("python_process", (), [("pid", Val(T.UINT64, self.pid))]))
+        code.when(b.icmp("eq", fresh, Const(0)), lambda: emit(code, "python_process", (), [("pid", Val(T.UINT64, self.pid))]))
         b.br(done)
         b.goto(known)
         b.condbr(b.icmp("ne", self.field("runtime"), Const(0)), walk, done)
@@ -307,7 +308,7 @@ class _Walk:
                 "path_text": Val(T.string(_PATH), b.to_pointer(b.add(path, characters), "user")),
                 "lines": Val(T.buffer(_TABLE), b.to_pointer(b.add(table, self.field("bytes_data")), "user"), limit=copied),
             }
-            code.emit("python_code", (), [*[(field, Val(T.UINT64, value)) for field, value in numbers.items()], *texts.items()])
+            emit(code, "python_code", (), [*[(field, Val(T.UINT64, value)) for field, value in numbers.items()], *texts.items()])
 
         code.when(b.icmp("eq", b.lookup(CODES, key), Const(0)), told)
 

@@ -17,8 +17,9 @@ from ...base.errors import LimitError, ProbeError, SourceError
 from ...compiler.assemble import assemble
 from ...compiler.builtins import python_frames
 from ...compiler.builtins import types as T
-from ...compiler.builtins.code import Environment, Events
+from ...compiler.builtins.code import Environment
 from ...compiler.builtins.copied_stack import LEAST_BYTES, MOST_BYTES
+from ...compiler.builtins.events import Events
 from ...compiler.builtins.stacks import MODES
 from ...compiler.builtins.values import START
 from ...compiler.ir import Builder, Const, Function, Module, Program

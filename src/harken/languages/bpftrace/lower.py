@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from ...compiler.builtins import types as T
 from ...compiler.builtins.code import Code, Val
+from ...compiler.builtins.events import emit
 from ...compiler.ir import I64, PTR, Const, Function, Param, Value
 from ...compiler.unit import GATE
 from . import ast as A
@@ -212,7 +213,7 @@ class Lowerer(CallCode):
         rounds = b.insert("loop", (Const(_MAX_LOOPS), frame), I64, name)
         self.returned()
         position = position_of(node)
-        self.code.when(b.icmp("uge", rounds, Const(_MAX_LOOPS)), lambda: self.code.emit("error", ("loop_limit", position), [], position))
+        self.code.when(b.icmp("uge", rounds, Const(_MAX_LOOPS)), lambda: emit(self.code, "error", ("loop_limit", position), [], position))
 
     def stmt_Unroll(self, node: A.Unroll) -> None:
         b = self.code.b

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ...abi.arch import for_machine
 from ...base.diagnostics import error
 from ...compiler.builtins import types as T
-from ...compiler.builtins.code import Code, Environment, Events, Val
+from ...compiler.builtins.code import Code, Environment, Val
+from ...compiler.builtins.events import Events
 from ...compiler.builtins.numbers import operand_value
 from ...compiler.ir import I1, I32, I64, PTR, Block, Const, Function, Module, Value
 from . import ast as A

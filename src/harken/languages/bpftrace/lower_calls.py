@@ -6,6 +6,7 @@ from ...compiler.builtins import functions, values
 from ...compiler.builtins import types as T
 from ...compiler.builtins.builtin import Argument
 from ...compiler.builtins.code import Code, Val
+from ...compiler.builtins.events import emit
 from ...compiler.builtins.stacks import frames
 from ...compiler.ir import I1, I64, PTR, Const, Function, Param, Value
 from . import ast as A
@@ -57,7 +58,7 @@ class CallCode(ValueCode):
 
     def formatted(self, node: A.Call, action: str) -> None:
         format = self.constants[id(node.args[0])]
-        self.code.emit(action, (format,), self.fields(node.args[1:]), position_of(node))
+        emit(self.code, action, (format,), self.fields(node.args[1:]), position_of(node))
 
     def form_printf(self, node: A.Call) -> None:
         self.formatted(node, "printf")
@@ -82,28 +83,28 @@ class CallCode(ValueCode):
                 return
             numbers = [int(self.constants[id(arg)]) for arg in node.args[1:]]
             top, div = (*numbers, 0, 0)[:2]
-            self.code.emit("print_map", (info.name, top, div), [], position_of(node))
+            emit(self.code, "print_map", (info.name, top, div), [], position_of(node))
             return
-        self.code.emit("print_value", (), self.fields((target,)), position_of(node))
+        emit(self.code, "print_value", (), self.fields((target,)), position_of(node))
 
     def form_clear(self, node: A.Call) -> None:
         target = node.args[0]
         assert isinstance(target, A.Map)
         if self.info(target).value is not None:
-            self.code.emit(node.name, (target.name,), [], position_of(node))
+            emit(self.code, node.name, (target.name,), [], position_of(node))
 
     form_zero = form_clear
 
     def form_exit(self, node: A.Call) -> None:
         if not node.args:
-            self.code.emit("exit", (0,), [], position_of(node))
+            emit(self.code, "exit", (0,), [], position_of(node))
         else:
             constant = self.constants.get(id(node.args[0]))
             if isinstance(constant, int):
-                self.code.emit("exit", (constant & 0xFF,), [], position_of(node))
+                emit(self.code, "exit", (constant & 0xFF,), [], position_of(node))
             else:
                 value = Val(T.INT64, self.code.i64(self.expr(node.args[0])))
-                self.code.emit("exit", (-1,), [("code", value)], position_of(node))
+                emit(self.code, "exit", (-1,), [("code", value)], position_of(node))
         self.leave()
         self.code.b.goto(self.code.b.block("after_exit"))
         self.code.b.insert("unreachable")
@@ -120,7 +121,7 @@ class CallCode(ValueCode):
 
     def form_time(self, node: A.Call) -> None:
         format = self.constants[id(node.args[0])] if node.args else "%H:%M:%S\n"
-        self.code.emit("time", (format,), [], position_of(node))
+        emit(self.code, "time", (format,), [], position_of(node))
 
     def form_join(self, node: A.Call) -> None:
         """Strings of an argv-like array, up to a null pointer; what follows it is empty."""
@@ -136,7 +137,7 @@ class CallCode(ValueCode):
             live = b.select(b.icmp("ne", word, Const(0)), live, Const(0))
             pointer = b.to_pointer(b.select(b.icmp("ne", live, Const(0)), word, Const(0)), space)
             strings.append((f"arg{number}", Val(T.string(self.options.max_strlen), pointer)))
-        code.emit("join", (separator,), strings, position_of(node))
+        emit(code, "join", (separator,), strings, position_of(node))
 
     def form_delete(self, node: A.Call) -> Val:
         b, code = self.code.b, self.code
@@ -150,7 +151,7 @@ class CallCode(ValueCode):
         if info.key:
             return Val(T.BOOL, b.icmp("eq", b.delete(self.maps.name(info), key), Const(0)))
         if self.maps.per_cpu(info):
-            code.emit("zero", (info.name,), [], position_of(node))
+            emit(code, "zero", (info.name,), [], position_of(node))
             return Val(T.BOOL, Const(1))
         where = b.lookup(self.maps.name(info), key)
         code.when(b.icmp("ne", where, Const(0)), lambda: ignore(b.zero(where, value_bytes(info))))

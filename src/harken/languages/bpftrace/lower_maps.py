@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...compiler.builtins import types as T
 from ...compiler.builtins.code import Val
+from ...compiler.builtins.events import emit
 from ...compiler.builtins.numbers import log2
 from ...compiler.ir import I64, PTR, Const, Value, int_type
 from . import ast as A
@@ -158,8 +159,12 @@ class MapCode(Base):
             parts.append((f"key{number}", Val(kind, self.code.convert(part, kind)) if T.is_scalar(kind) else part))
         assert info.value is not None
         number_kind = T.INT64 if info.value.signed else T.UINT64
-        self.code.emit(
-            "aggregate", (info.name, self.maps.most_keys[info.name]), [*parts, ("value", Val(number_kind, value))], position_of(node)
+        emit(
+            self.code,
+            "aggregate",
+            (info.name, self.maps.most_keys[info.name]),
+            [*parts, ("value", Val(number_kind, value))],
+            position_of(node),
         )
 
     def checked_update(self, info: MapInfo, key: Value, value: Value) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ...compiler.builtins import types as T
 from ...compiler.builtins import values
 from ...compiler.builtins.code import Val
+from ...compiler.builtins.comparison import strings_equal, words_equal
+from ...compiler.builtins.events import emit
 from ...compiler.ir import I1, I64, Block, Const, Value, int_type
 from . import ast as A
 from .lower_base import negate, position_of, positive
@@ -50,7 +52,7 @@ class ValueCode(MemberCode):
             return b.phi(I1, ((yes, Const(1, I1)), (no, Const(0, I1))))
         value = self.expr(node)
         if value.type.kind == "string":
-            return self.code.b.unary("not", self.code.string_equals(value, Val(T.string(1), literal=b"")))
+            return self.code.b.unary("not", strings_equal(self.code, value, Val(T.string(1), literal=b"")))
         return self.code.truth(value)
 
     def branch(self, node: A.Expr, yes: Block, no: Block) -> None:
@@ -154,12 +156,12 @@ class ValueCode(MemberCode):
     def compare(self, op: str, left: Val, right: Val, node: A.Binary) -> Value:
         b, code = self.code.b, self.code
         if left.type.kind == "string":
-            equal = code.string_equals(left, right)
+            equal = strings_equal(code, left, right)
             return equal if op == "==" else negate(b, equal)
         if not T.is_scalar(left.type):
             a, z = code.spill(left, True), code.spill(right, True)
             assert a.ir is not None and z.ir is not None
-            equal = code.words_equal(a.ir, z.ir, left.type.size)
+            equal = words_equal(code, a.ir, z.ir, left.type.size)
             return equal if op == "==" else negate(b, equal)
         name = _COMPARISONS[op]
         if name in ("eq", "ne"):
@@ -194,7 +196,7 @@ class ValueCode(MemberCode):
             return b.binary(name, a, z)
 
         def warn() -> Value:
-            self.code.emit("error", ("div_zero", position_of(node)), [], position_of(node))
+            emit(self.code, "error", ("div_zero", position_of(node)), [], position_of(node))
             return Const(1)
 
         return self.code.choose(b.icmp("ne", z, Const(0)), lambda: b.binary(name, a, z), warn)

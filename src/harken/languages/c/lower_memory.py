@@ -13,7 +13,8 @@ from __future__ import annotations
 from ...base.ctype import Array, CType, Enum, Float, Func, Int, Ptr, Struct, Void
 from ...base.diagnostics import Span, error
 from ...base.errors import SourceError
-from ...compiler.builtins.code import Code, Environment, Events
+from ...compiler.builtins.code import Code, Environment
+from ...compiler.builtins.events import Events
 from ...compiler.ir import I8, I32, I64, PTR, Const, Function, Inst, Type, Value, int_type
 from . import tree
 
