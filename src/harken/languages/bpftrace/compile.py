@@ -18,9 +18,7 @@ from ...compiler.assemble import assemble
 from ...compiler.builtins import python_frames
 from ...compiler.builtins import types as T
 from ...compiler.builtins.code import Environment
-from ...compiler.builtins.copied_stack import LEAST_BYTES, MOST_BYTES
 from ...compiler.builtins.events import Events
-from ...compiler.builtins.stacks import MODES
 from ...compiler.builtins.values import START
 from ...compiler.ir import Builder, Const, Function, Module, Program
 from ...compiler.target import Target
@@ -39,6 +37,7 @@ from .lower_base import ENTRIES
 from .maps import Maps
 from .model import Group, Options, Problems
 from .parser import parse
+from .settings import settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,29 +58,6 @@ _PAGE = 4096
 #: Processes times programs for which it is kept where functions begin.
 _ENTRIES = 16384
 _MAP_TYPES = ("hash", "lruhash", "percpuhash", "percpulruhash")
-#: config key -> (type, field of Options or "" when it only goes to Unit.config)
-_SETTINGS: dict[str, tuple[str, str]] = {
-    "max_strlen": ("int", "max_strlen"),
-    "max_map_keys": ("int", "max_map_keys"),
-    "max_probes": ("int", "max_probes"),
-    "max_bpf_progs": ("int", "max_bpf_progs"),
-    "missing_probes": ("str", "missing_probes"),
-    "perf_rb_pages": ("int", ""),
-    "print_maps_on_exit": ("bool", ""),
-    "cpp_demangle": ("bool", ""),
-    "lazy_symbolication": ("bool", ""),
-    "cache_user_symbols": ("str", ""),
-    "license": ("str", ""),
-    "log_size": ("int", ""),
-    "max_cat_bytes": ("int", ""),
-    "on_stack_limit": ("int", ""),
-    "stack_mode": ("str", "stack_mode"),
-    "user_stack_bytes": ("int", "user_stack_bytes"),
-    "str_trunc_trailer": ("str", ""),
-    "show_debug_info": ("bool", ""),
-    "use_blazesym": ("bool", ""),
-}
-_RENAMED = {"strlen": "max_strlen", "no_cpp_demangle": "cpp_demangle", "cat_bytes_max": "max_cat_bytes", "map_keys_max": "max_map_keys"}
 
 
 def compile(
@@ -136,7 +112,9 @@ class _Compilation:
             self.problems.error(
                 f"{part.what} is not yet supported", part.span, "leave it out; everything else of the program is understood"
             )
-        self.settings(program)
+        self.config, changes = settings(program.settings, self.problems)
+        if changes:
+            self.options = self.options.replace(**changes)
         self.declarations(program)
         groups = self.groups(program)
         if self.problems.failed and not groups:
@@ -154,50 +132,6 @@ class _Compilation:
         raise SourceError(tuple(self.problems.found))
 
     # -- top level
-    def settings(self, program: A.Program) -> None:
-        changes: dict[str, Any] = {}
-        for one in program.settings:
-            key = one.key.lower()
-            key = key[9:] if key.startswith("bpftrace_") else key
-            if key in _RENAMED:
-                self.problems.error(f"{one.key}: this option was renamed", one.span, f"use {_RENAMED[key]}")
-                continue
-            row = _SETTINGS.get(key)
-            if row is None:
-                from ...base.diagnostics import nearest
-
-                near = nearest(key, _SETTINGS)
-                self.problems.error(f"{one.key}: not a known configuration option", one.span, f"did you mean {near[0]}?" if near else "")
-                continue
-            wanted, field = row
-            value = one.value
-            if wanted == "bool" and value in (0, 1):
-                value = bool(value)
-            if type(value).__name__ != wanted:
-                what = {"int": "a number", "str": "a word", "bool": "true or false"}[wanted]
-                self.problems.error(f"{one.key}: expecting {what}, got {one.value}", one.span)
-                continue
-            if key == "missing_probes" and value not in ("error", "warn", "ignore"):
-                self.problems.error(f"{one.key}: expecting error, warn or ignore, got {value}", one.span)
-                continue
-            if key == "stack_mode" and value not in MODES:
-                self.problems.error(f"{one.key}: expecting {', '.join(MODES[:-1])} or {MODES[-1]}, got {value}", one.span)
-                continue
-            if key == "max_strlen" and not 2 <= int(value) <= 16384:
-                self.problems.error(f"{one.key}: expecting a number from 2 to 16384, got {value}", one.span)
-                continue
-            if key == "user_stack_bytes" and not LEAST_BYTES <= int(value) <= MOST_BYTES:
-                self.problems.error(f"{one.key}: expecting a number from {LEAST_BYTES} to {MOST_BYTES}, got {value}", one.span)
-                continue
-            if wanted == "int" and int(value) < 1:
-                self.problems.error(f"{one.key}: expecting a positive number, got {value}", one.span)
-                continue
-            self.config[key] = value
-            if field:
-                changes[field] = value
-        if changes:
-            self.options = self.options.replace(**changes)
-
     def declarations(self, program: A.Program) -> None:
         seen: dict[str, A.MapDecl] = {}
         for one in program.maps:
