@@ -1,6 +1,8 @@
 """A script for BCC, run by ``bench/bcc_pairs.py`` under BCC and under harken: counts what arrives of N events in a Python callback.
 
-bcc_events.py N PAGES MODE      MODE: "event" decodes each record by b["events"].event(), "raw" only counts
+bcc_events.py N PAGES MODE [filled]     MODE: "event" decodes each record by b["events"].event(), "raw" only counts
+
+With ``filled``, reading begins when all records have been written (PAGES must hold them): what the reader alone can do.
 """
 
 import os
@@ -9,7 +11,7 @@ import time
 
 from bcc import BPF
 
-count, pages, mode = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+count, pages, mode, filled = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], "filled" in sys.argv[4:]
 got = lost = total = 0
 read, write = os.pipe()
 child = os.fork()
@@ -49,9 +51,13 @@ def missing(number):
 
 
 b["events"].open_perf_buffer(show, page_cnt=pages, lost_cb=missing)
-start = time.monotonic()
+start = last = time.monotonic()
 os.write(write, b"x")
 ended = False
+if filled:
+    os.waitpid(child, 0)
+    ended, start = True, time.monotonic()
+used = time.process_time()
 while True:
     before = got + lost
     b.perf_buffer_poll(200)
@@ -59,4 +65,6 @@ while True:
         ended = os.waitpid(child, os.WNOHANG)[0] == child
     elif got + lost == before:
         break
-print(f"events {got} lost {lost} seconds {time.monotonic() - start:.3f}")
+    last = time.monotonic()
+# the last poll has only waited
+print(f"events {got} lost {lost} seconds {last - start:.3f} cpu {time.process_time() - used:.3f}")

@@ -14,8 +14,9 @@ start-up
 peak memory
     ``ru_maxrss`` from wait4(2), by a spawner of 9 MB.
 events
-    ``bcc_events.py``: N system calls at full speed, each a perf_submit of 40 bytes; how many arrive per second of the whole, how many the
-    script was told to be lost, and how many vanished silently.
+    ``bcc_events.py``: N system calls at full speed, each a perf_submit of 40 bytes; how many arrive per second until the last has come,
+    what each costs the script's process, how many the script was told to be lost, and how many vanished silently.  ``filled``: half as
+    many, all of which are in the rings before the script begins to read; that is what the reader alone can do.
 """
 
 from __future__ import annotations
@@ -133,14 +134,14 @@ def start_up(tool: Tool, script: str, warm: Path) -> tuple[float, float]:
         return seconds, peak
 
 
-def events(tool: Tool, count: int, pages: int, mode: str, warm: Path) -> tuple[float, int, int]:
-    """(events per second, lost and told, lost silently) of one run."""
-    words = [*tool.argv, str(HERE / "bcc_events.py"), str(count), str(pages), mode]
+def events(tool: Tool, count: int, pages: int, mode: str, warm: Path) -> tuple[float, float, int, int]:
+    """(events per second, microseconds of CPU for each, lost and told, lost silently) of one run."""
+    words = [*tool.argv, str(HERE / "bcc_events.py"), str(count), str(pages), *mode.split()]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300, env={**os.environ, **tool.environment(warm)})
     if done.returncode or not done.stdout.startswith("events"):
         raise SystemExit(f"{tool.name}: {done.stderr[-400:]}")
-    _, got, _, lost, _, seconds = done.stdout.split()
-    return int(got) / float(seconds), int(lost), count - int(got) - int(lost)
+    _, got, _, lost, _, seconds, _, used = done.stdout.split()
+    return int(got) / float(seconds), float(used) * 1e6 / int(got), int(lost), count - int(got) - int(lost)
 
 
 def table(title: str, rows: dict[str, list[tuple[float, ...]]], columns: tuple[str, ...], best: Callable[[float, float], float]) -> None:
@@ -177,13 +178,14 @@ def main() -> int:
                 table(f"{name}: start to first attachment", rows, ("seconds", "peak MB"), lambda peer, own: peer / own)
                 kept[name] = rows
         if "events" in parts:
-            for mode, pages in (("event", 4096), ("event", 64), ("raw", 4096)):
+            for mode, pages in (("event", 4096), ("event", 64), ("raw", 4096), ("raw", 64), ("event filled", 4096), ("raw filled", 4096)):
+                count = options.count // 2 if "filled" in mode else options.count
                 rows = {}
                 for _ in range(options.n):
                     for tool in (HARKEN, BCC):
-                        rows.setdefault(tool.name, []).append(events(tool, options.count, pages, mode, warm))
-                title = f"{options.count} events, {mode}, {pages} pages per CPU"
-                table(title, rows, ("events/s", "lost, told", "lost silently"), lambda peer, own: own / peer)
+                        rows.setdefault(tool.name, []).append(events(tool, count, pages, mode, warm))
+                title = f"{count} events, {mode}, {pages} pages per CPU"
+                table(title, rows, ("events/s", "us of CPU each", "lost, told", "lost silently"), lambda peer, own: own / peer)
                 kept[title] = rows
     finally:
         shutil.rmtree(warm, ignore_errors=True)

@@ -14,6 +14,7 @@ import pytest
 from harken.abi import bpf as abi
 from harken.base.ctype import Array, Enum, Int, Member, Ptr, Struct, Typedef
 from harken.base.errors import KernelError
+from harken.bcc import polling
 from harken.bcc.program import TableInfo
 from harken.bcc.table import Table
 from harken.bcc.table_buffers import PerfReader, RingReader, _window
@@ -332,6 +333,67 @@ def test_a_failing_callback_does_not_end_the_poll(monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(KeyboardInterrupt):
         PerfReader(FakePerf([(1, bytes(8))]), stopped, None).read()  # type: ignore[arg-type]
+
+
+def test_records_of_one_size_reach_the_callback_in_bulk(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    events = table(abi.BPF_MAP_TYPE_PERF_EVENT_ARRAY, INT, U32, event=EVENT)
+    seen: list[Any] = []
+
+    class Column(FakePerf):
+        def by_cpu(self, limit: int) -> Iterator[tuple[int, memoryview, range]]:  # type: ignore[override]
+            one = [bytes(8) + (20).to_bytes(4, "little") + bytes([index]) + bytes(19) for index in range(30)]
+            yield 5, memoryview(b"".join(one)), range(12, 30 * 32 + 12, 32)
+
+    def callback(cpu: int, data: int, size: int) -> None:
+        seen.append((cpu, events.event(data).pid, size))
+        if len(seen) == 7:
+            raise ValueError("mine")
+
+    assert PerfReader(Column([]), callback, None).read() == 30  # type: ignore[arg-type]
+    assert seen == [(5, index, 20) for index in range(30)] and len(told) == 1
+
+
+class FakeReader:
+    """A reader that finds so many records each time it looks."""
+
+    def __init__(self, counts: list[int], size: int) -> None:
+        self.counts, self.buffer, self.fds = counts, self, (9,)
+        self.size = size
+
+    def read(self, ask: bool = False) -> int:
+        return self.counts.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "size", "rounds", "expected"),
+    [
+        ([5, 0, 3, 0, 0, 1], 1 << 20, 3, ["nap", "nap", "poll"]),  # as long as records are fresh, there is no wait to be woken
+        ([5, 0, 1], 4096 * 8, 2, ["poll"]),  # a small ring could be full after a sleep
+        ([0, 1], 1 << 20, 1, ["poll"]),  # nothing came lately
+    ],
+)
+def test_a_poll_is_not_woken_by_each_of_many_records(
+    monkeypatch: pytest.MonkeyPatch, counts: list[int], size: int, rounds: int, expected: list[str]
+) -> None:
+    done: list[str] = []
+    clock = [0.0]
+
+    class Kernel:
+        def poll(self, fds: list[int], timeout: int) -> list[int]:
+            done.append("poll")
+            return fds
+
+    monkeypatch.setattr(polling, "kernel", Kernel)
+    monkeypatch.setattr(polling, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(polling, "sleep", lambda seconds: done.append("nap") if 0 < seconds < 0.001 else done.append("long"))
+    bpf = polling.Polling()
+    bpf.perf_buffers = {0: FakeReader(counts, size)}
+    clock[0] = 100.0
+    for _ in range(rounds):
+        bpf.perf_buffer_poll(1000)
+    assert done == expected and not counts
 
 
 class FakeRing:

@@ -310,6 +310,42 @@ def test_perf_limits(buffer: tuple[PerfBuffer, list[PerfProducer]]) -> None:
     assert [len(records(reader, limit)) for limit in (3, 4, 100)] == [3, 4, 3]
 
 
+def test_perf_records_of_one_length_come_as_a_column(buffer: tuple[PerfBuffer, list[PerfProducer]]) -> None:
+    reader, producers = buffer
+    for index in range(40):
+        producers[1].sample(bytes([index]) * 12)
+    producers[1].lost(2)
+    for length in (4, 12, 20):
+        producers[1].sample(bytes([length]) * length)
+    found = [(starts, [data[start] for start in starts]) for _, data, starts in reader.by_cpu()]
+    assert [type(starts) for starts, _ in found] == [range, list] and found[0][0] == range(12, 40 * 24 + 12, 24)
+    assert [first for _, firsts in found for first in firsts] == [*range(40), 4, 12, 20] and reader.lost == 2
+    # and again across the end of the ring, in which the records do not fit evenly
+    sent = 0
+    for _ in range(20):
+        for _ in range(50):
+            producers[1].sample(bytes([sent % 251]) * 20)
+            sent += 1
+        assert [record[0] for record in records(reader)] == [index % 251 for index in range(sent - 50, sent)]
+
+
+def test_a_handler_that_raises_within_a_column(buffer: tuple[PerfBuffer, list[PerfProducer]]) -> None:
+    reader, producers = buffer
+    for index in range(30):
+        producers[0].sample(bytes([index]) * 4)
+    seen = []
+
+    def handle(record: memoryview) -> None:
+        seen.append(record[0])
+        if len(seen) == 21:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        reader.consume(handle)
+    reader.consume(handle)
+    assert seen == list(range(30))
+
+
 def test_a_damaged_perf_ring_is_an_error_not_an_endless_loop(buffer: tuple[PerfBuffer, list[PerfProducer]]) -> None:
     reader, producers = buffer
     producers[0].sample(b"1234")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes as ct
 import errno
 import sys
+from itertools import repeat
 from time import monotonic
 
 from ..base.errors import KernelError
@@ -21,7 +22,7 @@ from .table_percpu import ArrayBase
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from ..kernel.perf_buffer import PerfBuffer
@@ -69,6 +70,19 @@ def _failed(error: Exception, callback: object) -> None:
     sys.unraisablehook(_Unraisable(error, callback))  # type: ignore[arg-type]
 
 
+def _places(base: int, starts: Sequence[int], length: Callable[[int], int]) -> Iterator[tuple[int, int]]:
+    """(address, size) of each record of a batch; without a look at each where all have one size."""
+    if type(starts) is range:
+        return zip(range(base + starts.start, base + starts.stop, starts.step), repeat(length(starts[0])))
+    return iter([(base + start, length(start)) for start in starts])
+
+
+def _length_before(data: memoryview) -> Callable[[int], int]:
+    """The size of a perf buffer's record: the u32 before it."""
+    sizes = data.cast("I")
+    return lambda start: sizes[(start >> 2) - 1]
+
+
 class PerfReader:
     """A perf buffer with its callbacks; ``table`` is kept alive by it."""
 
@@ -93,12 +107,11 @@ class PerfReader:
             for cpu, data, starts in buffer.by_cpu(_TURN):
                 base = window.over(data)
                 count += len(starts)
-                sizes = data.cast("I")
-                waiting = iter(starts)
+                waiting = _places(base, starts, _length_before(data))
                 while True:
                     try:
-                        for start in waiting:
-                            callback(cpu, base + start, sizes[(start >> 2) - 1])
+                        for address, size in waiting:
+                            callback(cpu, address, size)
                         break
                     except Exception as error:
                         _failed(error, callback)
@@ -144,22 +157,21 @@ class RingReader:
     def read(self) -> int:
         """Hands waiting records to the callback until it returns a negative number; returns how many there were."""
         callback, context, buffer, window = self._callback, self._context, self.buffer, _window
-        length = buffer.length
         count = 0
         batches = buffer.batches(_TURN)
         try:
             for data, starts in batches:
                 base = window.over(data)
                 count += len(starts)
-                waiting = iter(starts)
+                waiting = _places(base, starts, buffer.length)
                 while True:
                     try:
-                        for start in waiting:
-                            answer = callback(context, base + start, length(start))
+                        for address, size in waiting:
+                            answer = callback(context, address, size)
                             if type(answer) is int and answer < 0:
                                 after = next(waiting, None)
                                 if after is not None:
-                                    buffer.rewind(after)
+                                    buffer.rewind(after[0] - base)
                                 return count
                         break
                     except Exception as error:

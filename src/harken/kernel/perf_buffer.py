@@ -28,8 +28,8 @@ __all__ = ("PerfBuffer",)
 #: a perf record is a header of 8 bytes, the u32 size of the raw data, the raw data
 _RAW_SIZE, _RAW_HEADER = 4, 12
 _U32 = Struct("=I")
-#: fewest records that are compared as a column
-_ALIKE = 4
+#: records of one length: more than so many are compared as a column; more than so many make a batch
+_ALIKE, _ALONE = 4, 16
 #: PERF_FORMAT_LOST
 _LOST = 1 << 4
 
@@ -74,7 +74,7 @@ class PerfBuffer:
         KernelError: the kernel gives no event or no memory.
     """
 
-    __slots__ = ("fds", "_kernel", "_map", "_rings", "_lost", "_barrier", "_next")
+    __slots__ = ("fds", "size", "_kernel", "_map", "_rings", "_lost", "_barrier", "_next")
 
     def __init__(self, kernel: Kernel, map: Map, pages: int = 64, wakeup: int = 1) -> None:
         from .perf_event import Attr, open_event
@@ -96,7 +96,8 @@ class PerfBuffer:
         self._lost: dict[int, int] = {}
         self._barrier = barrier_of(kernel.machine)
         self._next = 0
-        size = pages * PAGESIZE
+        #: bytes of each CPU's ring
+        self.size = size = pages * PAGESIZE
         counts = True
         try:
             for cpu in cpus_online(kernel):
@@ -213,7 +214,8 @@ class PerfBuffer:
                 tail = ring.position
                 if tail >= head:
                     return
-                starts: list[int] = []
+                found: list[int] = []
+                starts: Sequence[int] = found
                 wrapped = b""
                 room = min(limit, CHUNK)
                 while tail < head and room:
@@ -226,24 +228,28 @@ class PerfBuffer:
                     kind = header & 0xFFFFFFFF
                     if kind == perf.PERF_RECORD_SAMPLE:
                         if offset + length > size:
-                            if not starts:
+                            if not found:
                                 wrapped = bytes(data[offset:]) + bytes(data[: offset + length - size])
                                 tail += length
                             break
-                        starts.append(offset + _RAW_HEADER)
-                        room -= 1
+                        same = 1
                         # records of one length follow one another most of the time: their headers are compared as a column
-                        most = min(room, (head - tail) // length - 1, (size - offset) // length - 1)
-                        if most >= _ALIKE:
-                            first, step = (offset + length) >> 3, length >> 3
+                        most = min(room, (head - tail) // length, (size - offset) // length)
+                        if most > _ALIKE:
+                            first, step = offset >> 3, length >> 3
                             column = words[first : first + most * step : step].tolist()
                             same = most if column.count(header) == most else next(i for i, other in enumerate(column) if other != header)
-                            if same:
-                                starts += range(offset + length + _RAW_HEADER, offset + length * (same + 1) + _RAW_HEADER, length)
-                                room -= same
-                                tail += same * length
-                    elif kind == perf.PERF_RECORD_LOST:
-                        if starts:
+                        run = range(offset + _RAW_HEADER, offset + length * same + _RAW_HEADER, length)
+                        tail += length * same
+                        if same > _ALONE and not found:
+                            # a batch of its own, as a column
+                            starts = run
+                            break
+                        found += run
+                        room -= same
+                        continue
+                    if kind == perf.PERF_RECORD_LOST:
+                        if found:
                             # it begins the next batch, so that it is counted once whatever happens to this one
                             break
                         # u64 id, u64 number of lost records

@@ -81,12 +81,27 @@ class RingBuffer:
         KernelError: the kernel does not map it.
     """
 
-    __slots__ = ("fd", "fds", "_maps", "_position", "_consumer", "_producer", "_data", "_words", "_heads", "_mask", "_mixed", "_barrier")
+    __slots__ = (
+        "fd",
+        "fds",
+        "size",
+        "_maps",
+        "_position",
+        "_consumer",
+        "_producer",
+        "_data",
+        "_words",
+        "_heads",
+        "_mask",
+        "_mixed",
+        "_barrier",
+    )
 
     def __init__(self, kernel: Kernel, map: Map) -> None:
         self.fd = map.fd
         self.fds = (map.fd,)
-        size = map.max_entries
+        #: bytes of the ring
+        self.size = size = map.max_entries
         self._mask = size - 1
         self._maps: list[Any] = []
         try:
