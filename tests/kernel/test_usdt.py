@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -269,3 +270,36 @@ def test_attachers_are_all_tested() -> None:
     from harken.probes.providers.usdt import Usdt
 
     assert set(Usdt.attachers) == {"uprobe_multi", "uprobe_perf", "uprobe_tracefs"} <= set(ATTACHERS)
+
+
+@pytest.mark.keeps_fds
+@pytest.mark.skipif(importlib.util.find_spec("clang") is None, reason="C needs libclang (pip install harken[c])")
+def test_bcc_scripts_may_attach_markers_by_their_addresses(house: House) -> None:
+    """As ustat does: it enables markers of a process, and attaches where these are in all processes; semaphores are raised all the same."""
+    from harken.bcc import BPF, USDT, USDTException
+
+    usdt = USDT(pid=house.pid)
+    usdt.enable_probe("guarded", "count")
+    places = {(path, function, address) for path, function, address, _ in usdt.enumerate_active_probes()}
+    b = BPF(text="BPF_ARRAY(seen, u64, 1); int count(void *ctx) { seen.increment(0); return 0; }")
+    try:
+        assert house.once() == 0
+        for path, function, address in places:
+            b.attach_uprobe(name=path, fn_name=function, addr=address, pid=-1)
+        assert house.once() == 1
+        assert b["seen"][0].value == 1
+    finally:
+        b.cleanup()
+    assert house.once() == 0
+    with pytest.raises(USDTException, match="no such marker; did you mean .*guarded"):
+        usdt.enable_probe("guardd", "count")
+
+
+@pytest.mark.skipif(shutil.which("sleep") is None, reason="there is no sleep")
+def test_what_was_built_without_markers_is_named(tmp_path: Path) -> None:
+    from harken.bcc.usdt import USDT, USDTException
+
+    copy = tmp_path / "perl5.99"
+    shutil.copy(os.path.realpath(shutil.which("sleep") or ""), copy)
+    with pytest.raises(USDTException, match=r"perl5.99 has no such marker; .*/perl5.99 is built without static markers"):
+        USDT(path=str(copy)).enable_probe("sub__entry", "on_entry")

@@ -11,10 +11,12 @@ from .attach_kernel import Share, event_name
 from .errors import BPFError, attach_error
 from .names import catalogue, kernel
 from .program import Context
+from .usdt import guarded_marker, marker_probe
 from .utils import as_bytes, get_online_cpus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Self
 
     from ..probes.model import Probe
@@ -88,6 +90,8 @@ class Probes(KernelEvents):
             fn_name: the C function.
             pid: only in this process (with its libraries); -1: in all.
             sym_off: bytes from the function's start.
+
+        The address of a marker that ``USDT.enumerate_active_probes`` has named is attached as that marker: with its semaphore raised.
         """
         return self._attach_uprobes("uprobe", name, sym, sym_re, addr, fn_name, pid, sym_off)
 
@@ -126,7 +130,10 @@ class Probes(KernelEvents):
         if not addresses:
             return
         key: tuple[Any, ...] = ()
-        if len(addresses) == 1:
+        probes: Callable[[], tuple[Probe, ...]] = lambda: _user_probes(kind, path, addresses)  # noqa: E731
+        if len(addresses) == 1 and kind == "uprobe" and (guarded := guarded_marker(path, addresses[0])):
+            probes = lambda: (guarded,)  # noqa: E731
+        elif len(addresses) == 1:
             try:
                 state = os.stat(path)
             except OSError:
@@ -134,7 +141,7 @@ class Probes(KernelEvents):
             else:
                 key = (kind, path, addresses[0], state.st_size, state.st_mtime_ns, state.st_ino)
         try:
-            links = self._attach(function, key, lambda: _user_probes(kind, path, addresses), pid)
+            links = self._attach(function, key, probes, pid)
         except BPFError:
             raise
         except HarkenError as error:
@@ -160,22 +167,9 @@ class Probes(KernelEvents):
 
     def _attach_usdt(self, fn_name: str, probe: USDTProbe, pid: int) -> None:
         """Attaches a function to all places of a marker."""
-        from ..probes.model import Probe
-
         function = self._known(fn_name)
         self._check_probe_quota(probe.num_locations)
-        provider, name = probe.provider.decode(), probe.name.decode()
-        probes = tuple(
-            [
-                Probe(
-                    "usdt",
-                    (probe.path, provider, name, marker.offset, max(marker.semaphore_offset, 0), marker.arguments),
-                    f"usdt:{probe.path}:{provider}:{name}",
-                )
-                for marker in probe.markers
-                if marker.offset >= 0
-            ]
-        )
+        probes = tuple([marker_probe(probe.path, marker) for marker in probe.markers if marker.offset >= 0])
         try:
             links = self._attach(function, (), lambda: probes, pid)
         except BPFError:

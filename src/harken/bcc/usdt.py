@@ -23,13 +23,25 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..formats.stapsdt import Marker, Operand
+    from ..probes.model import Probe
 
-__all__ = ("USDT", "USDTException", "USDTProbe", "USDTProbeArgument", "USDTProbeLocation")
+__all__ = ("USDT", "USDTException", "USDTProbe", "USDTProbeArgument", "USDTProbeLocation", "guarded_marker", "marker_probe")
 
 #: bits of ``USDTProbeArgument.valid``: which of its attributes are there
 CONSTANT, DEREF_OFFSET, DEREF_IDENT, BASE_REGISTER_NAME, INDEX_REGISTER_NAME, SCALE = (1 << bit for bit in range(6))
 #: 64-bit registers of x86 whose names in struct pt_regs have no "r"
 _SHORT = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "rip")
+
+
+#: how the files are called that may be built with markers of languages and databases
+_RUNTIMES = (
+    "java", "libjvm", "libnode", "libperl", "libpython", "libruby", "libtcl", "mariadbd", "mysqld", "node", "perl", "php", "postgres",
+    "python", "ruby", "tclsh", "wish",
+)  # fmt: skip
+#: markers that tools ask for beside those, and where they would be
+_LIBRARIES = {"pthread_start": ("libc.so", "libc-", "libpthread")}
+#: (file, address) -> the marker with a semaphore, of those that `USDT.enumerate_active_probes` has named
+_named: dict[tuple[str, int], Marker] = {}
 
 
 class USDTException(Exception):
@@ -135,6 +147,20 @@ class USDTProbe:
         return USDTProbeLocation(self, index)
 
 
+def marker_probe(path: str, marker: Marker) -> Probe:
+    """The probe of one place of a marker of a file."""
+    from ..probes.model import Probe
+
+    target = (path, marker.provider, marker.name, marker.offset, max(marker.semaphore_offset, 0), marker.arguments)
+    return Probe("usdt", target, f"usdt:{path}:{marker.provider}:{marker.name}")
+
+
+def guarded_marker(path: str, address: int) -> Probe | None:
+    """The probe of a marker whose place a script has from ``enumerate_active_probes``, if it fires only while its semaphore is raised."""
+    marker = _named.get((path, address))
+    return marker_probe(path, marker) if marker is not None and marker.offset >= 0 else None
+
+
 def _operands(marker: Marker) -> tuple[Operand, ...]:
     try:
         return marker.operands
@@ -221,7 +247,13 @@ class USDT:
             known = {one.short_name(): None for one in self.enumerate_probes()}
             near = near_names(name if ":" in name else f":{name}", known) or near_names(name, [one.partition(":")[2] for one in known])
             what = f"process {self.pid}" if self.pid > 0 else self.path
-            if near:
+            without = self._built_without(name.rpartition(":")[2])
+            if without:
+                reason = (
+                    f"{without} is built without static markers\n"
+                    "(where it can have them, a configure option like --with-dtrace or --enable-dtrace adds them)."
+                )
+            elif near:
                 reason = f"did you mean {either(near)}?"
             elif known:
                 reason = f"it has {len(known)} others: tplist or `harken list 'usdt:*' -p PID` shows them."
@@ -232,6 +264,13 @@ class USDT:
                 )
             raise USDTException(f"Failed to enable USDT probe '{name}':\n{what} has no such marker; {reason}\n")
         self.enabled += [(os.fsdecode(as_bytes(fn_name)), one) for one in found]
+
+    def _built_without(self, name: str) -> str:
+        """The language runtime (or database, or C library) of the process that should have a marker and has none at all, or ""."""
+        wanted = _LIBRARIES.get(name, _RUNTIMES)
+        found = [path for path in self._files if os.path.basename(path).startswith(wanted)]
+        marked = {probe.path for probe in self.enumerate_probes()}
+        return "" if marked.intersection(found) or not found else found[0]
 
     def enable_probe_or_bail(self, probe: Any, fn_name: Any) -> None:
         """``enable_probe``; ends the script with a message if that fails."""
@@ -264,7 +303,12 @@ class USDT:
         return "\n".join([*lines, " */", ""])
 
     def enumerate_active_probes(self) -> list[tuple[bytes, bytes, int, int]]:
-        """(file, function, address in the file, PID or -1) of every place of the enabled markers."""
+        """(file, function, address in the file, PID or -1) of every place of the enabled markers.
+
+        Scripts give these to ``BPF.attach_uprobe``.
+        """
+        for _, probe in self.enabled:
+            _named.update({(probe.path, marker.address): marker for marker in probe.markers if marker.semaphore_offset > 0})
         return [
             (probe.bin_path, function.encode(), marker.address, self.pid) for function, probe in self.enabled for marker in probe.markers
         ]
