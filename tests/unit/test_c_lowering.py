@@ -83,6 +83,8 @@ def test_random_programs_compute_what_gcc_says(first: int, tmp_path: Path) -> No
         ("int x = 1; return __sync_val_compare_and_swap(&x, 1, 6) + x;", 7),
         ("return __builtin_clzll(1ull << 40) * 100 + __builtin_ctz(8) + __builtin_popcount(0xff);", 2311),
         ("static const char text[] = \"hello\"; return text[a & 3];", ord("l")),
+        ("return (a >= 0.0) + (a >= 6.5) * 2 + (a > 7.0) * 4 + (7.5 > a) * 8 + (a == 7.0) * 16 + (a == 7.5) * 32 + (a > -1.0) * 64;", 91),
+        ("int x = -7; return (x < -6.5) + (x <= -7.5) * 2 + (x >= -7.0) * 4 + (1e6 > x) * 8 + (x != 0.5) * 16;", 29),
         ("int x = 3; asm volatile(\"\" : \"+r\"(x)); return x;", 3),
         ("int x = 3; asm volatile(\"%0 += 4\" : \"=r\"(x) : \"0\"(x)); return x;", 7),
     ],

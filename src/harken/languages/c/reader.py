@@ -6,7 +6,7 @@ without a name, whose kind follows from the types on both sides, and initialiser
 
 from __future__ import annotations
 
-from ...base.ctype import VOID, Array, CType, Float, Func, Int, Ptr, Struct
+from ...base.ctype import VOID, Array, CType, Enum, Float, Func, Int, Ptr, Struct
 from . import libclang as lc
 from . import tree
 from .macros import ALIASES
@@ -24,6 +24,8 @@ __all__ = ("ExpressionReader",)
 
 _FOLDED = ("__builtin_constant_p", "__builtin_types_compatible_p", "__builtin_offsetof", "__builtin_object_size")
 _NOT_FOLDED = ("__builtin_mem", "__builtin_preserve", "__builtin_trap", "__builtin_unreachable", "__builtin_return", "__builtin_frame")
+#: comparisons, and what they are with their sides exchanged
+_MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "==": "==", "!=": "!="}
 #: Deepest nesting of expressions: Python's own stack is the limit.
 _DEEPEST = 200
 
@@ -257,6 +259,10 @@ class ExpressionReader(Reader):
         operator = lc.BINARY_OPERATORS[self.lib.clang_getCursorBinaryOperatorKind(cursor)]
         kind, span = self.kind(cursor), self.span(cursor)
         parts = self.parsed.children(cursor)
+        if operator in _MIRRORED:
+            compared = self._compared_with_float(operator, parts[0], parts[-1], cursor)
+            if compared is not None:
+                return compared
         left = self.expression(parts[0])
         right = self.expression(parts[-1])
         if operator == ",":
@@ -268,6 +274,43 @@ class ExpressionReader(Reader):
         if operator == "=":
             return tree.Assign(kind, span, "", left, right, kind)
         return tree.Binary(kind, span, operator, self.loaded(left), right)
+
+    def _compared_with_float(self, operator: str, left: Cursor, right: Cursor, cursor: Cursor) -> tree.Expr | None:
+        """An integer compared with a floating constant, as scripts write it that paste a threshold of Python into C: ``delta >= 1e6``.
+
+        As long as the constant is exact to one, the same is asked in integers (clang's optimiser does so too); None: it is not such a case.
+        """
+        inner = self._widened(left)
+        if inner is None:
+            left, right, operator = right, left, _MIRRORED[operator]
+            inner = self._widened(left)
+        if inner is None or not isinstance(self.types.of(right).strip(), Float):
+            return None
+        constant = self.parsed.evaluate(right)
+        if constant is None or not abs(constant) < 1 << 53:
+            return None
+        number = int(constant // 1)
+        exact = number == constant
+        if operator in ("<", ">=") and not exact:
+            number += 1
+        kind, span = self.kind(cursor), self.span(cursor)
+        value = self.value(inner)
+        wide = Int("long long" if value.type.strip().signed else "unsigned long long", 8, value.type.strip().signed)  # type: ignore[attr-defined]
+        if operator in ("==", "!=") and not exact or number < 0 and not wide.signed:
+            known = operator in ("!=", ">", ">=")
+            return tree.Comma(kind, span, value, self.literal(int(known), kind, span))
+        return tree.Binary(kind, span, operator, self.cast_to(value, wide), self.literal(number, wide, span))
+
+    def _widened(self, cursor: Cursor) -> Cursor | None:
+        """The integer that is implicitly converted to a floating point number here."""
+        while cursor.kind in (lc.PAREN, lc.UNEXPOSED_EXPR):
+            parts = self.parsed.children(cursor)
+            if len(parts) != 1:
+                return None
+            if isinstance(self.types.of(cursor).strip(), Float) and isinstance(self.types.of(parts[0]).strip(), (Int, Enum)):
+                return parts[0]
+            cursor = parts[0]
+        return None
 
     def compound_assign(self, cursor: Cursor) -> tree.Expr:
         operator = lc.BINARY_OPERATORS[self.lib.clang_getCursorBinaryOperatorKind(cursor)][:-1]
