@@ -225,6 +225,22 @@ def test_kernel_functions(b: Any) -> None:
     assert b.num_open_kprobes() == 0
 
 
+@pytest.mark.keeps_fds
+def test_a_function_without_a_description_is_probed_in_another_way() -> None:
+    from harken.bcc.names import catalogue
+
+    name = "do_page_cache_ra"
+    if not (has("fentry") and has("kprobe_perf")) or not BPF.get_kprobe_functions(f"^{name}$".encode()):
+        pytest.skip(f"fentry, kprobes and {name} are needed")
+    if catalogue().function(name) is not None:
+        pytest.skip(f"BTF describes {name} here")
+    b = BPF(text=f"KFUNC_PROBE({name}, void *control, unsigned long pages) {{ return pages > 1; }} KRETFUNC_PROBE({name}) {{ return 0; }}")
+    assert list(b.kfunc_entry_fds) == [f"kfunc__vmlinux__{name}".encode()] and len(b.kfunc_exit_fds) == 1
+    b.cleanup()
+    with pytest.raises(BPFError, match="BTF does not describe"):  # what was passed is gone when it returns
+        BPF(text=f"KRETFUNC_PROBE({name}, void *control) {{ return control != 0; }}")
+
+
 @on_the_host_only
 def test_bad_c_is_shown_with_its_line(tmp_path: Path) -> None:
     script = tmp_path / "tool.py"

@@ -299,7 +299,7 @@ def attaching(monkeypatch: pytest.MonkeyPatch) -> Any:
     def probe(kind: str, module: str, name: str, offset: int, listed: bool = False) -> Probe:
         return Probe(kind, (module, name, offset), f"{kind}:{name}")
 
-    monkeypatch.setattr(attach_kernel, "_function_probe", probe)
+    monkeypatch.setattr(attach_kernel, "function_probe", probe)
 
     def make(*order: str, **refusals: tuple[str, ...]) -> _Attaching:
         made = _Attaching(order, **refusals)

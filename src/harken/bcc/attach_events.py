@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..base.errors import HarkenError, ProbeError
-from .attach_kernel import KernelProbes, probe_limit
+from .attach_kernel import KernelProbes, function_probe, probe_limit
 from .constants import BPFProgType
 from .errors import BPFError, attach_error
 from .names import catalogue, kernel
@@ -128,7 +128,13 @@ class KernelEvents(KernelProbes):
         module, _, traced = target.rpartition(":")
         failure = f"Failed to attach BPF to {place} {traced!r}"
         if kind in ("fentry", "fexit"):
-            links[name] = self._attach_or_say(failure, function, (kind, module, traced), kind, (module, traced, 0))[0][0]
+            try:
+                links[name] = self._attach_or_say(failure, function, (kind, module, traced), kind, (module, traced, 0))[0][0]
+            except BPFError:
+                link = self._attach_undescribed(function, "kprobe" if kind == "fentry" else "kretprobe", module, traced)
+                if link is None:
+                    raise
+                links[name] = link
             return self
         try:
             links[name] = self._attach_hook(function, target, kind)
@@ -137,6 +143,19 @@ class KernelEvents(KernelProbes):
         except HarkenError as error:
             raise attach_error(failure, error) from None
         return self
+
+    def _attach_undescribed(self, function: str, kind: str, module: str, traced: str) -> Any:
+        """A kernel function that BTF does not describe takes no trampoline, but may take a probe, which has the arguments in registers.
+
+        None: it is described (so that is not the reason), or takes no probe either.
+        """
+        if catalogue().function(traced, module) is not None:
+            return None
+        try:
+            links = self._attach(function, (kind, module, traced, 0), lambda: (function_probe(kind, module, traced, 0),))
+        except (BPFError, HarkenError):
+            return None
+        return links[0][0]
 
     def _attach_hook(self, function: str, target: str, kind: str) -> Any:
         """fmod_ret and LSM programs: bound to their target at load."""

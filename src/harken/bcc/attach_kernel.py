@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..probes.model import Probe
     from .program import Program
 
-__all__ = ("KernelProbes", "Share", "open_probes", "probe_limit")
+__all__ = ("KernelProbes", "Share", "function_probe", "open_probes", "probe_limit")
 
 _DEFAULT_LIMIT = 1000
 #: mechanisms that are tried one after the other
@@ -171,7 +171,7 @@ class KernelProbes(Facts):
         module, _, name = name.rpartition(":")
         try:
             try:
-                links = self._attach(function, (kind, module, name, at), lambda: (_function_probe(kind, module, name, at),))
+                links = self._attach(function, (kind, module, name, at), lambda: (function_probe(kind, module, name, at),))
             except (ProbeError, KernelError):
                 other = _stand_in(name) if kind == "kprobe" and not at else None
                 if other is None:
@@ -198,7 +198,7 @@ class KernelProbes(Facts):
             return
         names = [event.decode() for event in events]
         try:
-            links = self._attach(function, (), lambda: tuple([_function_probe(kind, "", name, 0, True) for name in names]))
+            links = self._attach(function, (), lambda: tuple([function_probe(kind, "", name, 0, True) for name in names]))
         except (ProbeError, KernelError):
             links = []
         if links:
@@ -253,7 +253,7 @@ class KernelProbes(Facts):
             self.detach_kprobe_event(name)
 
 
-def _function_probe(kind: str, module: str, name: str, offset: int, listed: bool = False) -> Probe:
+def function_probe(kind: str, module: str, name: str, offset: int, listed: bool = False) -> Probe:
     """The probe of a kernel function.
 
     Args:

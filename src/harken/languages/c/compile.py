@@ -288,6 +288,8 @@ def _enter(entry: Function, inner: Function, described: CFunction, context: Cont
     args: list[Value] = []
     registers: Value | None = None
     arch = for_machine(machine)
+    if described.kind == "kretfunc" and context.context == "pt_regs" and len(inner.params) > 1:
+        raise SourceError((error(f"{described.name}(): at a kretprobe the function's arguments are gone", described.span),))
     for position, param in enumerate(inner.params):
         if not position:
             args.append(b.ctx())
