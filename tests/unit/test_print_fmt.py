@@ -291,6 +291,30 @@ def test_events_with_texts_of_their_own():
     assert compile_format(function, Env("<", symbol=symbol))(record(function, {"ip": 0x1004, "parent_ip": 0x2000})) == "do_it <-far"
 
 
+def test_exits_of_virtual_machines_have_names():
+    fields = (
+        "unsigned int exit_reason;\toffset:8;\tsize:4;\tsigned:0;",
+        "unsigned int isa;\toffset:12;\tsize:4;\tsigned:0;",
+        "unsigned long guest_rip;\toffset:16;\tsize:8;\tsigned:0;",
+        "u64 info1;\toffset:24;\tsize:8;\tsigned:0;",
+        "u64 info2;\toffset:32;\tsize:8;\tsigned:0;",
+    )
+    leave = event('"x"', fields, "kvm_exit", "kvm")
+    text = compile_format(leave, Env("<", dialect="trace-cmd"))
+    rest = "rip 0xf0 info 1 2"
+    for reason, isa, shown in (
+        (12, 1, "HLT"),
+        (0x78, 2, "EXIT_HLT"),
+        (0xFFFFFFFF, 2, "EXIT_ERR"),
+        (99, 1, "UNKNOWN (99)"),
+        (0, 3, "UNKNOWN-ISA"),
+    ):
+        values = {"exit_reason": reason, "isa": isa, "guest_rip": 0xF0, "info1": 1, "info2": 2}
+        assert text(record(leave, values)) == f"reason {shown} {rest}"
+    enter = event('"x"', ("u32 vcpu_id;\toffset:8;\tsize:4;\tsigned:0;",), "kvm_entry", "kvm")
+    assert compile_format(enter, Env("<", dialect="trace-cmd"))(record(enter, {"vcpu_id": 3})) == " vcpu 3 rip 0x0"
+
+
 def test_trace_printk():
     env = Env("<", symbol=symbol)
     data = b"\x05\0\0\0" + b"ab\0" + b"\0" + b"\xff\0\0\0\0\0\0\0" + b"\x00\x10\0\0\0\0\0\0"
