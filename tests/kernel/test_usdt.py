@@ -15,7 +15,8 @@ import pytest
 from harken.base.errors import HarkenError
 from harken.formats.elf import Elf
 from harken.probes.attachers import ATTACHERS
-from harken.probes.listing import describe, search
+from harken.probes.description import describe
+from harken.probes.listing import search
 from harken.probes.planner import plan
 from harken.probes.providers import parse, resolve
 

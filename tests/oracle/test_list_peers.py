@@ -10,7 +10,8 @@ import pytest
 from harken.base.errors import HarkenError
 from harken.kernel.kernel import live
 from harken.probes.catalogue import Catalogue
-from harken.probes.listing import describe, search
+from harken.probes.description import describe
+from harken.probes.listing import search
 
 pytestmark = pytest.mark.oracle
 

@@ -7,7 +7,8 @@ import pytest
 from harken.base.errors import UsageError
 from harken.formats.elf import Elf
 from harken.probes.catalogue import Catalogue
-from harken.probes.listing import describe, near, search
+from harken.probes.description import describe
+from harken.probes.listing import near, search
 from harken.render.listing import text
 from harken.testing.btf_builder import BtfBuilder
 from harken.testing.elf_builder import ElfBuilder

@@ -1,7 +1,7 @@
 """Searching the catalogue: the library face of ``harken list`` (and of the language's ``-l``).
 
-``search`` yields plain values, one group per kind: ``("tracepoint", ["tracepoint:sched:sched_switch", ...])``.  ``describe`` tells what is
-behind one of these texts: fields, parameters, members.
+``search`` yields plain values, one group per kind: ``("tracepoint", ["tracepoint:sched:sched_switch", ...])``; ``description.describe``
+tells what is behind one of these texts.
 
 Patterns are bpftrace's:
 
@@ -26,19 +26,19 @@ Example:
 
 from __future__ import annotations
 
-from ..base.errors import FormatError, HarkenError, UsageError
+from ..base.errors import HarkenError, UsageError
 from ..base.glob import compiled, is_glob, matches, select
+from .description import TYPES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..base.ctype import CType, Func
     from .catalogue import Catalogue
 
     Group = tuple[str, list[str]]
 
-__all__ = ("KINDS", "ALIASES", "search", "describe", "near")
+__all__ = ("KINDS", "ALIASES", "search", "near")
 
 #: Spellings of kinds: bpftrace's aliases, older names, and words that perf and trace-cmd use.
 ALIASES = {
@@ -167,7 +167,6 @@ KINDS: dict[str, Callable[[Catalogue], list[str]]] = {
 #: Kinds that share another's names and are listed only when they are named.
 _TWINS = {"kretprobe": "kprobe", "fexit": "fentry"}
 _FILES = ("uprobe", "uretprobe", "usdt")
-_TYPES = ("struct", "union", "enum")
 
 
 def search(catalogue: Catalogue, pattern: str = "", pid: int = -1) -> Iterator[Group]:
@@ -188,7 +187,7 @@ def search(catalogue: Catalogue, pattern: str = "", pid: int = -1) -> Iterator[G
     """
     pattern = pattern.strip()
     words = pattern.split()
-    if words and words[0] in _TYPES and len(words) <= 2:
+    if words and words[0] in TYPES and len(words) <= 2:
         yield from _search_types(catalogue, words[0], words[1] if len(words) > 1 else "*")
         return
     kind, colon, rest = pattern.partition(":")
@@ -357,99 +356,3 @@ def near(catalogue: Catalogue, pattern: str) -> list[str]:
             names = _names(catalogue, name, named=False)
             found += [f"{name}:{text}" for text in near_names(wanted, names)]
     return found[:3]
-
-
-# -- what stands behind a text
-
-
-def describe(catalogue: Catalogue, text: str) -> list[str]:
-    """Lines about one listed text, without indentation: an event's fields, a function's parameters, a marker's arguments, a type's layout.
-
-    Empty where nothing is known; sources that cannot be read count as such.
-    """
-    kind, _, rest = text.partition(":")
-    try:
-        if text.partition(" ")[0] in _TYPES:
-            return _layout(catalogue, text)
-        if kind in ("tracepoint", "ftrace"):
-            category, _, name = (text if kind == "ftrace" else rest).partition(":")
-            return [field.declaration for field in catalogue.tracepoint(category, name).own]
-        if kind == "rawtracepoint":
-            return _parameters(catalogue.raw_tracepoint(rest.rpartition(":")[2]))
-        if kind in ("kprobe", "kretprobe", "fentry", "fexit"):
-            module, _, name = rest.rpartition(":")
-            function = catalogue.function(name, module)
-            return _parameters(function, returns=kind in ("kretprobe", "fexit"))
-        if kind == "iter":
-            struct = catalogue.iterator(rest)
-            return [_declared(name, struct.member(name).type) for name in struct.names()] if struct else []  # type: ignore[union-attr]
-        if kind == "usdt":
-            return _operands(catalogue, rest)
-        if kind == "pmu":
-            return _terms(catalogue, rest)
-        if kind in ("hardware", "cache") and not _has_cpu_pmu(catalogue):
-            return ["(not available: this machine shows no CPU PMU)"]
-    except (HarkenError, OSError):
-        pass
-    return []
-
-
-def _declared(name: str, kind: CType) -> str:
-    return f"{kind.declare()} {name}".rstrip()
-
-
-def _parameters(function: Func | None, returns: bool = False) -> list[str]:
-    if function is None:
-        return []
-    found = [_declared(name, kind) for name, kind in function.params] + (["..."] if function.variadic else [])
-    return [*found, _declared("retval", function.returns)] if returns else found
-
-
-def _operands(catalogue: Catalogue, rest: str) -> list[str]:
-    path, provider, name = rest.rsplit(":", 2)
-    elf = catalogue.binary(path)
-    marks = [mark for mark in elf.stapsdt() if (mark.provider, mark.name) == (provider, name)]
-    if not marks:
-        return []
-    try:
-        # places of one marker may differ in where and of what type their arguments are
-        shapes = dict.fromkeys(tuple(mark.operands) for mark in marks)
-        types = dict.fromkeys(tuple(operand.type for operand in shape) for shape in shapes)
-        found = []
-        for kinds in types:
-            same = [shape for shape in shapes if tuple(operand.type for operand in shape) == kinds]
-            for i, kind in enumerate(kinds):
-                where = list(dict.fromkeys(shape[i].place for shape in same))
-                found.append(f"{kind} arg{i}  ({', '.join(where[:3])}{', ...' if len(where) > 3 else ''})")
-    except FormatError:
-        found = [f"(arguments {mark.arguments})" for mark in marks[:1]]
-    if len(marks) > 1:
-        found.append(f"({len(marks)} places)")
-    if any(mark.semaphore for mark in marks):
-        found.append("(has a semaphore)")
-    return found
-
-
-def _terms(catalogue: Catalogue, rest: str) -> list[str]:
-    from ..kernel.perf_event_pmu import pmu
-
-    name, _, event = rest.rstrip("/").partition("/")
-    unit = pmu(catalogue.kernel, name)
-    if unit is None:
-        return []
-    return [text for known, text in unit.events if known == event] + [f"{term}: {bits}" for term, bits in unit.formats]
-
-
-def _has_cpu_pmu(catalogue: Catalogue) -> bool:
-    """Whether the kernel drives a CPU's counters: "cpu" (hybrids: "cpu_core"), "armv8_pmuv3" and its like."""
-    try:
-        names = catalogue.kernel.listdir("/sys/bus/event_source/devices")
-    except OSError:
-        return False
-    return any(name.startswith(("cpu", "armv", "riscv", "power", "cpum_cf")) and name != "power" for name in names)
-
-
-def _layout(catalogue: Catalogue, text: str) -> list[str]:
-    found = catalogue.btf.find(text) if catalogue.btf is not None else None
-    declaration = getattr(found, "declaration", None)
-    return declaration().split("\n") if declaration is not None else []

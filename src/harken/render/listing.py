@@ -18,7 +18,7 @@ def text(groups: Iterable[tuple[str, list[str]]], describe: Callable[[str], list
     """The lines of groups (``probes.listing.search``) in large pieces, to be written as they come.
 
     Args:
-        describe: gives the lines about one text (``probes.listing.describe``) for the verbose form.
+        describe: gives the lines about one text (``probes.description.describe``) for the verbose form.
 
     Example:
         >>> print(*text([("iter", ["iter:task"])], lambda name: ["struct task_struct * task"]), sep="", end="")

@@ -1,7 +1,8 @@
 """``harken list [PATTERN]``: what can be traced on this machine.
 
 Without a pattern: tracepoints, raw tracepoints, kernel functions, software, hardware, cache and PMU events, timers, iterators,
-tracers, trace options and clocks.  With ``-v``: fields, parameters, layouts.  ``probes.listing`` explains patterns and does the work.
+tracers, trace options and clocks.  With ``-v``: fields, parameters, layouts.  ``probes.listing`` explains patterns and does the work,
+``probes.description`` knows the details.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def run(argv: list[str]) -> int:
 def show(pattern: str, pid: int = -1, verbose: bool = False) -> int:
     """Writes what matches to standard output; returns the exit code (1 if nothing does)."""
     from ...kernel.kernel import live
-    from ...probes import listing
+    from ...probes import description, listing
     from ...probes.catalogue import Catalogue
     from ...render.listing import text
 
@@ -54,7 +55,7 @@ def show(pattern: str, pid: int = -1, verbose: bool = False) -> int:
     written = False
     try:
         groups = listing.search(catalogue, pattern, pid)
-        for piece in text(groups, (lambda name: listing.describe(catalogue, name)) if verbose else None):
+        for piece in text(groups, (lambda name: description.describe(catalogue, name)) if verbose else None):
             sys.stdout.write(piece)
             written = True
         sys.stdout.flush()
