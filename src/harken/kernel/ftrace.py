@@ -192,11 +192,9 @@ class Ftrace(FunctionLists):
         """
         have = self.tracers
         if name not in have:
-            elsewhere = self.name and name in self.root.tracers()
-            if elsewhere:
-                raise ProbeError(f"the tracer {name!r} works in the top buffer only", "this kernel does not offer it to instances")
-            from_others = "it is not built into this kernel"
-            raise ProbeError(f"the tracer {name!r} is not available: {from_others}", f"available tracers: {' '.join(have)}")
+            from .ftrace_tracers import tracer_missing
+
+            raise tracer_missing(self.root, name, have, bool(self.name))
         self.set("current_tracer", name)
 
     @property

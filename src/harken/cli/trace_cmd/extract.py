@@ -5,18 +5,16 @@ What is read is gone from the buffer.  Tracers that keep the worst case only (wa
 
 from __future__ import annotations
 
-import sys
-
 from ...base.errors import KernelError, UsageError
 from ...formats import trace_dat_layout as layout
-from ...formats.trace_dat_parts import BufferSource
-from ...formats.trace_dat_writer import write_trace
+from ...kernel.ftrace_tracers import LATENCY_TRACERS
 from ...kernel.tracefs_instances import instance_names
 from .arguments import parse
 from .buffers import existing
 from .record import date_offset, say_places
 from .record_options import Setup
 from .setup import open_tracefs
+from .worst_case import write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from ...kernel.tracefs import Tracefs
 
 __all__ = ("run",)
-
-_LATENCY = frozenset(("wakeup", "wakeup_rt", "wakeup_dl", "irqsoff", "preemptoff", "preemptirqsoff"))
 
 
 def run(argv: list[str]) -> int:
@@ -54,8 +50,12 @@ def run(argv: list[str]) -> int:
 
     choose_compression(setup)
     root = open_tracefs()
-    if "p" in values and values["p"] in _LATENCY:
-        return _latency(root, setup, [value for option, value in pairs if option == "O"])
+    if values.get("p") in LATENCY_TRACERS:
+        trace = existing(root, values.get("B", ""))
+        for option in [value for option, value in pairs if option == "O"]:
+            trace.option(option)
+        write_text(root, setup, trace)
+        return 0
     chosen = [value for option, value in pairs if option == "B"]
     if "a" in options:
         chosen += instance_names(root)
@@ -83,24 +83,4 @@ def _extract(root: Tracefs, setup: Setup, traces: list[tuple[str, Ftrace]], snap
         outcome = recorder.finish(setup.version, setup.compression, extra)
     if not setup.quiet:
         say_places(outcome)
-    return 0
-
-
-def _latency(root: Tracefs, setup: Setup, options: list[str]) -> int:
-    """The text of the worst case."""
-    import os
-
-    from ...session.recorder_ftrace_parts import collect
-
-    trace = existing(root, "")
-    for option in options:
-        trace.option(option)
-    text = root.read("trace", 256 << 20).encode("utf-8", "surrogateescape")
-    fd = os.open(setup.output, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-    try:
-        write_trace(fd, collect(root), [BufferSource("", trace.clock, trace.page_size, text=text)], setup.version, setup.compression)
-    finally:
-        os.close(fd)
-    if not setup.quiet:
-        print(f"{len(text)} bytes of text in {setup.output}", file=sys.stderr)
     return 0

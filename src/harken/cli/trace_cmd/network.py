@@ -30,6 +30,9 @@ def send(setup: Setup) -> int:
         raise UsageError("the network protocol carries one buffer", "leave -B out")
     if setup.date or setup.proc_map or setup.max_kb:
         raise UsageError("--date, --proc-map and -m cannot be sent over the network", "they are known at the end only")
+    from .worst_case import check_worst_case
+
+    check_worst_case(setup, "recording over the network")
     host, port = address(setup.host)
     check(setup)
     sender = None

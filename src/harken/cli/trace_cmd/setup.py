@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ("open_tracefs", "Buffers")
 
-_LATENCY = ("wakeup", "wakeup_rt", "wakeup_dl", "irqsoff", "preemptoff", "preemptirqsoff")
-
 
 def open_tracefs() -> Tracefs:
     """The machine's tracefs, without what killed owners left in it."""

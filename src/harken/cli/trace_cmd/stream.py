@@ -20,6 +20,7 @@ from ...render.trace_cmd import LabelledLines
 from .record import check
 from .record_options import Setup, parse_setup
 from .running import Running
+from .worst_case import check_worst_case
 
 __all__ = ("run", "head_file", "stream")
 
@@ -39,6 +40,7 @@ def run(argv: list[str]) -> int:
 
 def stream(setup: Setup) -> int:
     """Streams as a ``Setup`` says; returns the exit status."""
+    check_worst_case(setup, "streaming")
     check(setup)
     with Running(setup) as running:
         shown = _Stream(running)
