@@ -12,12 +12,14 @@ Each kernel is booted once and runs all its tests in one process, while the host
 another, or run side by side with ``--vm-jobs``.
 When a guest dies or hangs in a test, that test fails with the end of the console log, and the rest runs after a new boot.
 
-Options of the configuration file: ``vm_packages`` and ``vm_programs`` (what else a guest needs of the host, see `harken.testing.vm.Vm`) and
+Options of the configuration file: ``vm_packages`` and ``vm_programs`` (what else a guest needs of the host, see `harken.testing.vm.Vm`),
+``vm_files`` (patterns of files and folders, relative to the project's root, that a guest gets if they are there) and
 ``vm_patience`` (seconds that one test may take in a guest; default 120).
 """
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import os
 import shutil
@@ -52,6 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--vm-logs", metavar="DIR", help="keep the guests' console logs there (always kept after a failure)")
     parser.addini("vm_packages", "Python packages that guests need", type="args", default=[])
     parser.addini("vm_programs", "programs that guests need", type="args", default=[])
+    parser.addini("vm_files", "patterns of files and folders that guests get, where they are there", type="args", default=[])
     parser.addini("vm_patience", "seconds that one test may take in a guest", default="120")
 
 
@@ -169,6 +172,13 @@ class _Run:
         for folder in {above for inner in folders for above in (inner, *inner.parents) if above.is_relative_to(root)}:
             for path in folder.glob("conftest.py" if folder == root and folder not in folders else "*.py"):
                 files[f"/harken/{path.relative_to(root)}"] = path
+        for pattern in config.getini("vm_files"):
+            for path in map(Path, sorted(glob.glob(str(root / pattern)))):
+                guest = f"/harken/{path.relative_to(root)}" if path.is_relative_to(root) else str(path)
+                if path.is_dir():
+                    trees[guest] = path
+                else:
+                    files[guest] = path
         markers = "".join(f"    {line}\n" for line in config.getini("markers"))
         files["/harken/pytest.ini"] = f"[pytest]\nmarkers =\n{markers}".encode()
         timeout = 300.0 + BOOT_TIMEOUT + 30.0 * len(tests)
@@ -178,7 +188,7 @@ class _Run:
             job,
             files=files,
             trees=trees,
-            programs=config.getini("vm_programs"),
+            programs=[name for name in config.getini("vm_programs") if shutil.which(name)],  # tests skip without a peer
             timeout=timeout,
         )
         folder = self.directory / f"{self.release.replace('/', '_')}.{self.boots}"
