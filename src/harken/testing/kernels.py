@@ -1,6 +1,7 @@
 """Test kernels: stock Debian kernels, downloaded once and never installed.
 
-A release is named as in the kernel's own version, ``6.1`` or ``6.12`` (or ``newest``).  Its package is looked for in the suites of
+A release is named as in the kernel's own version, ``6.1`` or ``6.12`` (or ``newest``); ``6.12-rt`` is the real-time flavour, which has
+tracers of latencies.  Its package is looked for in the suites of
 `SUITES`, over the mirror that this machine's own apt is configured with, by a private apt state inside the cache folder: the machine's
 sources, package lists and installed packages stay as they are.  Debian's signatures are checked by apt as always.
 
@@ -29,8 +30,11 @@ CI_RELEASES = ("6.1", "6.12")
 """The releases that continuous integration runs."""
 
 SUITES = {
+    "5.10": ("bullseye",),
     "6.1": ("bookworm",),
     "6.12": ("bookworm-backports", "trixie"),
+    "6.1-rt": ("bookworm",),
+    "6.12-rt": ("trixie", "bookworm-backports"),
     "6.18": ("trixie-backports",),
     "newest": ("trixie-backports", "sid"),
 }
@@ -190,13 +194,19 @@ def choose_package(names: list[str], release: str, architecture: str) -> str:
     'linux-image-6.1.0-44-amd64'
     >>> choose_package(["linux-binary-7.3.1+deb13-amd64", "linux-image-6.18.4+deb13-amd64"], "newest", "amd64")
     'linux-binary-7.3.1+deb13-amd64'
+    >>> choose_package(["linux-image-6.1.0-44-amd64", "linux-image-6.1.0-44-rt-amd64"], "6.1-rt", "amd64")
+    'linux-image-6.1.0-44-rt-amd64'
     """
-    wanted = r"\d+\.\d+" if release == "newest" else re.escape(release)
+    number, _, flavour = release.partition("-")
+    wanted = r"\d+\.\d+" if number == "newest" else re.escape(number)
+    unwanted = re.compile(r"cloud|dbg|unsigned|\d-rc|~rc" + ("" if flavour == "rt" else "|-rt"))
     pattern = re.compile(rf"linux-(image|binary)-({wanted}[.\d]*[-+.~\w]*?)-{architecture}")
     matches = []
     for name in names:
         match = pattern.fullmatch(name)
-        if match and not re.search(r"cloud|-rt|dbg|unsigned|\d-rc|~rc", name) and re.match(rf"{wanted}(?!\d)", match.group(2)):
+        if flavour == "rt" and not name.endswith(f"-rt-{architecture}"):
+            continue
+        if match and not unwanted.search(name) and re.match(rf"{wanted}(?!\d)", match.group(2)):
             matches.append((_version_key(match.group(2)), match.group(1) == "binary", name))
     return max(matches)[2] if matches else ""
 
