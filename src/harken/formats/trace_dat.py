@@ -14,77 +14,23 @@ is not asked for is not expanded or parsed: opening a recording takes the same t
 from __future__ import annotations
 
 import struct
-from array import array
 
 from ..base.errors import FormatError
 from . import trace_dat_layout as layout
-from .event_format import EventFormat, parse
+from .trace_dat_chunks import Chunks
+from .trace_dat_events import Events
 from .trace_dat_layout import BufferPlace, CpuData, Cursor, Option, read_layout
 from .trace_dat_symbols import Symbols, parse_printk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from typing import Any
 
-__all__ = ("TraceFile", "Events", "open_trace")
+__all__ = ("TraceFile", "open_trace")
 
 _MAX_SECTION = 256 << 20  # kallsyms is 20 MB, the formats of 2,300 events are 3 MB
-_MAX_CHUNK = 64 << 20  # trace-cmd's chunks are 10 pages
 _RUN = 4 << 20  # bytes of pages that are handed out at once
-
-
-class Events(dict[int, EventFormat]):
-    """Event formats by id, each parsed when it is first asked for (2,300 of them take 0.3 s)."""
-
-    def __init__(self, texts: Iterable[tuple[str, memoryview | bytes]]) -> None:
-        super().__init__()
-        self._texts: dict[int, tuple[str, memoryview | bytes]] = {}
-        self._names: dict[str, int] = {}
-        for category, text in texts:
-            head = bytes(text[:300])
-            place = head.find(b"\nID:")
-            name = head[5 : head.find(b"\n")].strip().decode("utf-8", "backslashreplace") if head.startswith(b"name:") else ""
-            digits = head[place + 4 : head.find(b"\n", place + 1)].strip()
-            if place < 0 or not name or not digits.isdigit() or len(digits) > 9:
-                continue
-            number = int(digits)
-            # The kernel never has two events of one id; a file that does has the first one meant.
-            self._texts.setdefault(number, (category, text))
-            self._names.setdefault(f"{category}:{name}", number)
-
-    def __missing__(self, number: int) -> EventFormat:
-        category, text = self._texts[number]
-        event = self[number] = parse(bytes(text), category)
-        return event
-
-    def get(self, number: int, default: Any = None) -> Any:
-        """The format of an event; ``default`` if the file has none, or one that cannot be parsed."""
-        try:
-            return self[number]
-        except (KeyError, FormatError):
-            return default
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """All ids, ascending."""
-        return tuple(sorted(self._texts))
-
-    @property
-    def names(self) -> dict[str, int]:
-        """ "category:name" -> id, in the file's order."""
-        return dict(self._names)
-
-    def text(self, number: int) -> str:
-        """The format file of an event."""
-        return bytes(self._texts[number][1]).decode("utf-8", "backslashreplace")
-
-    def find(self, name: str) -> EventFormat | None:
-        """An event by "category:name", or by its name alone."""
-        number = self._names.get(name)
-        if number is None and ":" not in name:
-            number = next((value for key, value in self._names.items() if key.partition(":")[2] == name), None)
-        return None if number is None else self.get(number)
 
 
 class TraceFile:
@@ -119,7 +65,7 @@ class TraceFile:
         self._comms: dict[int, str] | None = None
         self._symbols: Symbols | None = None
         self._printk: dict[int, str] | None = None
-        self._chunks: dict[tuple[str, int], tuple[array[int], array[int], array[int]]] = {}
+        self._chunks: dict[tuple[str, int], Chunks] = {}
         self._owner: Any = None
 
     def close(self) -> None:
@@ -354,7 +300,7 @@ class TraceFile:
         found, place = self.buffer(buffer), self.place(cpu, buffer)
         if found is None or place is None or not place.size:
             return 0
-        return sum(self._index(place, found)[2]) if found.compressed else place.size
+        return self._compressed(place, found).size if found.compressed else place.size
 
     def chunks(self, cpu: int, buffer: str = "", first: int = 0) -> Iterator[memoryview]:
         """A CPU's pages in runs of several megabytes, in the order of recording.
@@ -394,40 +340,21 @@ class TraceFile:
             for at in range(0, len(run), page):
                 yield run[at : at + page]
 
-    def _index(self, place: CpuData, found: BufferPlace) -> tuple[array[int], array[int], array[int]]:
-        """(places, stored sizes, expanded sizes) of the chunks of a CPU's data."""
+    def _compressed(self, place: CpuData, found: BufferPlace) -> Chunks:
         key = (found.name, place.cpu)
-        if key not in self._chunks:
+        chunks = self._chunks.get(key)
+        if chunks is None:
             # trace-cmd does not count the number of chunks itself in the size
-            cursor = Cursor(self.data, self.order, place.offset, place.offset + place.size + 4, self.name)
-            places, stored, expanded = array("Q"), array("Q"), array("Q")
-            try:
-                for _ in range(cursor.u32()):
-                    packed, size = cursor.u32(), cursor.u32()
-                    if size > _MAX_CHUNK:
-                        raise FormatError(self.name, f"a chunk of {size} bytes", cursor.at - 4)
-                    places.append(cursor.at)
-                    cursor.take(packed)
-                    stored.append(packed)
-                    expanded.append(size)
-            except FormatError as error:
-                self.problems.append(str(error))
-            del places[len(expanded) :]
-            self._chunks[key] = places, stored, expanded
-        return self._chunks[key]
+            chunks = self._chunks[key] = Chunks(Cursor(self.data, self.order, place.offset, place.offset + place.size + 4, self.name))
+            if chunks.problem:
+                self.problems.append(chunks.problem)
+        return chunks
 
     def _expanded(self, place: CpuData, found: BufferPlace, skip: int = 0) -> Iterator[memoryview]:
         codec = self._codec()
         if codec is None:
             raise FormatError(self.name, "compressed records in a file without compression", place.offset)
-        places, stored, expanded = self._index(place, found)
-        for at, packed, size in zip(places, stored, expanded):
-            if skip >= size:
-                skip -= size
-                continue
-            chunk = memoryview(codec.expand(self.data[at : at + packed], size))
-            yield chunk[skip:] if skip else chunk
-            skip = 0
+        return self._compressed(place, found).expanded(codec, skip)
 
 
 def open_trace(path: str) -> TraceFile:
@@ -448,7 +375,7 @@ def open_trace(path: str) -> TraceFile:
         try:
             owner: Any = mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ)
         except (OSError, ValueError):  # a pipe, or a file system without mappings
-            with os.fdopen(os.dup(fd), "rb") as stream:
+            with open(fd, "rb", closefd=False) as stream:
                 owner = memoryview(stream.read())
     finally:
         os.close(fd)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from ...base.errors import FormatError, UsageError
-from ...formats.trace_dat import Events
+from ...formats.trace_dat_events import Events
 from .arguments import parse
 from .setup import open_tracefs
 
