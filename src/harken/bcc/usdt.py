@@ -268,7 +268,7 @@ class USDT:
     def _built_without(self, name: str) -> str:
         """The language runtime (or database, or C library) of the process that should have a marker and has none at all, or ""."""
         wanted = _LIBRARIES.get(name, _RUNTIMES)
-        found = [path for path in self._files if os.path.basename(path).startswith(wanted)]
+        found = [path for start in wanted for path in self._files if os.path.basename(path).startswith(start)]
         marked = {probe.path for probe in self.enumerate_probes()}
         return "" if marked.intersection(found) or not found else found[0]
 
