@@ -29,6 +29,7 @@ from .dwarf_forms import (
     read_value,
     steps_of,
 )
+from .dwarf_ranges import entries, pairs
 from .dwarf_sections import Sections, cut
 
 TYPE_CHECKING = False
@@ -51,9 +52,8 @@ AT_GNU_DWO_NAME, AT_GNU_DWO_ID, AT_GNU_RANGES_BASE, AT_GNU_ADDR_BASE = 0x2130, 0
 # unit types
 UT_COMPILE, UT_TYPE, UT_PARTIAL, UT_SKELETON, UT_SPLIT_COMPILE, UT_SPLIT_TYPE = 1, 2, 3, 4, 5, 6
 
-_FORM_ADDR, _FORM_RANGE_INDEX = 0x01, 0x23
+_FORM_ADDR, _FORM_ADDRX, _FORM_RANGE_INDEX = 0x01, 0x1B, 0x23
 _MAX_UNITS = 1 << 18
-_MAX_RANGES = 1 << 16
 _MAX_HOPS = 16
 #: A unit larger than this is not read: its copy would be too large.
 _MAX_UNIT = 1 << 28
@@ -390,75 +390,11 @@ class Unit:
         if self.version < 5:
             if self._skeleton is not None:
                 value += owner._number(AT_GNU_RANGES_BASE) or 0
-            return self._old_ranges(owner, value, base)
+            return pairs(owner.dwarf.sections, value, base, self.address_size)
         sections = self.dwarf.sections
         if form == _FORM_RANGE_INDEX:
             start = self._number(AT_RNGLISTS_BASE)
             if start is None:
                 start = self._bases.get("rnglists", 0) + (12 if self.offset_size == 4 else 20)
             value = start + sections.number("rnglists", start + value * self.offset_size, self.offset_size)
-        return self._new_ranges(value, base)
-
-    def _old_ranges(self, owner: Unit, place: int, base: int) -> list[tuple[int, int]]:
-        sections, size = owner.dwarf.sections, self.address_size
-        highest = (1 << 8 * size) - 1
-        found: list[tuple[int, int]] = []
-        for _ in range(_MAX_RANGES):
-            low = sections.number("ranges", place, size)
-            high = sections.number("ranges", place + size, size)
-            place += 2 * size
-            if low == highest:
-                base = high
-            elif not low and not high:
-                return found
-            elif low < high:
-                found.append((base + low, base + high))
-        return found
-
-    def _new_ranges(self, place: int, base: int) -> list[tuple[int, int]]:
-        data, size = self.dwarf.sections.whole("rnglists"), self.address_size
-        found: list[tuple[int, int]] = []
-
-        def word() -> int:
-            nonlocal place
-            place += size
-            return int.from_bytes(data[place - size : place], self.dwarf.order)
-
-        def number() -> int:
-            nonlocal place
-            value, place = leb(data, place)
-            return value
-
-        def index() -> int:
-            return self.address(0x1B, number())
-
-        try:
-            for _ in range(_MAX_RANGES):
-                kind = data[place]
-                place += 1
-                low = high = 0
-                if kind == 0:
-                    return found
-                if kind == 1:
-                    base = index()
-                elif kind == 2:
-                    low, high = index(), index()
-                elif kind == 3:
-                    low = index()
-                    high = low + number()
-                elif kind == 4:
-                    low, high = base + number(), base + number()
-                elif kind == 5:
-                    base = word()
-                elif kind == 6:
-                    low, high = word(), word()
-                elif kind == 7:
-                    low = word()
-                    high = low + number()
-                else:
-                    raise FormatError(self.dwarf.what, f"an unknown kind of range, {kind}", place)
-                if low < high:
-                    found.append((low, high))
-        except IndexError:
-            raise FormatError(self.dwarf.what, "a list of ranges is truncated", place) from None
-        return found
+        return entries(sections, value, base, self.address_size, lambda index: self.address(_FORM_ADDRX, index))
