@@ -71,7 +71,12 @@ class Running:
         self.stop.restore()
 
     def start(self) -> None:
-        """Starts tracing, then the command."""
+        """Starts tracing, then the command.
+
+        Raises:
+            HarkenError: a tracer or one of its options is refused.
+        """
+        self.buffers.arm()
         self.buffers.start()
         self._started = time.monotonic()
         if self.command is not None:

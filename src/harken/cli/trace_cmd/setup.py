@@ -92,7 +92,7 @@ class Buffers:
         return trace
 
     def configure(self, own: Sequence[int] = (), command: int = 0, fresh: bool = True) -> None:
-        """Sets everything but ``tracing_on``.
+        """Sets everything but the tracers (``arm``) and ``tracing_on``.
 
         Args:
             own: tasks of the recorder, which are not traced.
@@ -106,9 +106,10 @@ class Buffers:
         for wanted, trace in self.traced:
             self._buffer(wanted, trace, fresh)
             self._functions(wanted, trace)
-            if wanted.tracer:
-                trace.set_tracer(wanted.tracer)
-            self._options(wanted, trace)
+            if wanted.tracer and wanted.tracer not in trace.tracers:
+                trace.set_tracer(wanted.tracer)  # tells why not
+            if wanted.function_stacks and not wanted.functions:
+                raise ProbeError("--func-stack needs a choice of functions (-l)", "a stack trace of every function would stop the machine")
             pids = [*setup.pids, *([command] if setup.filter_command and command else [])]
             if pids:
                 trace.pids(pids, setup.children)
@@ -150,8 +151,6 @@ class Buffers:
         if wanted.stacks:
             trace.option("stacktrace")
         if wanted.function_stacks:
-            if not wanted.functions:
-                raise ProbeError("--func-stack needs a choice of functions (-l)", "a stack trace of every function would stop the machine")
             trace.option("func_stack_trace")
         if self.setup.no_function_trace and trace.has("options/function-trace"):
             trace.option("nofunction-trace")
@@ -174,6 +173,16 @@ class Buffers:
             for system, event in chosen:
                 if (system, event) not in unwanted:
                     trace.set(f"events/{system}/{event}/enable", "1")
+
+    def arm(self) -> None:
+        """Chooses the tracers, and the options, many of which come with a tracer.
+
+        This is the last step before ``start``: a tracer of functions slows down everything from here on, whether tracing is on or not.
+        """
+        for wanted, trace in self.traced:
+            if wanted.tracer:
+                trace.set_tracer(wanted.tracer)
+            self._options(wanted, trace)
 
     def start(self) -> None:
         for _, trace in reversed(self.traced):

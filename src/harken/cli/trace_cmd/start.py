@@ -47,6 +47,7 @@ def run(argv: list[str]) -> int:
                 print(f"  plugin '{wanted.tracer}'", file=sys.stderr)
             if name == "start" and trace.name and wanted.empty and len(buffers.traced) > 1:
                 continue
+        buffers.arm()
         if name == "start":
             buffers.start()
     except BaseException:

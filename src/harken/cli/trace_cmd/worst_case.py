@@ -68,15 +68,21 @@ def record_worst_case(running: Running) -> int:
             select.select(watched, [], [], 0.1)
     finally:
         buffers.stop()
-    return write_text(running.root, running.setup, buffers.traced[0][1])
+    return write_text(running.root, running.setup, buffers.traced[0][1], not running.setup.keep)
 
 
-def write_text(root: Tracefs, setup: Setup, trace: Ftrace) -> int:
-    """Writes a recording that has the ``trace`` file of a buffer as it is now; returns the text's size in bytes."""
+def write_text(root: Tracefs, setup: Setup, trace: Ftrace, release: bool = False) -> int:
+    """Writes a recording that has the ``trace`` file of a buffer as it is now; returns the text's size in bytes.
+
+    Args:
+        release: whether the tracer may be switched off once the text is read.
+    """
     from ...session.recorder_ftrace_parts import collect
     from .record import extra_options
 
     text = trace.tracefs.read("trace", _LIMIT).encode("utf-8", "surrogateescape")
+    if release:
+        trace.set("current_tracer", "nop")  # it watches every function; reading all formats below would take long
     parts = collect(root, None, extra_options(setup), trace.tracefs)
     fd = os.open(setup.output, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
