@@ -140,7 +140,7 @@ class Guest:
 
     def __init__(
         self, kernel: KernelImage, image: bytes, directory: Path, *, packages: tuple[str, ...] = (), timeout: float = 600.0, cpus: int = 2,
-        memory: int = 1536,
+        memory: int = 1536, devices: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self.kernel = kernel
         self.console = directory / "console.log"
@@ -148,7 +148,7 @@ class Guest:
         self.up_after = 0.0
         self._messages = directory / "messages"
         self._initrd = directory / "initrd"
-        self._timeout, self._cpus, self._memory = timeout, cpus, memory
+        self._timeout, self._cpus, self._memory, self._devices = timeout, cpus, memory, devices
         self._process: subprocess.Popen[bytes] | None = None
         self._offset = 0
         self._rest = b""
@@ -180,6 +180,7 @@ class Guest:
             "-smp", str(self._cpus), "-m", f"{self._memory}M",
             "-kernel", str(self.kernel.vmlinuz), "-initrd", str(self._initrd), "-append", kernel_line,
             "-serial", f"file:{self.console}", "-serial", f"file:{self._messages}", "-monitor", "none",
+            *(word for device in self._devices for word in ("-device", device)),
         ]  # fmt: skip
         with open(self.console.with_suffix(".qemu"), "wb") as errors:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, start_new_session=True)
@@ -250,13 +251,16 @@ class Vm:
         packages: Python packages of the host that the guest shall have, beside harken.
         programs: programs of the host that it shall have, beside busybox's.
         cpus, memory: of the guest, memory in MiB.
+        devices: more devices for QEMU's ``-device``, such as ``virtio-rng-pci``.
     """
 
     def __init__(
-        self, release: str, *, packages: Sequence[str] = (), programs: Sequence[str] = (), cpus: int = 2, memory: int = 1536
-    ) -> None:
+        self, release: str, *, packages: Sequence[str] = (), programs: Sequence[str] = (), cpus: int = 2, memory: int = 1536,
+        devices: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.kernel = find(release)
         self._packages, self._programs, self._cpus, self._memory = tuple(packages), tuple(programs), cpus, memory
+        self._devices = tuple(devices)
 
     def run(
         self,
@@ -290,7 +294,10 @@ class Vm:
         brought: dict[str, bytes] = {}
         status, problem = 1, ""
         with tempfile.TemporaryDirectory(prefix="harken-vm-") as scratch:
-            guest = Guest(self.kernel, image, Path(scratch), packages=self._packages, timeout=timeout, cpus=self._cpus, memory=self._memory)
+            guest = Guest(
+                self.kernel, image, Path(scratch), packages=self._packages, timeout=timeout, cpus=self._cpus, memory=self._memory,
+                devices=self._devices,
+            )  # fmt: skip
             try:
                 guest.start()
                 while guest.state not in ("done", "dead"):
