@@ -42,6 +42,7 @@ def _job(found: list[Case], guest: bool, peer: bool, module_paths: list[str]) ->
                 "work": list(c.work),
                 "expect": c.expect,
                 "rounds": c.rounds,
+                "wait": c.wait,
             }
             for c in found
         ],
@@ -142,7 +143,7 @@ def _guest(release: str, found: list[Case], peer: bool, save: Callable[[list[dic
         "mke2fs",
         *(name for name in ("mkfs.xfs", "mkfs.btrfs") if any(Path(d, name).exists() for d in ("/usr/sbin", "/sbin"))),
     ]
-    vm = Vm(release, packages=["clang"], programs=programs, memory=3000 if not peer else 4000, cpus=1)
+    vm = Vm(release, packages=["clang"], programs=programs, memory=3000 if not peer else 4000, cpus=1, devices=["virtio-rng-pci"])
     try:
         vm.run(
             os.path.realpath(sys.executable), "-m", "tools.bcc_matrix.runner", "/harken/matrix.json",
@@ -174,6 +175,16 @@ def _versions(kernels: list[str]) -> dict[str, str]:
     return found
 
 
+def _rest(found: list[Case], kernel: str, results: dict[str, list[dict[str, Any]]]) -> list[Case]:
+    """Of each tool one case if none works on this kernel yet; of tools that work here the cases not yet seen working on any kernel."""
+    seen = {(r["tool"], tuple(r["args"])): report.verdict(r)[0] for r in results.get(kernel, [])}
+    works = {(r["tool"], tuple(r["args"])) for ran in results.values() for r in ran if report.verdict(r)[0] == "works"}
+    here = {tool for (tool, _), kind in seen.items() if kind == "works"}
+    first = [case for number, case in enumerate(found) if case.tool not in {one.tool for one in found[:number]}]
+    wanted = [case for case in first if case.tool not in here]
+    return wanted + [case for case in found if case.tool in here and (case.tool, case.args) not in works]
+
+
 def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(prog="python -m tools.bcc_matrix", description="Run BCC's tools, unchanged, under harken.bcc.")
@@ -185,6 +196,8 @@ def main() -> int:
     parser.add_argument("--results", default="", help="file of results (JSON): kept, and updated by this run")
     parser.add_argument("--page", default="", help="write the page (docs/bcc_tools.md)")
     parser.add_argument("--failures", default="", help="write a list of what does not work")
+    parser.add_argument("--rest", action="store_true", help="only what --results does not show working yet (see `_rest`)")
+    parser.add_argument("--most", type=int, default=0, help="at most so many cases")
     parser.add_argument("--match", default="", help="only cases whose arguments contain this text")
     options = parser.parse_args()
     kernels = [] if options.kernel == ["none"] else options.kernel or ["native", "6.1", "6.12"]
@@ -192,13 +205,18 @@ def main() -> int:
     if options.results and Path(options.results).exists():
         results = json.loads(Path(options.results).read_text())
     found = [case for case in cases(frozenset(options.tool), options.every) if options.match in case.name]
+    every = found
     for kernel in kernels:
+        found = _rest(every, kernel, results) if options.rest else every
+        found = found[: options.most or len(found)]
         known = {(r["tool"], tuple(r["args"])): r for r in results.get(kernel, [])}
 
         def save(fresh: list[dict[str, Any]], kernel: str = kernel, known: dict[Any, dict[str, Any]] = known) -> None:
             known.update({(r["tool"], tuple(r["args"])): r for r in fresh})
             results[kernel] = list(known.values())
             if options.results:
+                if Path(options.results).exists():  # another run may have filled in another kernel meanwhile
+                    results.update({k: v for k, v in json.loads(Path(options.results).read_text()).items() if k != kernel})
                 Path(options.results).write_text(json.dumps(results, indent=1))
             if options.failures:
                 Path(options.failures).write_text(report.failures(results))
@@ -208,6 +226,8 @@ def main() -> int:
         else:
             _guest(kernel, found, options.peer, save)
     if options.page:
+        known_cases = {(case.tool, case.args) for case in cases(every=True)}  # results of cases that there were once do not count
+        results = {k: [run for run in ran if (run["tool"], tuple(run["args"])) in known_cases] for k, ran in results.items()}
         Path(options.page).write_text(report.page(results, _versions(list(results))))
     return 0
 

@@ -12,7 +12,7 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ("Case", "MANUAL", "TOOLS", "cases", "examples")
+__all__ = ("Case", "MANUAL", "RUNTIMES", "TOOLS", "cases", "examples")
 
 TOOLS = Path("/usr/sbin")
 MANUAL = Path("/usr/share/man/man8")
@@ -26,9 +26,11 @@ class Case(NamedTuple):
     work: tuple[str, ...]
     """Workloads of `worker`, in order; repeated until the tool has shown data."""
     expect: str = ""
-    """Regular expression for a line of data; "": any line that is not a heading."""
+    """Regular expression for a line of data; "": what `data` says of the tool."""
     rounds: int = 3
     """How often the workloads are run while nothing is shown."""
+    wait: float = 1.3
+    """Seconds until a round of the workloads must have shown something."""
 
     @property
     def name(self) -> str:
@@ -46,14 +48,17 @@ WORK: dict[str, str] = {
     **dict.fromkeys(("btrfsdist", "btrfsslower"), "btrfs"),
     **dict.fromkeys(("ext4dist", "ext4slower"), "ext4"),
     **dict.fromkeys(("xfsdist", "xfsslower"), "xfs"),
-    **dict.fromkeys(("nfsdist", "nfsslower", "zfsdist", "zfsslower"), "files"),
-    **dict.fromkeys(("cachestat", "cachetop", "dcsnoop", "dcstat", "filetop", "dirtop", "vfsstat", "vfscount", "readahead"), "files disk"),
+    **dict.fromkeys(("nfsdist", "nfsslower"), "nfs"),
+    **dict.fromkeys(("zfsdist", "zfsslower"), "files"),
+    **dict.fromkeys(("cachestat", "cachetop", "dcsnoop", "dcstat", "filetop", "dirtop", "vfsstat", "vfscount"), "files disk"),
+    "readahead": "mapped",
     "capable": "mount",
     "compactsnoop": "compact",
-    "drsnoop": "files",
+    "drsnoop": "pressure",
+    "mdflush": "raid",
     **dict.fromkeys(("cpudist", "cpuunclaimed", "profile", "runqlat", "runqlen", "runqslower", "softirqs"), "busy"),
     **dict.fromkeys(("offcputime", "offwaketime", "wakeuptime"), "sleep tcp"),
-    "hardirqs": "disk busy",
+    "hardirqs": "disk console busy",
     "deadlock": "locks",
     "klockstat": "files exec",
     "execsnoop": "exec",
@@ -77,21 +82,20 @@ WORK: dict[str, str] = {
     "syncsnoop": "sync",
     "syscount": "files fail",
     "tcpdrop": "drop",
-    **dict.fromkeys(("tcpretrans", "tcpcong"), "retransmit tcp"),
+    "tcpretrans": "retransmit congested",
+    "tcpcong": "congested",
     **dict.fromkeys(
         ("tcpaccept", "tcpconnect", "tcpconnlat", "tcplife", "tcprtt", "tcpstates", "tcpsubnet", "tcpsynbl", "tcptop", "tcptracer"), "tcp"
     ),
     "ttysnoop": "tty",
-    "virtiostat": "disk",
-    **dict.fromkeys(
-        ("pythoncalls", "pythonflow", "pythongc", "pythonstat", "ucalls", "uflow", "ugc", "ustat", "uobjnew", "uthreads"), "python"
-    ),
+    "uobjnew": "memory runtime",
+    "virtiostat": "virtio disk",
 }
 
 #: Tools whose manual page has no example (or none that can serve): what is run instead, or as well.
 MORE: dict[str, tuple[str, ...]] = {
     "bindsnoop": ("", "-t", "-w", "-p {pid}", "-P 8081", "-U"),
-    "inject": ("kmalloc '__x64_sys_mount()'",),
+    "inject": ("kmalloc '__x64_sys_mount()'", "bio 'submit_bio()'"),
     "mountsnoop": ("",),
     **dict.fromkeys(("ext4slower", "btrfsslower", "xfsslower", "nfsslower", "zfsslower", "fileslower"), ("0",)),
     "syncsnoop": ("",),
@@ -109,21 +113,48 @@ MORE: dict[str, tuple[str, ...]] = {
         "'p::vfs_read(struct file *file, char *buf, size_t count) \"%d %s\", count, file->f_path.dentry->d_name.name'",
     ),
     "dcsnoop": ("",),
-    "reset-trace": ("",),
+    "reset-trace": ("-v", ""),
     "tplist": ("", "-v 'net:*'", "-l /usr/bin/python3"),
-    "pythoncalls": ("{python}", "-m {python}"),
+    "cobjnew": ("{pid}",),
+    "dbslower": ("-m 0 postgres", "postgres -m 1 -p {postgres}"),
+    "dbstat": ("-i 1 postgres", "postgres -u -i 1 -p {postgres}"),
+    "mysqld_qslower": ("{postgres} 0",),
+    "javacalls": ("{java}", "-L {java}", "-S {java}"),
+    "javaflow": ("{java}", "-M outer {java}"),
+    "javagc": ("{java}", "-m {java}"),
+    "javaobjnew": ("{java}", "-S 5 {java}"),
+    "javastat": ("1 2",),
+    "javathreads": ("{java}", "{java_threads_markers}"),
+    "nodegc": ("{node}", "{node_markers}"),
+    "nodestat": ("1 2",),
+    "perlcalls": ("{perl}", "{perl_markers}", "-L {perl_markers}"),
+    "perlflow": ("{perl}", "{perl_markers}"),
+    "perlstat": ("1 2",),
+    "phpcalls": ("{php}", "-L {php}"),
+    "phpflow": ("{php}", "-M outer {php}"),
+    "phpstat": ("1 2",),
+    "pythoncalls": ("{python}", "-m {python}", "-L {python}"),
     "pythonflow": ("{python}",),
     "pythongc": ("{python}",),
     "pythonstat": ("1 2",),
-    "ucalls": ("-l python {python}", "-S {pid}"),
+    "rubycalls": ("{ruby}", "-L {ruby}"),
+    "rubyflow": ("{ruby}", "-M outer {ruby}"),
+    "rubygc": ("{ruby}",),
+    "rubyobjnew": ("{ruby}", "-C 5 {ruby}"),
+    "rubystat": ("1 2",),
+    "tclcalls": ("{tclsh}", "{tclsh_markers}"),
+    "tclflow": ("{tclsh}", "{tclsh_markers}"),
+    "tclobjnew": ("{tclsh}", "{tclsh_markers}"),
+    "tclstat": ("1 2",),
+    "ucalls": ("-l python {python}", "-l none -S {pid}", "-l ruby {ruby}"),
     "uflow": ("-l python {python}",),
-    "ugc": ("-l python {python}",),
-    "uobjnew": ("-l c {pid}",),
-    "cobjnew": ("{pid}",),
-    "ustat": ("-l python 1 2",),
-    "uthreads": ("{pid}",),
+    "ugc": ("-l python {python}", "-l java {java}"),
+    "uobjnew": ("-l c {pid}", "-l ruby {ruby}"),
+    "ustat": ("-l python 1 2", "-l java -C 1 2"),
+    "uthreads": ("-l none {pid}", "-l none {threads_markers}"),
     "ttysnoop": ("{tty}",),
     "memleak": ("-p {pid} -a 2 2", "2 2"),
+    "readahead": ("",),
     "virtiostat": ("1 3",),
     "netqtop": ("-n lo -i 1",),
     "deadlock": ("{pid} --binary {libc}",),
@@ -131,6 +162,8 @@ MORE: dict[str, tuple[str, ...]] = {
 }
 
 _INTERPRETERS = ("java", "node", "perl", "php", "ruby", "tcl")
+#: tools that watch runtimes of languages and databases (see `runtimes`)
+RUNTIMES = (*_INTERPRETERS, "python", "ucalls", "uflow", "ugc", "uobjnew", "ustat", "uthreads", "dbslower", "dbstat", "mysqld_qslower")
 
 #: (tools, pattern, replacement) on one example as text, in order.
 _EVERY = "*"
@@ -169,6 +202,11 @@ _RULES: tuple[tuple[str, str, str], ...] = (
     (_EVERY, r"\bdo_sys_open\b", "do_sys_openat2"),
     (_EVERY, r"\b__vfs_read\b", "vfs_read"),
     ("funcslower", r"SyS_write", "ksys_write"),
+    ("inject", r"SyS_mount", "__x64_sys_mount"),
+    ("exitsnoop", r"-p \{pid\}", "-p {mortal}"),
+    ("funccount", r"t:sched:sched_fork", "t:sched:sched_process_fork"),
+    ("funccount", r"-p \{pid\} u:node:gc\*", "-p {python} u:/usr/bin/python3.11:gc*"),
+    ("argdist", r"r:c:gets\(\)", "r:c:getenv()"),
     (_EVERY, r"vfs_fstat\*", "vfs_fstat*"),
     ("stackcount", r"ip_output", "ip_queue_xmit"),
     # the page's own mistakes
@@ -237,11 +275,8 @@ def cases(only: frozenset[str] = frozenset(), every: bool = False) -> list[Case]
         if only and tool not in only:
             continue
         texts = list(MORE.get(tool, ()))
-        interpreted = tool.startswith((*_INTERPRETERS, "python", "cobjnew"))
-        if tool not in ("trace", "ttysnoop", "netqtop", "reset-trace", "ucalls", "uflow", "ugc", "uobjnew", "ustat", "uthreads"):
-            texts += [substitute(tool, text) for text in ([] if interpreted else examples(tool))]
-        if tool.startswith(_INTERPRETERS):
-            texts = ["{pid}"] if not tool.endswith("stat") else ["1 1"]
+        if tool not in ("cobjnew", "trace", "ttysnoop", "netqtop", "reset-trace") and not tool.startswith(RUNTIMES):
+            texts += [substitute(tool, text) for text in examples(tool)]
         seen: set[tuple[str, ...]] = set()
         for text in texts or [""]:
             try:
@@ -250,22 +285,13 @@ def cases(only: frozenset[str] = frozenset(), every: bool = False) -> list[Case]
                 continue
             if args not in seen:
                 seen.add(args)
-                work = tuple(WORK.get(tool, "files tcp exec").split())
-                found.append(Case(tool, args, work, _EXPECT.get(tool, ""), _ROUNDS.get(tool, 3)))
+                work = tuple(WORK.get(tool, "runtime" if tool.startswith(RUNTIMES) else "files tcp exec").split())
+                found.append(Case(tool, args, work, "", _ROUNDS.get(tool, 3), _WAIT.get(tool, 1.3)))
             if not every:
                 break
     return found
 
 
-#: What a line of data looks like, where the general rule would take a heading for one.
-_EXPECT: dict[str, str] = {
-    "bindsnoop": r"^\d+\s+\S+\s+\S+\s+\S+\s+8081",
-    "biotop": r"^\d+ .*\d+\.\d+$",
-    "tcptop": r"\d+\.\d+\.\d+\.\d+:\d+",
-    "filetop": r"^\d+ .* [RDOS] ",
-    "bpflist": r"^\d+\s+\S+",
-    "tcpsubnet": r"/\d+\s+\d+",
-    "netqtop": r"^(\d+|Total)\s+\d",
-}
-
-_ROUNDS: dict[str, int] = {"drsnoop": 1, "mdflush": 1, "virtiostat": 1, "nfsdist": 1, "nfsslower": 1, "zfsdist": 1, "zfsslower": 1}
+#: tools that print at longer intervals
+_WAIT: dict[str, float] = {"memleak": 6.0, "cachetop": 4.0, "inject": 0.5}
+_ROUNDS: dict[str, int] = {"memleak": 2, "zfsdist": 1, "zfsslower": 1, "bpflist": 1, "reset-trace": 1}

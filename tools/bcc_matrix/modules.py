@@ -13,7 +13,7 @@ from harken.testing import kernels
 __all__ = ("WANTED", "modules")
 
 #: what the tools trace or the workload uses
-WANTED = ("crc32c_generic", "loop", "ext4", "btrfs", "xfs", "nfs", "nfsv4", "dummy", "kvm", "md-mod", "virtio_ring", "virtio_blk")
+WANTED = ("crc32c_generic", "loop", "ext4", "btrfs", "xfs", "nfs", "nfsv4", "dummy", "kvm", "raid1", "virtio_pci", "virtio_rng", "nfsd")
 
 
 def _folder(release: str) -> Path:

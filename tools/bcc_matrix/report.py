@@ -6,10 +6,14 @@ import re
 import shlex
 from typing import Any
 
+from .cases import RUNTIMES
+from .data import line_of_data
+from .reasons import ELSEWHERE, NOWHERE
+
 __all__ = ("failures", "page", "verdict")
 
 #: by rank: the best of several variants speaks for a tool
-VERDICTS = ("works", "attaches", "refused", "fails")
+VERDICTS = ("works", "attaches", "refused", "fails", "not installed")
 
 #: tools that only look
 _NO_PROBES = frozenset(("bpflist", "tplist", "reset-trace"))
@@ -19,17 +23,13 @@ _OURS = re.compile(
 )
 
 
-#: lines that were taken for data and are none: of tracebacks, headings, notices, times without anything below
-_NO_DATA = re.compile(
-    r'File "|Considering |\[\d\d/\d\d/\d\d [\d:]+\]$|Display kvm exit|LAddrPort|\x1b\[H\x1b\[J[\d:]+ loadavg|\[[\d:]+\] Top '
-)
-
-
 def verdict(result: dict[str, Any]) -> tuple[str, str]:
     """(one of VERDICTS, reason or the line of data)."""
     if "broken" in result:
         return "fails", result["broken"]
-    text = result["stderr"] + "\n" + (result["stdout"] if not result["data"] else "")
+    if "missing" in result:
+        return "not installed", result["missing"]
+    text = result["stderr"] + "\n" + (result["stdout"] if not line_of_data(result["tool"], result["stdout"]) else "")
     reason = _reason(result)
     if result["status"] is not None and result["status"] < 0 and result["status"] != -2:
         return "fails", f"killed by signal {-result['status']}: {reason}"
@@ -39,7 +39,7 @@ def verdict(result: dict[str, Any]) -> tuple[str, str]:
     traceback = "Traceback (most recent call last)" in result["stderr"] and not reason.startswith("KeyboardInterrupt")
     if traceback and _OURS.search(text):
         return "fails", reason
-    data = result["data"] if not _NO_DATA.match(result["data"].strip()) else ""
+    data = line_of_data(result["tool"], result["stdout"])
     if data and (result["attached"] or result["tool"] in _NO_PROBES) and not traceback:
         return "works", data
     if result["attached"] and not traceback:
@@ -84,32 +84,37 @@ def failures(results: dict[str, list[dict[str, Any]]]) -> str:
 def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> str:
     """docs/bcc_tools.md."""
     kernels = list(results)
-    tools: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    tools: dict[str, dict[str, list[tuple[str, str, tuple[str, ...]]]]] = {}
     for kernel, found in results.items():
         for result in found:
-            tools.setdefault(result["tool"], {}).setdefault(kernel, []).append(result)
-    best: dict[str, str] = {}
-    rows = []
+            tools.setdefault(result["tool"], {}).setdefault(kernel, []).append((*verdict(result), tuple(result["args"])))
+    best = {tool: min((kind for ran in runs.values() for kind, *_ in ran), key=VERDICTS.index) for tool, runs in tools.items()}
+    rows, elsewhere = [], []
+    no_probes = []
     for tool in sorted(tools):
-        cells, notes = [], []
+        cells, notes = [], {}
+        shown: dict[tuple[str, ...], bool] = {}
         for kernel in kernels:
             runs = tools[tool].get(kernel, [])
             if not runs:
                 cells.append("-")
                 continue
-            judged = [verdict(run) for run in runs]
-            kind = min((k for k, _ in judged), key=VERDICTS.index)
-            good = sum(k in ("works", "attaches") for k, _ in judged)
+            kind = min((k for k, *_ in runs), key=VERDICTS.index)
+            good = sum(k == "works" for k, *_ in runs)
             cells.append(kind + (f" {good}/{len(runs)}" if len(runs) > 1 else ""))
-            if VERDICTS.index(kind) < VERDICTS.index(best.get(tool, "fails")):
-                best[tool] = kind
             if kind != "works":
-                notes.append(next((reason for k, reason in judged if k == kind), ""))
-        best.setdefault(tool, "fails")
+                notes[kernel] = next(reason for k, reason, _ in runs if k == kind)
+            for k, _, args in runs:
+                shown[args] = shown.get(args, False) or k == "works"
         # the kernel that offers most speaks last
-        note = "" if best[tool] == "works" else _plain(notes[-1])
-        rows.append(f"| {tool} | {' | '.join(cells)} | {_cell(note)} |")
-    runtime = [tool for tool in best if tool.startswith(_RUNTIMES)]
+        note = "" if best[tool] == "works" else NOWHERE.get(tool) or _plain(list(notes.values())[-1])
+        rows.append(f"| {tool} | {' | '.join(cells)} | {sum(shown.values())}/{len(shown)} | {_cell(note)} |")
+        for kernel, reason in notes.items() if best[tool] == "works" else ():
+            if _NO_FUNCTIONS in reason:
+                no_probes.append(tool)
+            else:
+                elsewhere.append(f"| {tool} | {kernel} | {_cell(ELSEWHERE.get((tool, kernel)) or _plain(reason))} |")
+    runtime = [tool for tool in best if tool.startswith(RUNTIMES)]
     count = _counted([kind for tool, kind in best.items() if tool not in runtime])
     others = _counted([best[tool] for tool in runtime])
     head = [
@@ -119,22 +124,30 @@ def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> 
         "",
         f"Every script of Debian's bpfcc-tools {versions.get('bpfcc-tools', '')}, unchanged, under `python -m harken.bcc`, on kernels "
         + ", ".join(f"{k} ({versions[k]})" if k in versions else k for k in kernels)
-        + ". Arguments come from the manual pages' examples (pids, disks and functions replaced by ones that exist); "
-        "`n/m` counts the variants that attached.",
+        + ". Arguments come from the manual pages' examples (pids, disks and functions replaced by ones that exist).",
         "",
         f"Best result on any of these kernels, of {len(best) - len(runtime)} tools: {count}.",
         "",
-        f"{len(runtime)} more scripts watch runtimes of languages, which must have static markers (Debian's Python has): {others}.",
+        f"{len(runtime)} more scripts watch runtimes of languages and databases, which must have static markers: {others}.",
         "",
-        "- *works*: attached, and printed lines of data while the workload ran",
+        "- *works*: attached, and printed lines of data of the tool's own kind while the workload ran",
         "- *attaches*: everything was attached; this test's workload gave it nothing to show",
-        "- *refused*: ended with the reason in the last column",
+        "- *refused*: ended with a reason",
         "- *fails*: harken's fault",
         "",
-        f"| tool | {' | '.join(kernels)} | where it does not work anywhere, why |",
-        "|---|" + "---|" * (len(kernels) + 1),
+        "A cell's `n/m`: of m variants of arguments that were run on this kernel n showed data (on a second kernel only those are run that",
+        "the first did not show). The column of variants counts those that showed data on any kernel.",
+        "",
+        f"| tool | {' | '.join(kernels)} | variants | where it does not work anywhere, why |",
+        "|---|" + "---|" * (len(kernels) + 2),
     ]
-    return "\n".join([*head, *rows]) + "\n"
+    tail = ["", "## Where a tool works on another kernel only", "", "| tool | kernel | why |", "|---|---|---|", *elsewhere]
+    if no_probes:
+        tail += ["", f"The native kernel has no kprobes and refuses fentry, which these {len(no_probes)} need: {', '.join(no_probes)}."]
+    return "\n".join([*head, *rows, *tail]) + "\n"
+
+
+_NO_FUNCTIONS = "cannot be attached on this kernel: f"
 
 
 def _counted(kinds: list[str]) -> str:
@@ -149,15 +162,28 @@ def _plain(reason: str) -> str:
     return re.sub(r"Failed to attach BPF program b'\w+' to (\w+) b'([^']+)', ", r"\1 \2: ", reason)
 
 
-#: scripts for the runtimes of languages
-_RUNTIMES = ("java", "node", "perl", "php", "ruby", "tcl", "python", "ucalls", "uflow", "ugc", "uobjnew", "ustat", "uthreads")
+_ABOUT_RUNTIMES = (
+    "Debian builds Java (libjvm), PHP, Ruby, Python and PostgreSQL with markers; Perl, Tcl, Node.js, MariaDB and the C library without. "
+    "Where there are none the tool is refused, which is what the user of such a system sees, and it was run a second time against a "
+    "stand-in: a small C program that fires the markers which the runtime's own sources define (for threads: a preloaded library in a "
+    "real process). That shows the tool and harken, not the runtime. mysqld_qslower was given a process of PostgreSQL, whose markers "
+    "have the same names.",
+    "",
+    "Some markers must be asked for, and the workloads do: PHP fires its own only with `USE_ZEND_DTRACE=1` in the environment, Java "
+    "those of methods and objects only with `-XX:+ExtendedDTraceProbes`, Python 3.11 `function__entry` only while a profile or trace "
+    "function is set (`function__return` always), Ruby 3.1 `method__entry` and `method__return` only while a TracePoint is enabled. "
+    "rubycalls counts one method several times: the tool takes 80 bytes for a name, and behind the end of Ruby's strings others follow.",
+    "",
+)
+
 _WORDS = {
     "works": "work",
     "attaches": "attach",
-    "refused": "are refused with a reason (most lie outside of harken; not each was looked into)",
+    "refused": "are refused",
     "fails": "fail",
+    "not installed": "not run here",
 }
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "\\<")[:220]
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "\\<")[:300]

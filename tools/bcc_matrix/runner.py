@@ -14,7 +14,6 @@ import json
 import os
 import re
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,16 +21,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .data import line_of_data
+from .machine import prepare
+from .runtimes import Runtimes, needed
 from .worker import COMM, FOLDER, Worker
 
 __all__ = ("Setting", "main", "run_case", "terminal")
 
-_HEADING = re.compile(
-    r"(Trac|Attach|Monitor|Runn|Sampl|Profil|Start|Print|Hit|Ctrl|Count|Collect|Watch|Detach|Summar|Hold|Possibly|WARN|ERROR|cannot )|"
-    r"\W*\d\d:\d\d:\d\d\W*$|\d\d:\d\d:\d\d loadavg"
-)
 #: tools that draw on a terminal
 _SCREEN = frozenset(("cachetop",))
+_TICKS = os.sysconf("SC_CLK_TCK")
 _ATTACHED = re.compile(r"bpf_link|bpf-link|raw-tracepoint|perf_event")
 
 
@@ -80,39 +79,18 @@ def _prepare(job: dict[str, Any]) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900m", "none", FOLDER], check=False)
     for name, text in job.get("files", {}).items():
         Path(FOLDER, name).write_text(text)
-    for path in job.get("modules", ()):
-        done = subprocess.run(["insmod", path], capture_output=True, text=True)
-        if done.returncode:
-            _say("note", text=f"insmod {path}: {done.stderr.strip()}")
-    for number, (kind, size, options) in enumerate((("ext4", 32, ["-q", "-F"]), ("btrfs", 128, ["-q"]), ("xfs", 320, ["-q"]))):
-        make = "mke2fs" if kind == "ext4" else f"mkfs.{kind}"
-        if shutil.which(make) is None:
-            _say("note", text=f"no {make} here")
-            continue
-        image, place = f"{FOLDER}/{kind}.img", f"{FOLDER}/{kind}"
-        with open(image, "wb") as file:
-            file.truncate(size << 20)
-        os.makedirs(place, exist_ok=True)
-        steps = [
-            [make, *options, *(["-t", "ext4"] if kind == "ext4" else []), image],
-            ["losetup", f"/dev/loop{number}", image],
-            ["mount", "-t", kind, f"/dev/loop{number}", place],
-        ]
-        for step in steps:
-            done = subprocess.run(step, capture_output=True, text=True)
-            if done.returncode:
-                _say("note", text=f"{' '.join(step)}: {done.stderr.strip()[:300]}")
-                break
+    prepare(FOLDER, job.get("modules", []), lambda text: _say("note", text=text))
 
 
-def _pinned_maps(setting: Setting) -> None:
-    """The maps that --cgroupmap and --mntnsmap name, with the worker in them."""
+def _pinned_maps(setting: Setting) -> list[Any]:
+    """The maps that --cgroupmap and --mntnsmap name, with the worker in them; they stay open, for bpflist to see."""
     from harken.abi import bpf as abi
     from harken.base.errors import HarkenError
     from harken.formats.spec import MapSpec
     from harken.kernel.bpf import create_map
     from harken.kernel.kernel import live
 
+    kept = []
     for name, key in (
         ("cgroupmap", os.stat("/sys/fs/cgroup").st_ino),
         ("mntnsmap", os.stat("/proc/self/ns/mnt").st_ino),
@@ -123,21 +101,13 @@ def _pinned_maps(setting: Setting) -> None:
         except OSError:
             pass
         try:
-            with create_map(live(), MapSpec(name, abi.BPF_MAP_TYPE_HASH, 8, 8, 1024)) as map:
-                map.update(key.to_bytes(8, "little"), (1).to_bytes(8, "little"))
-                map.pin(path)
+            map = create_map(live(), MapSpec(name, abi.BPF_MAP_TYPE_HASH, 8, 8, 1024))
+            map.update(key.to_bytes(8, "little"), (1).to_bytes(8, "little"))
+            map.pin(path)
+            kept.append(map)
         except (HarkenError, OSError) as error:
             _say("note", text=f"{name}: {error}")
-
-
-def _python_process() -> subprocess.Popen[bytes]:
-    """A Python process that calls functions, allocates and collects garbage."""
-    text = "import time, gc\ndef inner(n): return [object() for _ in range(n)]\nwhile True: inner(100); gc.collect(); time.sleep(0.05)"
-    python = "/usr/bin/python3.11"  # Debian's has static markers
-    if not os.path.exists(python):
-        python = os.path.realpath(sys.executable)
-    environment = {**os.environ, "PYTHONHOME": sys.base_prefix} if "HARKEN_GUEST" in os.environ else None
-    return subprocess.Popen([python, "-c", text], stdin=subprocess.DEVNULL, env=environment)
+    return kept
 
 
 def terminal() -> int:
@@ -199,12 +169,24 @@ def _screen(out: str) -> None:
     if pid == 0:
         return
     signal.signal(signal.SIGINT, lambda *_: os.kill(pid, signal.SIGINT))
+    row = b""
+
+    def moved(match: re.Match[bytes]) -> bytes:
+        """What a cursor movement is in text: the next line, or a blank within the same one."""
+        nonlocal row
+        before, (place, letter) = row, match.groups()
+        if letter == b"H":
+            row = place.partition(b";")[0]
+        elif letter in (b"d", b"J"):
+            row = place
+        return b" " if row == before else b"\n"
+
     while True:
         try:
-            data = os.read(master, 4096)
+            data = os.read(master, 1 << 16)
         except OSError:
             break
-        os.write(1, re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b\(B", b"\n", data))
+        os.write(1, re.sub(rb"\x1b\[([0-9;?]*)([A-Za-z])", moved, re.sub(rb"\x1b[=>]|\x1b\(B", b"", data)))
     os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF)
 
 
@@ -237,17 +219,20 @@ def _run_script(script: str, args: list[str]) -> None:
     os._exit(int(status or 0) & 0xFF)  # type: ignore[call-overload]
 
 
-def _attachments(pid: int) -> tuple[int, int]:
-    """(descriptors of attachments, all descriptors of BPF) of a process and its children."""
-    found = every = 0
+def _attachments(pid: int) -> tuple[int, int, int]:
+    """(descriptors of attachments, all descriptors of BPF, clock ticks spent) of a process and its children."""
+    found = every = spent = 0
     try:
         with open(f"/proc/{pid}/task/{pid}/children") as file:
             for child in file.read().split():
-                inner, all_inner = _attachments(int(child))
-                found, every = found + inner, every + all_inner
+                inner, all_inner, spent_inner = _attachments(int(child))
+                found, every, spent = found + inner, every + all_inner, spent + spent_inner
     except OSError:
         pass
     try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+            spent += int(fields[11]) + int(fields[12])
         for name in os.listdir(f"/proc/{pid}/fd"):
             try:
                 target = os.readlink(f"/proc/{pid}/fd/{name}")
@@ -258,19 +243,7 @@ def _attachments(pid: int) -> tuple[int, int]:
                 found += _ATTACHED.search(target) is not None
     except OSError:
         pass
-    return found, every
-
-
-def _data(text: str, expect: str) -> str:
-    """The first line of data, or ""."""
-    for line in text.splitlines():
-        line = line.strip()
-        if expect:
-            if re.search(expect, line):
-                return line
-        elif line and not _HEADING.match(line) and re.search(r"\d|\|\*|b'", line):
-            return line
-    return ""
+    return found, every, spent
 
 
 class _Process:
@@ -303,45 +276,54 @@ class _Process:
 def run_case(case: dict[str, Any], setting: Setting) -> dict[str, Any]:
     """One case; see the module."""
     out, err = f"/tmp/harken-matrix-out-{os.getpid()}", f"/tmp/harken-matrix-err-{os.getpid()}"
+    # a process that ends while it is watched
+    mortal = subprocess.Popen(["sleep", "1000"]) if "{mortal}" in case["args"] else None
+    setting.values["mortal"] = str(mortal.pid if mortal is not None else 0)
     args = setting.fill(case["args"])
     for path in (out, err):
         Path(path).write_bytes(b"")
     start = time.monotonic()
     process = _Process(_start(case, args, setting, out, err))
     patience = (40.0 if setting.peer else 15.0) * setting.slow
-    attached, settled, last = 0.0, 0, -1
+    attached, settled, idle, last, last_spent, looked = 0.0, 0, 0, -1, 0, start
     while time.monotonic() - start < patience and not process.ended():
-        found, every = _attachments(process.pid)
+        found, every, spent = _attachments(process.pid)
+        now = time.monotonic()
         if found and not attached:
-            attached = time.monotonic() - start
+            attached = now - start
+        # ready is what has attached something and hardly computes any more (it may still compile its next function); what never rests
+        # is ready when it attaches no more
+        idle = idle + 1 if found and (spent - last_spent) / _TICKS < (now - looked) / 4 else 0
         settled = settled + 1 if found and every == last else 0
-        last = every
-        # what has printed its heading is ready; what has not may still compile its next function
-        if settled >= (4 if os.path.getsize(out) else 80 if setting.guest else 15):
+        last, last_spent, looked = every, spent, now
+        if idle >= 2 or settled >= 25:
             break
-        time.sleep(0.1 if setting.guest else 0.05)
+        time.sleep((0.4 if found else 0.1) if setting.guest else (0.15 if found else 0.05))
     problem, line = "", ""
+    if mortal is not None:
+        mortal.kill()
+        mortal.wait()
     for _ in range(min(case["rounds"], 2) if setting.guest else case["rounds"]):
         if process.ended():
             break
         problem = setting.worker.do(tuple(case["work"]), 15.0 * setting.slow) or problem
-        end = time.monotonic() + 1.3 * (2.0 if setting.guest else 1.0)
+        end = time.monotonic() + case["wait"] * (2.0 if setting.guest else 1.0)
         while not line and time.monotonic() < end and not process.ended():
             time.sleep(0.05)
-            line = _data(_text(out), case["expect"])
+            line = line_of_data(case["tool"], _text(out), case["expect"])
         if line:
             break
     interrupted = not process.ended()
     if interrupted:
         process.signal(signal.SIGINT)
-        if not process.ended(6.0 * (setting.slow if setting.guest else 1)):
+        if not process.ended(48.0 if setting.guest else 20.0):
             process.signal(signal.SIGINT)
             if not process.ended(3.0):
                 process.signal(signal.SIGKILL)
                 process.ended(5.0)
     process.signal(signal.SIGKILL)  # what the tool started and left
     stdout, stderr = _text(out), _text(err)
-    line = line or _data(stdout, case["expect"])
+    line = line or line_of_data(case["tool"], stdout, case["expect"])
     return {
         "tool": case["tool"], "args": case["args"], "attached": round(attached, 2), "data": line[:200], "status": process.status,
         "interrupted": interrupted, "seconds": round(time.monotonic() - start, 1), "workload": problem, "stdout": _ends(stdout),
@@ -425,22 +407,35 @@ def _first_names() -> None:
     BPF.kernel_struct_has_field(b"task_struct", b"pid")
 
 
+def _prepared(case: dict[str, Any], setting: Setting, runtimes: Runtimes) -> dict[str, Any] | None:
+    """Starts the runtimes that a case needs; the case's result if one is not to be had."""
+    for name in needed(case["args"], case["tool"]):
+        pid = runtimes.pid(name)
+        if not pid:
+            return {"tool": case["tool"], "args": case["args"], "missing": runtimes.missing(name)}
+        setting.values[name] = str(pid)
+    return None
+
+
 def main() -> int:
     """Runs the job that the first argument names."""
     job = json.loads(Path(sys.argv[1]).read_text())
     _prepare(job)
+    mounted = not os.path.ismount("/sys/fs/bpf") and subprocess.run(["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"]).returncode == 0
     master = terminal()
     if not job.get("peer"):
         _import_everything()
     worker = Worker(job["guest"])
-    python = _python_process()
+    runtimes = Runtimes(FOLDER)
+    maps: list[Any] = []
     try:
         setting = Setting(job, worker)
-        setting.values["python"] = str(python.pid)
-        _pinned_maps(setting)
+        maps = _pinned_maps(setting)
         for case in job["cases"]:
             try:
-                result = run_case(case, setting)
+                result = _prepared(case, setting, runtimes) or run_case(case, setting)
+                if any(name.endswith("_markers") for name in needed(case["args"], case["tool"])):
+                    result["stand_in"] = True
             except Exception as error:
                 result = {"tool": case["tool"], "args": case["args"], "broken": f"{type(error).__name__}: {error}"}
             _say("case", **result)
@@ -450,13 +445,17 @@ def main() -> int:
                 except OSError:
                     pass
     finally:
-        python.kill()
+        runtimes.close()
         worker.close()
+        for map in maps:
+            map.close()
         for name in ("cgroupmap", "mntnsmap"):
             try:
                 os.unlink(f"/sys/fs/bpf/harken_matrix_{'cgroups' if name == 'cgroupmap' else 'mounts'}")
             except OSError:
                 pass
+        if mounted:
+            subprocess.run(["umount", "/sys/fs/bpf"], check=False)
     return 0
 
 

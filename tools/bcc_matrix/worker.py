@@ -18,6 +18,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from . import worker_machine
+
 __all__ = ("COMM", "WORK", "Worker")
 
 COMM = "worker"
@@ -314,6 +316,8 @@ def _passfd() -> None:
 
 def _calls() -> None:
     _libc.sleep(0)
+    _libc.getenv(b"HOME")
+    os.write(1, b"")
     for size in (16, 100, 5000):
         _libc.free.argtypes = (ctypes.c_void_p,)
         _libc.malloc.restype = ctypes.c_void_p
@@ -409,34 +413,17 @@ def _disk() -> None:
     os.sync()
 
 
-def _tty() -> None:
-    fd = os.open(os.environ["HARKEN_TTY"], os.O_WRONLY | os.O_NOCTTY)
-    os.write(fd, b"typed on a terminal\r\n")
-    os.close(fd)
-
-
-def _locks() -> None:
-    one, two = threading.Lock(), threading.Lock()
-    for first, second in ((one, two), (two, one)):
-        with first, second:
-            pass
-    mutex = ctypes.create_string_buffer(64)
-    other = ctypes.create_string_buffer(64)
-    for first_mutex, second_mutex in ((mutex, other), (other, mutex)):
-        _libc.pthread_mutex_lock(first_mutex)
-        _libc.pthread_mutex_lock(second_mutex)
-        _libc.pthread_mutex_unlock(second_mutex)
-        _libc.pthread_mutex_unlock(first_mutex)
-
-
-def _python() -> None:
+def _runtime() -> None:
     time.sleep(1.5)  # the process that is watched works by itself
 
 
 WORK: dict[str, Callable[[], None]] = {
-    "bash": _bash, "btrfs": _file_system("btrfs"), "busy": _busy, "calls": _calls, "compact": _compact, "disk": _disk, "drop": _drop,
-    "exec": _exec, "ext4": _file_system("ext4"), "fail": _fail, "files": _files, "listen": _listen, "lives": _lives, "locks": _locks,
-    "memory": _memory, "mount": _mount, "names": _names, "oom": _oom, "passfd": _passfd, "python": _python, "retransmit": _retransmit,
-    "shm": _shm, "signals": _signals, "sleep": _sleep, "sync": os.sync, "tcp": _tcp, "threads": _threads, "tls": _tls, "tty": _tty,
+    "bash": _bash, "btrfs": _file_system("btrfs"), "busy": _busy, "calls": _calls, "compact": _compact,
+    "congested": worker_machine.congested, "console": worker_machine.console, "disk": _disk, "drop": _drop, "exec": _exec,
+    "ext4": _file_system("ext4"), "fail": _fail, "files": _files, "listen": _listen, "lives": _lives, "locks": worker_machine.locks,
+    "mapped": lambda: worker_machine.mapped(f"{FOLDER}/ext4"), "memory": _memory, "mount": _mount, "names": _names,
+    "nfs": _file_system("nfs"), "oom": _oom, "passfd": _passfd, "pressure": lambda: worker_machine.pressure(f"{FOLDER}/xfs"),
+    "raid": worker_machine.raid, "retransmit": _retransmit, "runtime": _runtime, "shm": _shm, "signals": _signals, "sleep": _sleep,
+    "sync": os.sync, "tcp": _tcp, "threads": _threads, "tls": _tls, "tty": worker_machine.tty, "virtio": worker_machine.virtio,
     "xfs": _file_system("xfs"),
 }  # fmt: skip
