@@ -14,8 +14,10 @@ from harken.base.errors import FormatError
 from harken.formats import btf_layout
 from harken.formats.btf import Btf, from_file
 from harken.formats.btf_index import Index, build
+from harken.kernel.btf import _whole
 from harken.testing.btf_builder import BtfBuilder
 from harken.testing.elf_builder import ElfBuilder
+from harken.testing.fake_kernel import FakeKernel
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
 
@@ -337,3 +339,24 @@ def test_truncations_of_the_kernels_own():
     struct.pack_into("<I", header, 12, len(blob) // 2 // 4 * 4)  # a type section that claims to be shorter cuts a record in two
     with pytest.raises(FormatError):
         _ = Btf(bytes(header) + blob[24 : 24 + len(blob) // 2 // 4 * 4 + 2]).index
+
+
+def test_the_kernels_types_are_mapped_where_it_allows_that() -> None:
+    builder = every_kind()
+    for number in range(400):
+        builder.struct(f"filler_{number}", 4, [("member", 1, 0)])
+    blob = builder.build()
+    assert len(blob) > 8192
+    kernel = FakeKernel(files={"/sys/kernel/btf/vmlinux": blob})
+    head = blob[:4096]
+    # a mapping that holds something else is not taken
+    assert _whole(kernel, "/sys/kernel/btf/vmlinux", head) == blob
+    (fd,) = {fd for fd, _ in kernel.mappings}
+    assert not kernel.open_fds
+    kernel.memory[fd + 1, 0] = blob
+    kernel.files["/sys/kernel/btf/vmlinux"] = head
+    assert _whole(kernel, "/sys/kernel/btf/vmlinux", head) == blob
+    # a small one has been read already
+    small = every_kind().build()
+    kernel.files["/small"] = small
+    assert len(small) < 4096 and _whole(kernel, "/small", small) == small

@@ -5,8 +5,8 @@ every record starts and three sorted tables of name hashes, so that a later star
 the record it wants.  It may carry a copy of the BTF itself, because /sys/kernel/btf/vmlinux is slow to read (4 KB per system
 call) and can be mapped on newest kernels only.
 
-Layout, in native byte order: ``magic, 8 counters``, then arrays of u32 ``positions[types]``, ``hashes[names]``, ``ids[names]``,
-``hashes[enumerators]``, ``ids[enumerators]``, ``ids[decl tags]``, then ``kinds[types]`` (bytes), padding, and the copy.  A hash is
+Layout, in native byte order: ``magic, 8 counters``, then arrays of u64 ``keys[names]``, ``keys[enumerators]``, of u32
+``positions[types]``, ``ids[decl tags]``, then ``kinds[types]`` (bytes), padding, and the copy.  A key is ``hash << 32 | id``, a hash is
 CRC-32 of the name; whoever looks up compares names, so a collision costs time and nothing else.
 """
 
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 __all__ = ("Index", "build", "FORMAT")
 
 #: Part of every cache key: changes when the layout does.
-FORMAT = "btf-index-1"
+FORMAT = "btf-index-2"
 
 _MAGIC = b"harkenBI"
+_RARE = (ENUM, ENUM64, DECL_TAG)
+#: a multiple of 8 bytes, so that all arrays are aligned
 _HEAD = struct.Struct("=8s8I")
 
 
@@ -44,7 +46,7 @@ class Index:
         FormatError: the bytes are no index.
     """
 
-    __slots__ = ("_copy", "decl_tags", "enum_hashes", "enum_ids", "first", "hashes", "ids", "kinds", "positions")
+    __slots__ = ("_copy", "decl_tags", "enum_keys", "first", "keys", "kinds", "positions")
 
     def __init__(self, data: Buffer) -> None:
         what = "BTF index"
@@ -56,10 +58,11 @@ class Index:
         view = memoryview(data).cast("B")
         position = _HEAD.size
         tables = []
-        for count in (types, names, names, enumerators, enumerators, tags):
-            tables.append(view[position : position + 4 * count].cast("I"))
-            position += 4 * count
-        self.positions, self.hashes, self.ids, self.enum_hashes, self.enum_ids, self.decl_tags = tables
+        for count, size in ((names, 8), (enumerators, 8), (types, 4), (tags, 4)):
+            table = view[position : position + size * count]
+            tables.append(table.cast("Q") if size == 8 else table.cast("I"))
+            position += size * count
+        self.keys, self.enum_keys, self.positions, self.decl_tags = tables
         self.kinds = view[position : position + types]
         if len(self.kinds) != types or copy_start + copy_length > len(data):
             raise FormatError(what, "truncated", position)
@@ -72,17 +75,17 @@ class Index:
 
     def named(self, name: bytes) -> Iterator[int]:
         """Ids of types that may be called ``name``, ascending."""
-        return _matches(self.hashes, self.ids, crc32(name))
+        return _matches(self.keys, crc32(name))
 
     def enumerators(self, name: bytes) -> Iterator[int]:
         """Ids of enums that may have an enumerator called ``name``, ascending."""
-        return _matches(self.enum_hashes, self.enum_ids, crc32(name))
+        return _matches(self.enum_keys, crc32(name))
 
 
-def _matches(hashes: memoryview, ids: memoryview, wanted: int) -> Iterator[int]:
-    place = bisect_left(hashes, wanted)
-    while place < len(hashes) and hashes[place] == wanted:
-        yield ids[place]
+def _matches(keys: memoryview, wanted: int) -> Iterator[int]:
+    place = bisect_left(keys, wanted << 32)
+    while place < len(keys) and keys[place] >> 32 == wanted:
+        yield keys[place] & 0xFFFFFFFF
         place += 1
 
 
@@ -108,27 +111,29 @@ def build(data: Buffer, what: str = "BTF", *, first: int = 1, base_strings: byte
     tags: list[int] = []
     seen: dict[int, int] = {}
 
+    find = strings.find
+
     def hashed(offset: int, position: int) -> int:
-        value = seen.get(offset)
-        if value is None:
-            end = strings.find(b"\0", offset, offset + MAX_NAME + 1) if offset < limit else -1
-            if end < 0:
-                raise FormatError(what, f"name offset {offset:#x} is wrong", sections.types_start + 4 * position)
-            value = seen[offset] = crc32(strings[offset:end]) << 32
+        end = find(b"\0", offset, offset + MAX_NAME + 1) if offset < limit else -1
+        if end < 0:
+            raise FormatError(what, f"name offset {offset:#x} is wrong", sections.types_start + 4 * position)
+        value = seen[offset] = crc32(strings[offset:end]) << 32
         return value
 
+    known = seen.get
     number = first
     for position, kind in zip(positions, kinds):
         offset = words[position]
         if offset:
-            names.append(hashed(offset, position) | number)
-        if kind in (ENUM, ENUM64):
-            step = 2 if kind == ENUM else 3
-            start = position + 3 + FIXED_WORDS[kind]
-            for item in range(start, start + step * (words[position + 1] & 0xFFFF), step):
-                enumerators.append(hashed(words[item], item) | number)
-        elif kind == DECL_TAG:
-            tags.append(number)
+            names.append((known(offset) or hashed(offset, position)) | number)
+        if kind in _RARE:
+            if kind == DECL_TAG:
+                tags.append(number)
+            else:
+                step = 2 if kind == ENUM else 3
+                start = position + 3 + FIXED_WORDS[kind]
+                for item in range(start, start + step * (words[position + 1] & 0xFFFF), step):
+                    enumerators.append((known(words[item]) or hashed(words[item], item)) | number)
         number += 1
     names.sort()
     enumerators.sort()
@@ -136,10 +141,7 @@ def build(data: Buffer, what: str = "BTF", *, first: int = 1, base_strings: byte
     from array import array
 
     parts: list[Buffer] = [b""]
-    parts.append(array("I", positions).tobytes())
-    for table in (names, enumerators):
-        parts.append(array("I", [key >> 32 for key in table]).tobytes())
-        parts.append(array("I", [key & 0xFFFFFFFF for key in table]).tobytes())
+    parts += [array("Q", names).tobytes(), array("Q", enumerators).tobytes(), array("I", positions).tobytes()]
     parts.append(array("I", tags).tobytes())
     parts.append(kinds)
     size = _HEAD.size + sum(map(len, parts))

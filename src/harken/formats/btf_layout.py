@@ -195,23 +195,29 @@ def walk(sections: Sections) -> tuple[Sequence[int], bytes]:
 
     words = sections.words
     end = len(words)
-    positions, kinds = array("I"), bytearray()
-    note, mark = positions.append, kinds.append
-    fixed, items = FIXED_WORDS, ITEM_WORDS
+    positions, infos = array("I"), array("I")
+    note, mark = positions.append, infos.append
+    # a kernel has 126,000 records, but few different info words
+    steps: dict[int, int] = {}
     position = 0
     while position + 3 <= end:
         info = words[position + 1]
-        kind = info >> 24 & 0x1F
-        if not 1 <= kind <= ENUM64:
-            raise FormatError(sections.what, f"type kind {kind} is unknown", sections.types_start + 4 * position)
         note(position)
-        mark(kind)
-        position += 3 + fixed[kind] + items[kind] * (info & 0xFFFF)
+        mark(info)
+        try:
+            position += steps[info]
+        except KeyError:
+            kind = info >> 24 & 0x1F
+            if not 1 <= kind <= ENUM64:
+                raise FormatError(sections.what, f"type kind {kind} is unknown", sections.types_start + 4 * position) from None
+            steps[info] = step = 3 + FIXED_WORDS[kind] + ITEM_WORDS[kind] * (info & 0xFFFF)
+            position += step
     if position != end:
         raise FormatError(sections.what, "the last type is cut off", sections.types_start + 4 * (positions[-1] if positions else 0))
     if len(positions) > MAX_TYPES:
         raise FormatError(sections.what, f"{len(positions)} types, at most {MAX_TYPES} are possible", sections.types_start)
-    return positions, bytes(kinds)
+    kinds = {info: info >> 24 & 0x1F for info in steps}
+    return positions, bytes(map(kinds.__getitem__, infos))
 
 
 def string_at(sections: Sections, offset: int) -> bytes:

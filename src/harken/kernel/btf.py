@@ -73,12 +73,37 @@ def indexed_types(kernel: Kernel, path: str, head: bytes, base: Btf | None = Non
         except FormatError:
             pass
         cache.remove("btf", key)
-    data = head if base else kernel.read(path, LIMIT)
+    data = head if base else _whole(kernel, path, head)
     made = build(data, path, first=first, base_strings=base.all_strings() if base else b"", copy=True)
     cache.store("btf", key, made)
     index = Index(made)
     assert index.copy is not None
     return Btf(index.copy, path, base, index)
+
+
+def _whole(kernel: Kernel, path: str, head: bytes) -> bytes:
+    """A file of BTF that begins with ``head``.
+
+    Reading takes a system call for every 4 KB; newer kernels let the file be mapped (Linux 6.16, ``btf_sysfs_vmlinux_mmap``).
+    """
+    # struct btf_header: the strings come last
+    length, start, strings = (int.from_bytes(head[place : place + 4], sys.byteorder) for place in (4, 16, 20))
+    size = length + start + strings
+    if len(head) < size <= LIMIT:
+        try:
+            fd = kernel.open(path)
+            try:
+                memory = kernel.mmap(fd, size, shared=False)
+            finally:
+                kernel.close(fd)
+        except OSError:
+            pass
+        else:
+            data = bytes(memory)
+            memory.close()
+            if data.startswith(head):
+                return data
+    return kernel.read(path, LIMIT)
 
 
 def _read(kernel: Kernel, name: str, limit: int) -> bytes:

@@ -97,8 +97,8 @@ class Kernel:
     def close(self, fd: int) -> None:
         raise NotImplementedError
 
-    def mmap(self, fd: int, length: int, writable: bool = False, offset: int = 0) -> Any:
-        """A shared mapping as an object with the buffer protocol and ``close()``; raises OSError."""
+    def mmap(self, fd: int, length: int, writable: bool = False, offset: int = 0, shared: bool = True) -> Any:
+        """A mapping as an object with the buffer protocol and ``close()``; raises OSError."""
         raise NotImplementedError
 
     def poll(self, fds: Sequence[int], timeout_ms: int) -> list[int]:
@@ -182,10 +182,11 @@ class LinuxKernel(Kernel):
     def close(self, fd: int) -> None:
         os.close(fd)
 
-    def mmap(self, fd: int, length: int, writable: bool = False, offset: int = 0) -> Any:
+    def mmap(self, fd: int, length: int, writable: bool = False, offset: int = 0, shared: bool = True) -> Any:
         import mmap
 
-        return mmap.mmap(fd, length, mmap.MAP_SHARED, mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0), offset=offset)
+        flags = mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE
+        return mmap.mmap(fd, length, flags, mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0), offset=offset)
 
     def poll(self, fds: Sequence[int], timeout_ms: int) -> list[int]:
         import select

@@ -139,7 +139,7 @@ class FakeKernel(Kernel):
             raise OSError(errno.EBADF, f"descriptor {fd} is not open")
         self.open_fds.remove(fd)
 
-    def mmap(self, fd: int, length: int, writable: bool = False, offset: int = 0) -> Any:
+    def mmap(self, fd: int, length: int, writable: bool = False, offset: int = 0, shared: bool = True) -> Any:
         """Memory that begins with ``memory[fd, offset]``; tests that play the kernel's part find it in ``mappings[fd, offset]``."""
         import mmap
 
