@@ -6,7 +6,8 @@ import pytest
 
 from harken.formats import insn as asm
 from harken.formats.spec import MapSpec, ProgramSpec, Reloc, Spec
-from harken.testing.interpreter import Fault, Interpreter
+from harken.testing.interpreter import Interpreter
+from harken.testing.interpreter_memory import Fault
 
 
 def run(*insns: asm.Insn, ctx: bytes = b"", maps: tuple[MapSpec, ...] = (), relocs: tuple[Reloc, ...] = ()) -> int:

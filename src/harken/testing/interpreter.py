@@ -3,8 +3,7 @@
 It exists so that compilers are tested by results.  Reading a register or a stack byte that was never written, touching memory out of
 bounds, leaving a ring-buffer record neither submitted nor discarded, or running too long raises ``Fault``.
 
-Pointers are numbers: the upper 32 bits name a region, the lower 32 an offset in it, so that arithmetic just works and every access
-can be checked.  ``memory`` holds what the program may read as kernel or user memory, by address.
+``interpreter_memory`` explains what pointers are, ``interpreter_helpers`` holds the fakes.
 
 Example:
     >>> from harken.formats.insn import alu64, encode, exit_, ldx
@@ -18,145 +17,46 @@ from __future__ import annotations
 
 from ..abi.bpf_helpers import name_of
 from ..formats.insn import LD_IMM64, decode
-from ..formats.spec import MapSpec, ProgramSpec, Spec
+from ..formats.spec import ProgramSpec, Spec
+from .interpreter_helpers import HELPERS
+from .interpreter_memory import FakeMap, Fault, Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Helper = Callable[..., int]
+    from .interpreter_helpers import Helper
 
-__all__ = ("Fault", "FakeMap", "Interpreter")
+__all__ = ("Interpreter",)
 
 _M64, _M32 = (1 << 64) - 1, (1 << 32) - 1
 _SIZES = {0x10: 1, 0x08: 2, 0x00: 4, 0x18: 8}
-_HASHES = (1, 5, 9, 10)
-EFAULT, ENOENT, EEXIST, E2BIG, ENOSPC = 14, 2, 17, 7, 28
 
 
-class Fault(Exception):
-    """The program did something that the verifier exists to prevent."""
-
-
-class _Region:
-    """Memory; ``written`` marks initialised bytes where that matters (stacks)."""
-
-    __slots__ = ("data", "name", "read_only", "written")
-
-    def __init__(self, name: str, data: bytearray, read_only: bool = False, written: bytearray | None = None) -> None:
-        self.name, self.data, self.read_only, self.written = name, data, read_only, written
-
-
-class FakeMap:
-    """A map: ``values`` are key -> (region number, bytes); arrays are full from the start."""
-
-    def __init__(self, spec: MapSpec, number: int, machine: Interpreter) -> None:
-        self.spec, self.number = spec, number
-        self.values: dict[bytes, int] = {}
-        #: what was sent through a ring or perf buffer
-        self.records: list[bytes] = []
-        #: refuse ring-buffer space from this many records on
-        self.capacity = 1 << 30
-        if spec.type in (2, 6):
-            for index in range(spec.max_entries):
-                self.values[index.to_bytes(4, "little")] = machine.region(f"{spec.name}[{index}]", bytearray(spec.value_size))
-        for key, value in spec.contents:
-            self.put(machine, key, value)
-        if spec.frozen:
-            for number_ in self.values.values():
-                machine.regions[number_].read_only = True
-
-    def put(self, machine: Interpreter, key: bytes, value: bytes, flags: int = 0) -> int:
-        """Stores like bpf_map_update_elem; 0 or -errno."""
-        number = self.values.get(key)
-        if number is None:
-            if flags == 2:
-                return -ENOENT
-            if self.spec.type not in _HASHES:
-                return -E2BIG
-            if len(self.values) >= self.spec.max_entries:
-                if self.spec.type not in (9, 10):
-                    return -E2BIG
-                del self.values[next(iter(self.values))]
-            self.values[key] = machine.region(self.spec.name, bytearray(value))
-            return 0
-        if flags == 1:
-            return -EEXIST
-        machine.regions[number].data[:] = value
-        return 0
-
-
-class Interpreter:
+class Interpreter(Memory):
     """A machine with the maps and programs of a Spec.
 
     Attributes:
         maps: name -> FakeMap.
         helpers: helper name -> function(interpreter, r1 .. r5) -> int; replace entries to fake more.
-        memory: kernel and user memory, address -> bytes.
         steps: instructions executed by the last run.
     """
 
     def __init__(self, spec: Spec, limit: int = 1_000_000) -> None:
+        super().__init__()
         self.spec, self.limit = spec, limit
-        self.regions: dict[int, _Region] = {}
-        self._next = 1
-        self.memory: dict[int, bytes] = {}
         self.time = 1_000_000
         self.pid_tgid = 4242 << 32 | 4243
         self.uid_gid = 1000 << 32 | 1000
         self.comm = b"interpreter"
         self.cpu = 0
-        self.helpers: dict[str, Helper] = dict(_HELPERS)
+        self.helpers: dict[str, Helper] = dict(HELPERS)
         self.maps = {m.name: FakeMap(m, self.region(f"map {m.name}", bytearray()), self) for m in spec.maps}
         self._by_number = {m.number: m for m in self.maps.values()}
-        self._reserved: dict[int, tuple[FakeMap, int]] = {}
+        self.reserved: dict[int, tuple[FakeMap, int]] = {}
         self.steps = 0
         self._program: ProgramSpec = ProgramSpec("", 0, b"")
         self._code: list[tuple[int, int, int, int, int] | None] = []
-
-    # -- memory
-    def region(self, name: str, data: bytearray, written: bytearray | None = None) -> int:
-        """Adds memory; returns its number (its address is that number << 32)."""
-        number = self._next
-        self._next += 1
-        self.regions[number] = _Region(name, data, False, written)
-        return number
-
-    def _find(self, address: int, size: int) -> tuple[_Region, int]:
-        found = self.regions.get(address >> 32)
-        offset = address & _M32
-        if offset >> 31:
-            found, offset = self.regions.get((address >> 32) + 1), offset - (1 << 32)
-        if found is None:
-            raise Fault(f"access to {address:#x}, which is nowhere")
-        if offset < 0 or offset + size > len(found.data):
-            raise Fault(f"{size} bytes at offset {offset} of {found.name}, which has {len(found.data)}")
-        return found, offset
-
-    def read(self, address: int, size: int) -> bytes:
-        """Reads what a direct load may read."""
-        found, offset = self._find(address, size)
-        if found.written is not None and not all(found.written[offset : offset + size]):
-            raise Fault(f"bytes {offset - len(found.data)} of {found.name} are read before they are written")
-        return bytes(found.data[offset : offset + size])
-
-    def write(self, address: int, data: bytes) -> None:
-        found, offset = self._find(address, len(data))
-        if found.read_only:
-            raise Fault(f"{found.name} is read-only")
-        found.data[offset : offset + len(data)] = data
-        if found.written is not None:
-            found.written[offset : offset + len(data)] = b"\1" * len(data)
-
-    def foreign(self, address: int, size: int) -> bytes | None:
-        """Reads kernel, user or own memory as probe_read does; None if it faults."""
-        for base, data in self.memory.items():
-            if base <= address and address + size <= base + len(data):
-                return data[address - base : address - base + size]
-        try:
-            return self.read(address, size)
-        except Fault:
-            return None
 
     def map_at(self, handle: int) -> FakeMap:
         found = self._by_number.get(handle >> 32)
@@ -188,7 +88,7 @@ class Interpreter:
         self.steps = 0
         context = self.region("ctx", bytearray(ctx))
         result = self.call(0, (context << 32,))
-        if self._reserved:
+        if self.reserved:
             raise Fault("a ring-buffer record was neither submitted nor discarded")
         return result
 
@@ -367,164 +267,3 @@ def _holds(op: int, a: int, b: int) -> bool:
     if kind in (0xB0, 0xD0):
         return a <= b
     raise Fault(f"unknown jump {op:#x}")
-
-
-# -- helpers
-
-
-def _lookup(machine: Interpreter, handle: int, key: int) -> int:
-    table = machine.map_at(handle)
-    number = table.values.get(machine.read(key, table.spec.key_size))
-    return 0 if number is None else number << 32
-
-
-def _update(machine: Interpreter, handle: int, key: int, value: int, flags: int) -> int:
-    table = machine.map_at(handle)
-    return table.put(machine, machine.read(key, table.spec.key_size), machine.read(value, table.spec.value_size), flags)
-
-
-def _delete(machine: Interpreter, handle: int, key: int) -> int:
-    table = machine.map_at(handle)
-    return 0 if table.values.pop(machine.read(key, table.spec.key_size), None) is not None else -ENOENT
-
-
-def _probe_read(machine: Interpreter, to: int, size: int, source: int) -> int:
-    data = machine.foreign(source, size) if size else b""
-    machine.write(to, bytes(size) if data is None else data)
-    return -EFAULT if data is None else 0
-
-
-def _probe_read_str(machine: Interpreter, to: int, size: int, source: int) -> int:
-    text = bytearray()
-    while len(text) < size - 1:
-        byte = machine.foreign(source + len(text), 1)
-        if byte is None:
-            machine.write(to, bytes(size))
-            return -EFAULT
-        if byte == b"\0":
-            break
-        text += byte
-    machine.write(to, bytes(text) + b"\0")
-    # the kernel promises nothing about the bytes behind the string, but counts them as written
-    found, offset = machine._find(to, size)
-    if found.written is not None:
-        found.written[offset : offset + size] = b"\1" * size
-    return len(text) + 1
-
-
-def _ktime(machine: Interpreter) -> int:
-    machine.time += 1000
-    return machine.time
-
-
-def _comm(machine: Interpreter, to: int, size: int) -> int:
-    """As Linux 6.1: what follows the NUL stays as it was."""
-    machine.write(to, machine.comm[: size - 1] + b"\0")
-    return 0
-
-
-def _ring_output(machine: Interpreter, handle: int, data: int, size: int, flags: int) -> int:
-    table = machine.map_at(handle)
-    record = machine.read(data, size)
-    if len(table.records) >= table.capacity:
-        return -11
-    table.records.append(record)
-    return 0
-
-
-def _perf_output(machine: Interpreter, ctx: int, handle: int, flags: int, data: int, size: int) -> int:
-    machine.read(ctx, 0)
-    return _ring_output(machine, handle, data, size, 0)
-
-
-def _ring_reserve(machine: Interpreter, handle: int, size: int, flags: int) -> int:
-    table = machine.map_at(handle)
-    if len(table.records) >= table.capacity:
-        return 0
-    number = machine.region(f"record of {table.spec.name}", bytearray(b"\xa5" * size))
-    machine._reserved[number] = (table, size)
-    return number << 32
-
-
-def _ring_submit(machine: Interpreter, record: int, flags: int) -> int:
-    return _ring_finish(machine, record, True)
-
-
-def _ring_discard(machine: Interpreter, record: int, flags: int) -> int:
-    return _ring_finish(machine, record, False)
-
-
-def _ring_finish(machine: Interpreter, record: int, keep: bool) -> int:
-    number = record >> 32
-    if number not in machine._reserved or record & _M32:
-        raise Fault("not a reserved record")
-    table, _ = machine._reserved.pop(number)
-    data = machine.regions.pop(number).data
-    if keep:
-        table.records.append(bytes(data))
-    return 0
-
-
-def _loop(machine: Interpreter, registers: list[int | None], depth: int) -> int:
-    count, callback, context = registers[1], registers[2], registers[3]
-    if count is None or callback is None or context is None:
-        raise Fault("loop: an argument was not set")
-    if count & _M32 > 1 << 23:
-        return -E2BIG & _M64
-    for index in range(count & _M32):
-        if machine.call(callback, (index, context), depth + 1):
-            return index + 1
-    return count & _M32
-
-
-def _for_each(machine: Interpreter, registers: list[int | None], depth: int) -> int:
-    handle, callback, context = registers[1], registers[2], registers[3]
-    if handle is None or callback is None or context is None:
-        raise Fault("for_each_map_elem: an argument was not set")
-    table = machine.map_at(handle)
-    done = 0
-    for key, number in list(table.values.items()):
-        done += 1
-        place = machine.region("key", bytearray(key))
-        stop = machine.call(callback, (handle, place << 32, number << 32, context), depth + 1)
-        del machine.regions[place]
-        if stop:
-            break
-    return done
-
-
-def _strncmp(machine: Interpreter, one: int, size: int, two: int) -> int:
-    for i in range(size):
-        a, b = machine.read(one + i, 1)[0], machine.read(two + i, 1)[0]
-        if a != b or not a:
-            return a - b
-    return 0
-
-
-_HELPERS: dict[str, Helper] = {
-    "map_lookup_elem": _lookup,
-    "map_update_elem": _update,
-    "map_delete_elem": _delete,
-    "probe_read": _probe_read,
-    "probe_read_kernel": _probe_read,
-    "probe_read_user": _probe_read,
-    "probe_read_str": _probe_read_str,
-    "probe_read_kernel_str": _probe_read_str,
-    "probe_read_user_str": _probe_read_str,
-    "ktime_get_ns": _ktime,
-    "ktime_get_boot_ns": _ktime,
-    "get_smp_processor_id": lambda machine: machine.cpu,
-    "get_current_pid_tgid": lambda machine: machine.pid_tgid,
-    "get_current_uid_gid": lambda machine: machine.uid_gid,
-    "get_current_task": lambda machine: 0xFFFF_8880_0000_0000,
-    "get_prandom_u32": lambda machine: 4,
-    "get_current_comm": _comm,
-    "ringbuf_output": _ring_output,
-    "ringbuf_reserve": _ring_reserve,
-    "ringbuf_submit": _ring_submit,
-    "ringbuf_discard": _ring_discard,
-    "perf_event_output": _perf_output,
-    "loop": _loop,
-    "for_each_map_elem": _for_each,
-    "strncmp": _strncmp,
-}
