@@ -229,7 +229,7 @@ class Tracefs:
         number = error.errno or errno.EIO
         path = self.path(name)
         hint = ""
-        reason = os.strerror(number)
+        reason = error.strerror or os.strerror(number)  # a short write has words of its own
         if number == errno.EACCES:
             hint = "run as root"
         elif number == errno.EPERM:

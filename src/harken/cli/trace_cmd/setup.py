@@ -152,8 +152,6 @@ class Buffers:
             trace.option("stacktrace")
         if wanted.function_stacks:
             trace.option("func_stack_trace")
-        if self.setup.no_function_trace and trace.has("options/function-trace"):
-            trace.option("nofunction-trace")
         if trace.name and trace.created and trace.has("options/copy_trace_marker"):
             trace.option("copy_trace_marker")
 
@@ -180,6 +178,8 @@ class Buffers:
         This is the last step before ``start``: a tracer of functions slows down everything from here on, whether tracing is on or not.
         """
         for wanted, trace in self.traced:
+            if self.setup.no_function_trace and trace.has("options/function-trace"):
+                trace.option("nofunction-trace")  # first: tracers of latencies look at it when they are chosen
             if wanted.tracer:
                 trace.set_tracer(wanted.tracer)
             self._options(wanted, trace)
