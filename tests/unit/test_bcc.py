@@ -343,6 +343,13 @@ def test_a_link_of_many_functions_ends_with_the_last(attaching: Any, monkeypatch
         b.attach_kprobe(event_re="x", fn_name="f")
 
 
+def test_a_path_of_a_library_is_its_own(tmp_path: Path) -> None:
+    from harken.bcc.names import Names
+
+    assert Names.find_library("/no/such.so") == b"/no/such.so" and Names.find_library(b"./x") == b"./x"
+    assert Names.find_exe(str(tmp_path / "missing")) is None
+
+
 # -- commands
 
 

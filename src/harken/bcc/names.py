@@ -224,8 +224,11 @@ class Names:
 
     @staticmethod
     def find_library(libname: Any) -> bytes | None:
-        """The path of a shared library ("c" -> libc.so.6's), None if there is none."""
-        found = catalogue().libraries(os.fsdecode(as_bytes(libname)))
+        """The path of a shared library ("c" -> libc.so.6's), None if there is none; what has a slash is a path already."""
+        name: bytes = as_bytes(libname)
+        if b"/" in name:
+            return name
+        found = catalogue().libraries(os.fsdecode(name))
         return os.fsencode(found[0]) if found else None
 
     @staticmethod
