@@ -93,6 +93,19 @@ def test_what_c_says(text: str, result: int) -> None:
     assert body(text, 7, 0) == result
 
 
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("return " + " + ".join(["a"] * 1000) + ";", 7000),
+        ("return " + " && ".join([f"a != {100 + i}" for i in range(400)]) + ";", 1),
+        ("return " + "".join([f"a == {500 - i} ? {i} : " for i in range(500)]) + "1;", 493),
+        ("return " + "(" * 400 + "a" + ")" * 400 + " + " + "~" * 400 + "b;", 7),
+    ],
+)
+def test_long_expressions(text: str, result: int) -> None:
+    assert body(text, 7, 0) == result
+
+
 def test_globals_keep_their_values() -> None:
     text = f"static int count = 5; long long total; {SHAPE} {{ count++; total += count; return total; }}"
     machine = Interpreter(spec(text))

@@ -23,6 +23,7 @@ from ...compiler.ir import I64, PTR, Builder, Const, Function, Module, Param, Pr
 from ...compiler.passes.inline import call_order
 from ...formats.spec import MapSpec, Spec
 from . import tree
+from .depth import Room
 from .lower_unit import DATA, UnitCode
 from .probes import describe
 from .unit import CFunction, CTable, CUnit
@@ -109,7 +110,8 @@ def lower(
     """
     code = UnitCode(parsed, source, cpus, machine, catalogue, options)
     try:
-        code.lower_all()
+        with Room():
+            code.lower_all()
     except RecursionError:
         whole = source.span(0, len(source.text))
         raise SourceError((error("the program is nested too deep", whole, "split long expressions with variables"),)) from None

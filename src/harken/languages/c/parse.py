@@ -17,6 +17,7 @@ from ...base.diagnostics import Diagnostic, Source, Span, nearest
 from ...base.errors import HarkenError, SourceError
 from . import libclang as lc
 from . import macros, scan, tree
+from .depth import Room
 from .prelude import MAX_TEXT, Prelude
 from .reader_statements import UnitReader
 from .reader_types import Types
@@ -36,7 +37,10 @@ _UNKNOWN = re.compile(r"(?:use of undeclared identifier|unknown type name|undecl
 _TWICE = re.compile(
     r"(?:typedef )?redefinition of (enumerator )?'?(\w+)|redefinition with different types \('|conflicting types for '(\w+)'"
 )
-_ARGUMENTS = ("-std=gnu17", "-x", "c", "-nostdinc", "-ffreestanding", "-ferror-limit=20", "-fno-caret-diagnostics")
+#: Brackets that are nested deeper than 1,200 levels overflow the stack of clang itself.
+_ARGUMENTS = (
+    "-std=gnu17", "-x", "c", "-nostdinc", "-ffreestanding", "-ferror-limit=20", "-fno-caret-diagnostics", "-fbracket-depth=512",
+)  # fmt: skip
 #: Warnings that kernel code is full of.
 _QUIET = (
     "unused address-of-packed-member gnu-variable-sized-type-not-at-end int-conversion incompatible-pointer-types "
@@ -61,7 +65,8 @@ def parse(source: Source, catalogue: Catalogue, options: object = None) -> tree.
     """
     cflags = tuple(str(flag) for flag in getattr(options, "cflags", ()))
     try:
-        return Preparation(source, catalogue, cflags).run()
+        with Room():
+            return Preparation(source, catalogue, cflags).run()
     except RecursionError:
         whole = Diagnostic("error", "the program is nested too deep", source.span(0, 0), "split long expressions with variables")
         raise SourceError((whole,)) from None

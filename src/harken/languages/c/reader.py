@@ -9,6 +9,7 @@ from __future__ import annotations
 from ...base.ctype import VOID, Array, CType, Enum, Float, Func, Int, Ptr, Struct
 from . import libclang as lc
 from . import tree
+from .depth import DEEPEST
 from .macros import ALIASES
 from .reader_base import INT, Reader, same
 
@@ -26,8 +27,6 @@ _FOLDED = ("__builtin_constant_p", "__builtin_types_compatible_p", "__builtin_of
 _NOT_FOLDED = ("__builtin_mem", "__builtin_preserve", "__builtin_trap", "__builtin_unreachable", "__builtin_return", "__builtin_frame")
 #: comparisons, and what they are with their sides exchanged
 _MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "==": "==", "!=": "!="}
-#: Deepest nesting of expressions: Python's own stack is the limit.
-_DEEPEST = 200
 
 
 class ExpressionReader(Reader):
@@ -66,7 +65,7 @@ class ExpressionReader(Reader):
         if reader is None:
             raise self.fail("this kind of expression cannot be used in a BPF program", cursor)
         self.depth += 1
-        if self.depth > _DEEPEST:
+        if self.depth > DEEPEST:
             raise self.fail("this expression is nested too deep", cursor, "split it with variables")
         try:
             return reader(cursor)

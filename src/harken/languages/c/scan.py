@@ -25,9 +25,12 @@ _TRACEPOINT_TAG = re.compile(r"\btracepoint__(\w+?)__(\w+)")
 
 
 _BODY = re.compile(r"^[ \t]*#[ \t]*define[ \t]+([A-Za-z_]\w*)((?:[^\n\\]|\\\n|\\.)*)", re.M)
-_OPERATOR = re.compile(r"[;{},]|[-+*/%&|^<>=?:.\[(]+")
-#: Most operators in a row (clang and we walk expressions recursively), and most words that macros may unfold to.
-_MOST_OPERATORS, _MOST_WORDS = 3000, 1_000_000
+_OPERATOR = re.compile(r"[;{},]|&&|\|\||<<=?|>>=?|->|[-+*/%&|^<>=!]=|[-+*/%&|^<>=?:.\[(!~]")
+_PREFIX = re.compile(r"[-+*&!~(]")
+_PREFIXES = re.compile(r"(?:(?:[-+*&!~]|\([^()]*\))\s*+){2,}+")
+#: Most operators in one expression, and most that stand before one operand (clang and we walk expressions recursively); most words that
+#: macros may unfold to.
+_MOST_OPERATORS, _MOST_PREFIXES, _MOST_WORDS = 3000, 500, 1_000_000
 
 
 class Scan(Record):
@@ -101,6 +104,9 @@ def obstacle(text: str) -> str:
             if size > _MOST_WORDS:
                 return f"the macro {name} unfolds to more than {_MOST_WORDS} words"
         sizes[name] = max(size, 1)
+    for match in _PREFIXES.finditer(bare):
+        if len(_PREFIX.findall(match.group())) > _MOST_PREFIXES:
+            return f"more than {_MOST_PREFIXES} operators before one operand"
     count = 0
     for match in _OPERATOR.finditer(bare):
         count = 0 if match.group() in ";{}," else count + 1
