@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 
@@ -101,18 +102,43 @@ def test_start_stop_extract_and_reset_in_a_named_buffer(root, clean, tmp_path, c
         assert run(["stop", "-B", name]) == 0 and root.read(f"instances/{name}/tracing_on").strip() == "0"
         capfd.readouterr()
         assert run(["show", "-B", name]) == 0
-        assert "sched_switch:" in capfd.readouterr().out
+        shown = lines_of(capfd.readouterr().out)
+        assert "sched_switch:" in shown[0]
         assert run(["stat", "-B", name]) == 0
         text = capfd.readouterr().out
         assert f"Instance: {name}" in text and "sched_switch" in text and "Clock: mono" in text and "Tracing is disabled" in text
         path = tmp_path / "extracted.dat"
         assert run(["extract", "-q", "-B", name, "-o", str(path)]) == 0
         assert events_of(path, name)["sched_switch"] > 0
+        assert run(["report", "--layout", "kernel", "-i", str(path)]) == 0
+        assert lines_of(capfd.readouterr().out, f"{name}: ") == shown
         assert run(["restart", "-B", name]) == 0 and root.read(f"instances/{name}/tracing_on").strip() == "1"
         assert run(["clear", "-B", name]) == 0
     finally:
         assert run(["reset", "-B", name, "-d"]) == 0
     assert name not in instance_names(root)
+
+
+def lines_of(text, label=""):
+    """The lines of a trace, without what is said about it and names of tasks (the kernel may forget them between two looks)."""
+    return [re.sub(r"^ *\S.*?-(?=\d+ )", "", line.removeprefix(label)) for line in text.splitlines() if not line.startswith("#")]
+
+
+def test_the_latency_layout_of_a_buffer_and_of_its_recording(root, clean, tmp_path, capfd):
+    name = f"harken_test_{os.getpid()}"
+    try:
+        assert run(["start", "-B", name, "-e", "sched:sched_switch", "-O", "latency-format"]) == 0
+        time.sleep(0.05)
+        assert run(["stop", "-B", name]) == 0
+        capfd.readouterr()
+        assert run(["show", "-B", name]) == 0
+        shown = [re.sub(r" *\d+us", "us", line) for line in lines_of(capfd.readouterr().out)]  # since the buffer was cleared
+        assert "us" in shown[0].split(": ")[0]
+        assert run(["extract", "-q", "-B", name, "-o", str(tmp_path / "trace.dat")]) == 0
+        assert run(["report", "--layout", "kernel", "-l", "-i", str(tmp_path / "trace.dat")]) == 0
+        assert [re.sub(r" *\d+us", "us", line) for line in lines_of(capfd.readouterr().out, f"{name}: ")] == shown
+    finally:
+        assert run(["reset", "-B", name, "-d"]) == 0
 
 
 def test_a_killed_recording_is_readable_and_leaves_nothing(root, clean, tmp_path):

@@ -6,6 +6,9 @@ merged in one go.  ``Wakeups`` is the ``-w`` of the report.
 
 from __future__ import annotations
 
+from .ftrace import Lines
+from .ftrace_kernel import KernelLines
+from .ftrace_latency import LatencyLines
 from .ftrace_report import ReportLines
 
 TYPE_CHECKING = False
@@ -19,13 +22,13 @@ if TYPE_CHECKING:
     from .ftrace_batches import Batch, Item
     from .function_graph_report import ReportText
 
-__all__ = ("LabelledLines", "GraphTexts", "Wakeups", "TimeDifferences")
+__all__ = ("Labelled", "LabelledLines", "LabelledKernelLines", "LabelledLatencyLines", "GraphTexts", "Wakeups", "TimeDifferences")
 
 _MARK = "\x01"
 
 
-class LabelledLines(ReportLines):
-    """Report lines of several streams.
+class Labelled(Lines):
+    """Lines of several streams, in any layout.
 
     ``streams`` holds (label, CPU) for each number that batches carry as their CPU; it is set after construction.  ``differences`` leaves
     a mark behind each time for ``TimeDifferences``.  ``page_sizes`` of the streams let ``pairs`` tell where pages begin (``--boundary``).
@@ -106,8 +109,7 @@ class LabelledLines(ReportLines):
         total = sum(len(batch.records) for batch in batches)
         if not total:
             return []
-        if self.plugins and self.raw is not True and self.env.comm:
-            self._teach(batches)
+        self.prepare(batches)
         if all(hasattr(batch.records.times, "dtype") for batch in batches):
             lines, marks = self._with_numpy(batches, total)
         else:
@@ -117,6 +119,18 @@ class LabelledLines(ReportLines):
         for place, line in marks + self._boundaries(batches, numbers, index):
             lines[place] = line if lines[place] is None else f"{line}\n{lines[place]}"
         return [(time, line) for time, line in zip(times, lines) if line is not None]
+
+
+class LabelledLines(Labelled, ReportLines):
+    """The lines of ``trace-cmd report``."""
+
+
+class LabelledKernelLines(Labelled, KernelLines):
+    """The lines of the kernel's ``trace`` file."""
+
+
+class LabelledLatencyLines(Labelled, LatencyLines):
+    """The lines of the kernel's latency layout."""
 
 
 class GraphTexts:

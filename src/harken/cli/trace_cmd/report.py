@@ -38,7 +38,7 @@ usage:
    --cpu LIST  --comm NAME  --pid PID  -I no records of hard interrupts  -S none of soft interrupts
    -t nanoseconds  --ts-diff  --ts-check  --align-ts  --raw-ts  --nodate
    -R fields only  -r EVENT  -N no handlers  -n EVENT  -l latency layout  -w wakeup latencies  -O [PLUGIN:]OPTION[=VALUE]
-   --layout 3.1|3.4   the lines of which trace-cmd (3.1)
+   --layout 3.1|3.4|kernel   the lines of which trace-cmd (3.1), or of the kernel's trace file (with -l of its latency format)
    --stat  --uname  --version  --cpus  --first-event  --last-event  --boundary  --events  -e  -f  --kallsyms  -P  -E  --check-events
 """
 
@@ -108,8 +108,8 @@ class Report:
             key, equals, setting = value.partition("=")
             self.plugin_options[key.rpartition(":")[2]] = setting if equals else "1"
         elif name == "layout":
-            if value not in ("3.1", "3.4"):
-                raise UsageError(f"there is no layout {value!r}", "3.1 and 3.4 are known")
+            if value not in ("3.1", "3.4", "kernel"):
+                raise UsageError(f"there is no layout {value!r}", "3.1, 3.4 and kernel are known")
             self.layout = value
         elif name == "H":
             self.hooks.append(value)
@@ -174,7 +174,8 @@ def _records(report: Report, traces: list[TraceFile]) -> int:
     for trace in traces:
         text = trace.text()
         label = f"{_short(trace.name):>{width}}: " if many else ""
-        write(f"{label}cpus={trace.cpus}\n")
+        if report.layout != "kernel":
+            write(f"{label}cpus={trace.cpus}\n")
         if text is not None:
             sys.stdout.flush()
             sys.stdout.buffer.write(text)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ...formats.print_fmt import Env
 from ...formats.ring_page import Records
 from ...render.ftrace_batches import Batch, part
-from ...render.trace_cmd import LabelledLines, TimeDifferences, Wakeups
+from ...render.ftrace_latency import LatencyLines
+from ...render.trace_cmd import Labelled, LabelledKernelLines, LabelledLatencyLines, LabelledLines, TimeDifferences, Wakeups
 from .filters import Filters
 from .report import Report, Source, _short, batches_of
 from .report_workers import parallel, workers
@@ -36,12 +37,34 @@ class _File:
                 self.number_of[buffer.name, place.cpu] = len(self.streams)
                 self.streams.append((label, place.cpu))
         clock = trace.clock or "local"
-        env = Env.of_file(trace)
+        env = Env.of_file(trace, "kernel") if report.layout == "kernel" else Env.of_file(trace)
         seconds = bool(source.hertz) or (trace.tsc2nsec is not None and clock in ("x86-tsc", "tsc2nsec"))
-        self.lines = LabelledLines(
+        shown = "local" if seconds else clock
+        self.wakeups: Wakeups | None = None
+        self.lines: Labelled
+        self._entries: frozenset[int] = frozenset()
+        if report.layout == "kernel":
+            self.lines = (LabelledLatencyLines if report.has("l") else LabelledKernelLines)(trace.events, env, shown)
+        else:
+            lines = self.lines = self._report_lines(trace, env, shown)
+            self._entries = draw_graph(lines, report, trace)
+        self.lines.streams = self.streams
+        if report.has("boundary"):
+            self.lines.page_sizes = [buffer.page_size for buffer in trace.buffers for _ in buffer.cpus]
+        self.lines.raw_times = report.has("raw-ts")
+        self.lines.differences = report.has("ts-diff")
+        self.filters = Filters(report.filters, trace.order, trace.comm) if report.filters else None
+        self.comms = frozenset(report.comms)
+        self.pids = frozenset(report.pids)
+        self.correct = _correction(report, source, trace, clock)
+
+    def _report_lines(self, trace: TraceFile, env: Env, clock: str) -> LabelledLines:
+        """The layouts of trace-cmd."""
+        report = self.report
+        lines = LabelledLines(
             trace.events,
             env,
-            "local" if seconds else clock,
+            clock,
             generation=report.layout,
             nanosecond=report.has("t"),
             raw=True if report.has("R") else frozenset(report.raw_events),
@@ -52,22 +75,13 @@ class _File:
             indent=report.plugin_options.get("indent", "1") != "0",
             offset=report.plugin_options.get("offset", "0") != "0",
         )
-        self.lines.streams = self.streams
-        if report.has("boundary"):
-            self.lines.page_sizes = [buffer.page_size for buffer in trace.buffers for _ in buffer.cpus]
-        self.lines.raw_times = report.has("raw-ts")
-        self.lines.differences = report.has("ts-diff")
-        self.wakeups = Wakeups(self.lines) if report.has("w") else None
-        if self.wakeups is not None:
+        if report.has("w"):
+            self.wakeups = Wakeups(lines)
             for name in ("sched_switch", "sched_wakeup", "sched_wakeup_new"):
                 event = trace.events.find(f"sched:{name}")
                 if event is not None:
-                    self.lines.special[event.id] = self.wakeups
-        self._entries = draw_graph(self.lines, report, trace)
-        self.filters = Filters(report.filters, trace.order, trace.comm) if report.filters else None
-        self.comms = frozenset(report.comms)
-        self.pids = frozenset(report.pids)
-        self.correct = _correction(report, source, trace, clock)
+                    lines.special[event.id] = self.wakeups
+        return lines
 
     @property
     def independent(self) -> bool:
@@ -235,6 +249,11 @@ class Output:
         simple = len(self.files) == 1 and not self.report.has("ts-diff", "ts-check", "align-ts", "boundary")
         if simple:
             file = self.files[0]
+            if isinstance(file.lines, LatencyLines):  # a line tells how long it took to the next one
+                batches = [batch for window in file.windows(self.problems) for batch in window]
+                file.lines.start = min((int(batch.records.times[0]) for batch in batches), default=0)
+                yield file.lines.data(batches)
+                return
             count = workers(sum(place.size for buffer in file.trace.buffers for place in buffer.cpus)) if file.independent else 1
             if count > 1:
                 yield from parallel(count, file.lines, file.windows, self.problems)
