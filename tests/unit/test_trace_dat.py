@@ -121,6 +121,45 @@ def test_a_growing_file_is_valid_at_every_moment(tmp_path):
         os.close(fd)
 
 
+def test_a_growing_file_ends_where_it_grew(tmp_path, monkeypatch):
+    path = tmp_path / "trace.dat"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    sizes = {("", 0): 0, ("", 1): 1000, ("foo", 0): 3, ("foo", 1): 700}  # in pages
+    found = []
+
+    def look(*_arguments):
+        with open_trace(str(path)) as trace:
+            assert trace.problems == [] and trace.comm(42) == "answer"
+            found.append({key: records_of(trace, key[1], key[0]) for key in sizes})
+
+    try:
+        growing = Growing(fd, parts((1,), 2), [("", "local", 4096, (0, 1)), ("foo", "mono", 4096, (0, 1))])
+        growing.update_cmdlines(b"42 answer\n")
+        for number, ((buffer, cpu), count) in enumerate(sizes.items()):
+            pages = []
+            for page in range(count):
+                builder = PageBuilder(4096)
+                builder.add(page, payload(7, 1000 * number + page, 42))
+                pages += builder.finish()
+            os.pwrite(fd, b"".join(pages), growing.places[buffer, cpu])
+            growing.update(buffer, cpu, len(pages) * 4096)
+        look()
+        pwrite = os.pwrite
+        # whoever dies in the middle leaves a file that can be read
+        monkeypatch.setattr(os, "pwrite", lambda *arguments: (look(), pwrite(*arguments))[1])
+        written = growing.finish({key: count * 4096 for key, count in sizes.items()}, [(2, b"CPU: 0\nentries: 1\n\0")])
+        monkeypatch.undo()
+        look()
+    finally:
+        os.close(fd)
+    assert [len(records) for records in found[0].values()] == list(sizes.values()) and all(records == found[0] for records in found)
+    assert [(buffer, cpu, size) for buffer, cpu, _, _, size in written] == [(*key, count * 4096) for key, count in sizes.items()]
+    with open_trace(str(path)) as trace:
+        assert [option.data for option in trace.option_list(2)] == [b"CPU: 0\nentries: 1\n\0"]
+        assert [place.offset for buffer in trace.buffers for place in buffer.cpus] == [offset for _, _, offset, _, _ in written]
+    assert os.stat(path).st_size < 8 << 20
+
+
 @pytest.mark.parametrize("version, compression", [(6, "none"), (7, "none"), (7, "zlib")])
 def test_truncated_files_give_what_they_have(version, compression):
     whole = recording(RECORDS, version, compression)

@@ -2,11 +2,12 @@
 
 Everything but the pages stands in the file before the first record is taken, each CPU's pages have a region of their own in the (sparse)
 file, and the table of their sizes is updated as they grow.  Whoever is killed while recording leaves a recording that trace-cmd and
-KernelShark read too.
+KernelShark read too.  ``finish`` moves the regions together, so that the file is complete there and then as well: it is not written again.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 
@@ -16,7 +17,7 @@ from .trace_dat_writer import DESCRIPTIONS, HEAD, buffer_option, start_v7, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ("Growing",)
 
@@ -47,7 +48,8 @@ class Growing:
         self._comm_room = max(comm_room, len(comms))
         places.append((layout.CMDLINES, sections.header(layout.CMDLINES, self._comm_room)))
         self._comms_at = out.at
-        out.write(comms.ljust(self._comm_room, b"\0"))
+        out.write(comms)
+        out.skip(self._comm_room - len(comms))
         sections.options(
             [
                 *((number, struct.pack(parts.order + "Q", at)) for number, at in places),
@@ -68,22 +70,26 @@ class Growing:
         for name, _, _, _ in buffers:
             sections.string(DESCRIPTIONS[layout.BUFFER] + name)
         write_strings(out, sections)
-        alignment = max([4096, *(page_size for _, _, page_size, _ in buffers)])
+        alignment = self._alignment = max([4096, *(page_size for _, _, page_size, _ in buffers)])
         at = out.at
         self.room = _spread(fd, at + alignment, streams + len(buffers), alignment)
         self.places: dict[tuple[str, int], int] = {}
         tables_by_key = dict(tables)
+        self._headers: list[tuple[str, int, int, Sequence[int]]] = []
         for (name, _, _, cpus), option in zip(buffers, options_places):
             description = bytes(sections.strings).find((DESCRIPTIONS[layout.BUFFER] + name).encode("utf-8", "surrogateescape") + b"\0")
             first = (at + 16 + alignment - 1) // alignment * alignment
             size = first - at - 16 + self.room * len(cpus)
             out.patch(at, struct.pack(parts.order + "HHIQ", layout.BUFFER, 0, max(description, 0), size))
             out.patch(option, struct.pack(parts.order + "Q", at))
+            self._headers.append((name, at, option, cpus))
             for index, cpu in enumerate(cpus):
                 self.places[name, cpu] = first + index * self.room
                 out.patch(tables_by_key[name, cpu], struct.pack(parts.order + "Q", first + index * self.room))
             at = first + self.room * len(cpus)
         self._sizes_at = tables_by_key
+        self._next_options = sections.next_options
+        self._options_name = bytes(sections.strings).find(DESCRIPTIONS[0].encode() + b"\0")
         out.close()
 
     def update(self, buffer: str, cpu: int, size: int, start: int = -1) -> None:
@@ -103,6 +109,53 @@ class Growing:
             text = text[: text.rfind(b"\n", 0, room) + 1]
         os.pwrite(self.fd, text, self._comms_at + 8)
         os.pwrite(self.fd, struct.pack(self.order + "Q", len(text)), self._comms_at)
+
+    def finish(self, sizes: Mapping[tuple[str, int], int], options: Sequence[tuple[int, bytes]]) -> list[tuple[str, int, int, int, int]]:
+        """Makes the file compact and adds what was not known before; at every moment it can be read.
+
+        Args:
+            sizes: bytes of each region, from its beginning (``places``).
+            options: (id, data) of further options.
+
+        Returns:
+            (buffer, CPU, offset in the file, stored size, size) of each CPU's data, as ``write_trace``.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        pack = struct.pack
+        written = []
+        end = self._headers[0][1]
+        for name, before, option, cpus in self._headers:
+            at = end
+            end = (at + 16 + self._alignment - 1) // self._alignment * self._alignment
+            for cpu in cpus:
+                size = sizes[name, cpu]
+                _move(self.fd, self.places[name, cpu], end, size)
+                self.update(name, cpu, size, end)
+                written.append((name, cpu, end, size, size))
+                end += size
+            os.pwrite(self.fd, os.pread(self.fd, 8, before) + pack(self.order + "Q", end - at - 16), at)
+            os.pwrite(self.fd, pack(self.order + "Q", at), option)
+        body = b"".join([pack(self.order + "HI", number, len(data)) + data for number, data in options])
+        body += pack(self.order + "HIQ", layout.DONE, 8, 0)
+        os.ftruncate(self.fd, end)
+        os.pwrite(self.fd, pack(self.order + "HHIQ", 0, 0, self._options_name, len(body)) + body, end)
+        os.pwrite(self.fd, pack(self.order + "Q", end), self._next_options)
+        return written
+
+
+def _move(fd: int, start: int, target: int, size: int) -> None:
+    """Moves bytes of a file towards its beginning."""
+    while size and start != target:
+        try:
+            done = os.copy_file_range(fd, fd, min(size, start - target, 1 << 30), start, target)
+        except OSError:  # not with every file system, and never if the ranges overlap
+            data = os.pread(fd, min(size, 1 << 20), start)
+            done = os.pwrite(fd, data, target)
+        if not done:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        start, target, size = start + done, target + done, size - done
 
 
 def _spread(fd: int, start: int, streams: int, alignment: int) -> int:

@@ -53,6 +53,11 @@ class Output:
         if rest:
             self.write(bytes(rest))
 
+    def skip(self, size: int) -> None:
+        """Leaves a hole, which reads as zeros."""
+        self.flush()
+        self.at += size
+
     def patch(self, at: int, data: bytes) -> None:
         """Replaces what was written, or fills a hole further on."""
         self.flush()

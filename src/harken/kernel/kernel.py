@@ -156,7 +156,8 @@ class LinuxKernel(Kernel):
                     break
                 chunks.append(chunk)
                 limit -= len(chunk)
-                size = min(size * 2, 1 << 22)
+                if len(chunk) == size:  # files made by seq_file give a page at a time, whatever room they are offered
+                    size = min(size * 2, 1 << 22)
         finally:
             os.close(fd)
         return b"".join(chunks)

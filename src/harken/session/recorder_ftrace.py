@@ -2,26 +2,22 @@
 
 ``Recorder`` takes the pages of any number of buffers.  It records into a file that is a valid recording at every moment
 (``formats.trace_dat_growing.Growing``); ``finish`` adds what is in part-filled pages, names of tasks and statistics, and writes the file in
-its final form.  One thread serves four CPUs; threads wait in the kernel, so the interpreter's lock does not hold them back.
-
-A splice moves full pages only, so what a reader gets is packed as densely as the kernel wrote it.
+its final form.  Each CPU has a thread, which waits in the kernel and is let run before others (``kernel.ftrace_splice``): a small buffer is
+full again within a millisecond.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import sys
+import time
 
 from ..base.errors import KernelError
 from ..base.record import Record
 from ..formats import trace_dat_layout as layout
-from ..formats.trace_dat import open_trace
 from ..formats.trace_dat_growing import Growing
-from ..formats.trace_dat_parts import Parts, sources_of
-from ..formats.trace_dat_writer import write_trace
-from ..kernel.kernel import Call
-from .recorder_ftrace_parts import comm_text, saved_comms
+from ..formats.trace_dat_parts import Parts
+from ..kernel.ftrace_splice import PageStream, favour
+from .recorder_ftrace_parts import comm_text, parse_comms, saved_comms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Recorder", "Outcome", "CpuOutcome", "parse_stats")
 
-_MOVE, _NONBLOCK = 1, 2  # SPLICE_F_* in include/linux/splice.h
-_SETPIPE_SZ = 1031  # F_SETPIPE_SZ in include/uapi/linux/fcntl.h
-_CPUS_PER_THREAD = 4
+_UPDATE = 0.02  # seconds between two looks at the file's table of sizes: what came later is lost when the recorder is killed
 
 
 class CpuOutcome(Record):
@@ -80,85 +74,6 @@ def parse_stats(text: str) -> dict[str, int]:
     return found
 
 
-class _Stream:
-    """One CPU's buffer: the raw file, and where its pages go."""
-
-    def __init__(self, kernel: Kernel, trace: Ftrace, name: str, cpu: int, target: int, offset: int, file: str) -> None:
-        self.name, self.cpu = name, cpu
-        self.kernel = kernel
-        self.page = trace.page_size
-        file = f"per_cpu/cpu{cpu}/{file}"
-        try:
-            self.fd = kernel.open(trace.tracefs.path(file), os.O_RDONLY | os.O_NONBLOCK)
-        except OSError as error:
-            raise trace.tracefs.refused(file, error, "read") from None
-        self.reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        size = kernel.call(Call("fcntl", (self.reader, _SETPIPE_SZ, 1 << 20)))
-        self.room = size if size > 0 else 1 << 16
-        self.target = target
-        self.start = offset
-        self.size = 0
-        self._place = bytearray(8)
-        self._kept = 0
-
-    def drain(self) -> bool:
-        """Moves all full pages; returns whether there were any."""
-        call, moved = self.kernel.call, False
-        while True:
-            result = call(Call("splice", (self.fd, None, self.writer, None, self.room, _MOVE | _NONBLOCK)))
-            if result <= 0:
-                if result in (0, -errno.EAGAIN, -errno.EINTR):
-                    return moved
-                raise KernelError(
-                    f"cannot read the buffer of CPU {self.cpu}",
-                    call=f"splice(trace_pipe_raw) = {errno.errorcode.get(-result)}",
-                    errno=-result,
-                )
-            moved = True
-            self._store(result)
-
-    def _store(self, size: int) -> None:
-        while size:
-            self._place[:] = (self.start + self.size).to_bytes(8, sys.byteorder)
-            result = self.kernel.call(Call("splice", (self.reader, None, self.target, self._place, size, _MOVE)))
-            if result == -errno.EINTR:
-                continue
-            if result <= 0:
-                raise OSError(-result or errno.EIO, os.strerror(-result or errno.EIO))
-            self.size += result
-            size -= result
-
-    def cut(self, keep: int) -> int:
-        """Gives back the room of all but the last ``keep`` bytes; returns how many bytes of the region are gone."""
-        gone = (self.size - keep) // self.page * self.page
-        if gone - self._kept >= max(keep // 4, 1 << 20):
-            # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE; a file system without holes keeps what it has
-            self.kernel.call(Call("fallocate", (self.target, 3, self.start + self._kept, gone - self._kept)))
-            self._kept = gone
-        return self._kept
-
-    def flush(self) -> None:
-        """Takes the part-filled page as well, filled up with zeros."""
-        self.drain()
-        while True:
-            try:
-                data = os.read(self.fd, self.page)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno == errno.ENODEV:  # the CPU is gone
-                    return
-                raise
-            if not data:
-                return
-            os.pwrite(self.target, data.ljust(self.page, b"\0"), self.start + self.size)
-            self.size += self.page
-
-    def close(self) -> None:
-        for fd in (self.fd, self.reader, self.writer):
-            os.close(fd)
-
-
 class Recorder:
     """Records buffers into a file.
 
@@ -183,10 +98,10 @@ class Recorder:
         self.parts = parts
         self.buffers = tuple(buffers)
         self.kernel: Kernel = buffers[0][1].kernel
-        self.comms = saved_comms(buffers[0][1].root)
+        self.comms = parse_comms(parts.cmdlines)
         self.stopped = False
         self._failed: BaseException | None = None
-        self._streams: list[_Stream] = []
+        self._streams: list[PageStream] = []
         self._threads = 0
         self._growing_path = f"{temp.rstrip('/')}/{os.path.basename(path)}" if temp else path
         self._fd = os.open(self._growing_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
@@ -195,7 +110,7 @@ class Recorder:
             self._growing = Growing(self._fd, parts, tables, self._comm_room())
             for name, trace in buffers:
                 for cpu in trace.cpus:
-                    self._streams.append(_Stream(self.kernel, trace, name, cpu, self._fd, self._growing.places[name, cpu], file))
+                    self._streams.append(PageStream(trace, name, cpu, self._fd, self._growing.places[name, cpu], file))
         except BaseException:
             self.close()
             raise
@@ -219,45 +134,46 @@ class Recorder:
             interval_ms: longest wait between two looks at all buffers.
             watched: descriptors that end a wait when they become readable (a pidfd of the traced command).
         """
-        groups = [self._streams[at : at + _CPUS_PER_THREAD] for at in range(0, len(self._streams), _CPUS_PER_THREAD)]
-        if len(groups) > 1:
-            from _thread import start_new_thread
+        from _thread import start_new_thread
 
-            for group in groups[1:]:
-                self._threads += 1
-                start_new_thread(self._serve, (group, interval_ms))
+        ended, end = os.pipe2(os.O_CLOEXEC)
         try:
-            self._loop(groups[0], done, interval_ms, watched)
+            for stream in self._streams:
+                self._threads += 1
+                start_new_thread(self._serve, (stream, interval_ms, ended))
+            clock = 0
+            while not done() and self._failed is None:
+                clock += 1
+                if not self.kernel.poll(watched, interval_ms) and clock % 8 == 0:
+                    self._save_comms()
         finally:
             self.stopped = True
+            os.write(end, b"x")
             while self._threads:
                 self.kernel.poll((), 1)
+            os.close(ended)
+            os.close(end)
         if self._failed is not None:
             raise self._failed
 
-    def _serve(self, group: list[_Stream], interval_ms: int) -> None:
+    def _serve(self, stream: PageStream, interval_ms: int, ended: int) -> None:
         try:
-            self._loop(group, lambda: self.stopped, interval_ms, ())
+            favour()
+            poll, fds, updated = self.kernel.poll, (stream.fd, ended), 0.0
+            while not self.stopped:
+                # The kernel wakes a reader when the buffer is half full (buffer_percent); slow streams are looked at in every interval.
+                busy = poll(fds, interval_ms)
+                moved = stream.drain()
+                now = time.monotonic()
+                if (moved and now - updated > _UPDATE) or not busy:
+                    self._update(stream)
+                    updated = now
         except BaseException as error:
             self._failed = error
         finally:
             self._threads -= 1
 
-    def _loop(self, group: list[_Stream], done: Callable[[], bool], interval_ms: int, watched: Sequence[int]) -> None:
-        poll, clock = self.kernel.poll, 0
-        fds = [stream.fd for stream in group]
-        own = group is not None and bool(self._streams) and group[0] is self._streams[0]
-        while not done() and self._failed is None:
-            ready = poll([*fds, *watched], interval_ms)
-            # The kernel wakes a reader when the buffer is half full (buffer_percent); slow streams are looked at in every interval.
-            for stream in group:
-                if (not ready or stream.fd in ready) and stream.drain():
-                    self._update(stream)
-            clock += 1
-            if own and not ready and clock % 8 == 0:
-                self._save_comms()
-
-    def _update(self, stream: _Stream) -> None:
+    def _update(self, stream: PageStream) -> None:
         gone = stream.cut(self._keep) if self._keep else 0
         self._growing.update(stream.name, stream.cpu, stream.size - gone, stream.start + gone)
 
@@ -284,7 +200,25 @@ class Recorder:
         self.comms.update(saved_comms(self.buffers[0][1].root))
         self._growing.update_cmdlines(comm_text(self.comms))
         stats, losses = self._statistics()
-        parts = self.parts.replace(cmdlines=comm_text(self.comms), options=(*self.parts.options, *stats, *options))
+        added = [*stats, *options]
+        if version == 7 and compression == "none" and self._growing_path == self.path and not self._keep:
+            written = self._growing.finish({(stream.name, stream.cpu): stream.size for stream in self._streams}, added)
+        else:
+            written = self._rewrite(version, compression, added)
+        places = {(name, cpu): (offset, stored, size) for name, cpu, offset, stored, size in written}
+        found = []
+        for stream in self._streams:
+            offset, stored, size = places.get((stream.name, stream.cpu), (0, 0, 0))
+            found.append(CpuOutcome(stream.name, stream.cpu, offset, stored, size, *losses[stream.name, stream.cpu]))
+        return Outcome(self.path, compression != "none", tuple(found))
+
+    def _rewrite(self, version: int, compression: str, options: list[tuple[int, bytes]]) -> list[tuple[str, int, int, int, int]]:
+        """Writes the final file from the growing one, and puts it into its place."""
+        from ..formats.trace_dat import open_trace
+        from ..formats.trace_dat_parts import sources_of
+        from ..formats.trace_dat_writer import write_trace
+
+        parts = self.parts.replace(cmdlines=comm_text(self.comms), options=(*self.parts.options, *options))
         target = f"{self.path}.new"
         fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
@@ -299,12 +233,7 @@ class Recorder:
         os.rename(target, self.path)
         if self._growing_path != self.path:
             os.unlink(self._growing_path)
-        places = {(name, cpu): (offset, stored, size) for name, cpu, offset, stored, size in written}
-        found = []
-        for stream in self._streams:
-            offset, stored, size = places.get((stream.name, stream.cpu), (0, 0, 0))
-            found.append(CpuOutcome(stream.name, stream.cpu, offset, stored, size, *losses[stream.name, stream.cpu]))
-        return Outcome(self.path, compression != "none", tuple(found))
+        return written
 
     def _statistics(self) -> tuple[list[tuple[int, bytes]], dict[tuple[str, int], tuple[int, int]]]:
         """CPUSTAT options and (overrun, dropped) of each CPU."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
     from ..kernel.tracefs import Tracefs
 
-__all__ = ("collect", "saved_comms", "task_comms", "common_options", "comm_text")
+__all__ = ("collect", "saved_comms", "parse_comms", "task_comms", "common_options", "comm_text")
 
 _LIMIT = 1 << 20
 _KALLSYMS_LIMIT = 64 << 20
@@ -59,7 +59,7 @@ def collect(
         tuple((system, tuple(formats)) for system, formats in groups.items()),
         _read(kernel, "/proc/kallsyms", _KALLSYMS_LIMIT),
         _read(kernel, root.path("printk_formats"), 16 << 20),
-        comm_text(saved_comms(root)),
+        _read(kernel, root.path("saved_cmdlines"), 16 << 20),
         (*common_options(buffer or root), *options),
         max(cpus_possible(kernel)) + 1,
         "<" if sys.byteorder == "little" else ">",
@@ -106,12 +106,18 @@ def _identity() -> bytes:
 
 def saved_comms(root: Tracefs) -> dict[int, str]:
     """Names of tasks by PID as the kernel has saved them while it traced."""
+    return parse_comms(_read(root.kernel, root.path("saved_cmdlines"), 16 << 20))
+
+
+def parse_comms(data: bytes) -> dict[int, str]:
+    """Names of tasks by PID.
+
+    Example:
+        >>> parse_comms(b"1 init\n4711 kworker/0:1 x\n")
+        {1: 'init', 4711: 'kworker/0:1 x'}
+    """
     found: dict[int, str] = {}
-    try:
-        text = root.read("saved_cmdlines", 16 << 20)
-    except KernelError:
-        return found
-    for line in text.split("\n"):
+    for line in data.decode("utf-8", "surrogateescape").split("\n"):
         pid, space, comm = line.partition(" ")
         if space and pid.isdigit():
             found[int(pid)] = comm

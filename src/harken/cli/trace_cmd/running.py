@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 
@@ -11,8 +10,12 @@ from .setup import Buffers, open_tracefs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
+
     from ...session.recorder_ftrace_command import RecordedCommand
     from .record_options import Setup
+else:
+    import _signal as signal  # the public module wraps it in enums, which take 4 ms to import
 
 __all__ = ("Running", "Stop")
 
