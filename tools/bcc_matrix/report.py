@@ -128,8 +128,10 @@ def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> 
         "",
         f"Best result on any of these kernels, of {len(best) - len(runtime)} tools: {count}.",
         "",
-        f"{len(runtime)} more scripts watch runtimes of languages and databases, which must have static markers: {others}.",
+        f"{len(runtime)} more scripts watch runtimes of languages and databases, through static markers that these must have: {others}.",
         "",
+        *_ABOUT_RUNTIMES,
+        *_stand_ins(results),
         "- *works*: attached, and printed lines of data of the tool's own kind while the workload ran",
         "- *attaches*: everything was attached; this test's workload gave it nothing to show",
         "- *refused*: ended with a reason",
@@ -152,6 +154,14 @@ _NO_FUNCTIONS = "cannot be attached on this kernel: f"
 
 def _counted(kinds: list[str]) -> str:
     return ", ".join(f"{kinds.count(kind)} {_WORDS[kind]}" for kind in VERDICTS if kind in kinds)
+
+
+def _stand_ins(results: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """The tools that work with nothing but a stand-in."""
+    runs = [run for ran in results.values() for run in ran if verdict(run)[0] == "works"]
+    real = {run["tool"] for run in runs if not run.get("stand_in")}
+    found = sorted({run["tool"] for run in runs} - real)
+    return [f"With a stand-in only ({len(found)}): {', '.join(found)}.", ""] if found else []
 
 
 def _plain(reason: str) -> str:
