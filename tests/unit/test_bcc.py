@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import harken.bcc
+from harken.base import cache
 from harken.base.diagnostics import Source, error
 from harken.base.errors import KernelError, ProbeError, SourceError, VerifierError
 from harken.bcc import attach_kernel, constants, errors, facts, names, program
@@ -210,7 +211,10 @@ def test_a_second_start_compiles_nothing(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
     def compile_once(self: Program) -> tuple[Any, ...]:
         compiled.append(self.source.text)
-        return (row,), (("f", "kprobe", "vfs_read", ("arg0",)),), (), ()
+        header = tmp_path / "mine.h"
+        read = cache.digest(header.read_bytes()) if header.exists() else ""
+        depends = (("content", str(header), read),) if "mine.h" in self.source.text else ()
+        return (row,), (("f", "kprobe", "vfs_read", ("arg0",)),), (), (), depends
 
     monkeypatch.setattr(Program, "_compile", compile_once)
     from harken.kernel.kernel import live
@@ -223,8 +227,20 @@ def test_a_second_start_compiles_nothing(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert second.tables == first.tables == {"t": TableInfo(*row)} and second.functions["f"].target == "vfs_read"
     make("b"), make("a", "-DX")
     assert compiled == ["a", "b", "a"]
-    make('#include "mine.h"'), make('#include "mine.h"')
-    assert len(compiled) == 5, "what files hold is not in the key"
+    text = '# include "mine.h"'
+    make(text), make(text)
+    assert len(compiled) == 4
+    (tmp_path / "mine.h").write_text("one")
+    first = make(text)
+    assert len(compiled) == 5, "the file that was not there is there now"
+    first._store(("plan",), "plan")
+    assert make(text)._load("plan") == ("plan",) and len(compiled) == 5
+    (tmp_path / "mine.h").write_text("two")
+    second = make(text)
+    assert len(compiled) == 6 and second._load("plan") is None, "what was made with the old file does not count either"
+    monkeypatch.chdir(tmp_path)
+    make(text)
+    assert len(compiled) == 7, "from another folder it is another file"
 
 
 def test_contexts_survive_the_cache() -> None:
@@ -233,8 +249,8 @@ def test_contexts_survive_the_cache() -> None:
     assert context.code != context.replace(attach=()).code, "programs of user space are compiled otherwise"
 
 
-def test_files_make_a_program_uncacheable() -> None:
-    assert program._reads_files('# include "x.h"', ()) and program._reads_files("", ("-I/x",))
+def test_programs_that_depend_on_the_folder() -> None:
+    assert program._reads_files('#  include\t"x.h"', ()) and program._reads_files("", ("-I/x",))
     assert not program._reads_files("#include <linux/sched.h>", ("-DX=1",))
 
 

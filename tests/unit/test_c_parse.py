@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from harken.base.cache import digest
 from harken.base.ctype import Array, Int, Ptr, Struct
 from harken.base.diagnostics import Source
 from harken.base.errors import SourceError
@@ -340,9 +341,15 @@ def test_cflags_and_own_headers(tmp_path: Path) -> None:
     (tmp_path / "own.h").write_text("#include <linux/fs.h>\nstruct own { int a; };\n#define FIVE 5\n")
     text = '#include "own.h"\nint f(void) { struct own o = { FIVE }; return o.a + SEVEN; }'
     source = Source(str(tmp_path / "main.c"), text)
-    unit = Preparation(source, cast(Any, catalogue()), ("-DSEVEN=7",)).run()
+    (tmp_path / "first.h").write_text('#include "second.h"\n')
+    (tmp_path / "second.h").write_text("#define EIGHT 8\n")
+    flags = ("-DSEVEN=7", f"-I{tmp_path}/none", "-include", str(tmp_path / "first.h"))
+    unit = Preparation(source, cast(Any, catalogue()), flags).run()
     assert unit.functions[0].name == "f"
     assert unit.license == "GPL"
+    found = {path: digest for _, path, digest in unit.depends}
+    assert set(found) == {str(tmp_path / name) for name in ("own.h", "first.h", "second.h", "none/linux/fs.h")}
+    assert found[str(tmp_path / "none/linux/fs.h")] == "" and found[str(tmp_path / "own.h")] == digest((tmp_path / "own.h").read_bytes())
 
 
 # -- kernel types

@@ -96,6 +96,16 @@ def test_dependencies(kernel: FakeKernel, tmp_path: Path) -> None:
     assert not holds(kernel, ("something new", 1))
 
 
+def test_what_a_file_holds(kernel: FakeKernel, tmp_path: Path) -> None:
+    file = tmp_path / "own.h"
+    none, one = ("content", str(file), ""), ("content", str(file), disk.digest(b"one"))
+    assert holds(kernel, none) and not holds(kernel, one)
+    file.write_bytes(b"one")
+    assert holds(kernel, one) and not holds(kernel, none)
+    file.write_bytes(b"two")
+    assert not holds(kernel, one)
+
+
 def test_a_unit_whose_dependency_changed_is_not_used(kernel: FakeKernel) -> None:
     key = unit_key(kernel, "stdin", "x")
     store_unit(key, sample(("modules", "ext4 xfs")))

@@ -13,6 +13,7 @@ So a second start imports neither libclang nor the compiler nor the kernel's typ
 from __future__ import annotations
 
 import marshal
+import os
 
 from ..base import cache
 from ..base.record import Record
@@ -112,7 +113,7 @@ class Program:
         cached: bool = True,
         observe: Callable[[str, object], None] | None = None,
     ) -> None:
-        from ..session.cache import unit_key
+        from ..session.cache import holds, unit_key
 
         self.source = source
         self._cflags, self._usdt = tuple(cflags), usdt
@@ -120,13 +121,17 @@ class Program:
         self._observe = observe
         self._unit: Any = None
         self._key = ""
-        if cached and not _reads_files(source.text, self._cflags):
-            self._key = unit_key(kernel, source.name, source.text, ("bcc", self._cflags, usdt), "languages/c")
+        if cached:
+            folder = os.getcwd() if _reads_files(source.text, self._cflags) else ""
+            self._key = unit_key(kernel, source.name, source.text, ("bcc", self._cflags, usdt, folder), "languages/c")
         plain = self._load("unit") if observe is None else None
-        if plain is None:
+        if plain is None or not all([holds(kernel, one) for one in plain[4]]):
             plain = self._compile()
             self._store(plain, "unit")
-        tables, functions, maps, self.warnings = plain
+        tables, functions, maps, self.warnings, depends = plain
+        if depends and self._key:
+            # what is made of the program depends on the same files
+            self._key = cache.digest(self._key, repr(depends))
         self.tables = {row[0]: TableInfo(*row) for row in tables}
         self.functions = {row[0]: FunctionInfo(*row) for row in functions}
         self.maps: tuple[MapSpec, ...] = Spec.from_plain((maps, (), b"")).maps
@@ -163,7 +168,7 @@ class Program:
         ]
         functions = [(one.name, one.kind, one.target, tuple(sorted(one.uses))) for one in unit.functions]
         maps = Spec(table_specs(unit)).to_plain()[0]
-        return tuple(tables), tuple(functions), maps, unit.warnings
+        return tuple(tables), tuple(functions), maps, unit.warnings, unit.depends
 
     def spec(self, function: str, context: Context) -> Spec:
         """The program that a function becomes, run as ``context`` says."""
@@ -242,5 +247,5 @@ class Program:
 
 
 def _reads_files(text: str, cflags: tuple[str, ...]) -> bool:
-    """Whether the text includes files that the key does not know."""
-    return '#include "' in text.replace("# include", "#include") or any(flag.startswith(("-I", "-include", "-iquote")) for flag in cflags)
+    """Whether the text may include files, whose names are relative to the working directory."""
+    return '#include"' in text.replace(" ", "").replace("\t", "") or any(flag.startswith(("-I", "-i")) for flag in cflags)

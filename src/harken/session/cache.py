@@ -11,6 +11,7 @@ Dependencies:
 
 ==================================  =================================================================
 ``("file", path, size, mtime_ns)``  the file has not changed
+``("content", path, digest)``       the file holds this; with an empty digest: there is none
 ``("modules", names)``              the loaded kernel modules are these (sorted, joined by spaces)
 ``("tracefs", category, event)``    the tracepoint is of this boot (the key says so) and still there
 ``("boot", id)``                    it is still this boot
@@ -120,6 +121,12 @@ def holds(kernel: Kernel, dependency: tuple[Any, ...]) -> bool:
         except OSError:
             return False
         return rest[1:] == [state.st_size, state.st_mtime_ns]
+    if kind == "content":
+        try:
+            with open(rest[0], "rb") as file:
+                return bool(cache.digest(file.read()) == rest[1])
+        except OSError:
+            return bool(rest[1] == "")
     if kind == "modules":
         lines = _read(kernel, "/proc/modules").split(b"\n")
         return bool(" ".join(sorted([line.split(b" ", 1)[0].decode() for line in lines if line])) == rest[0])

@@ -123,7 +123,7 @@ def lower(
     for spec in _specs(tables):
         module.maps[spec.name] = spec
     warnings = tuple((_position(span), text, "") for span, text in parsed.warnings)
-    return CUnit(source.name, source, tables, functions, module, (), parsed.license, warnings)
+    return CUnit(source.name, source, tables, functions, module, (), parsed.license, warnings, parsed.depends)
 
 
 def _position(span: Span | None) -> str:

@@ -15,7 +15,7 @@ from ctypes import byref, c_char_p, c_uint, c_void_p
 
 from ...base.errors import HarkenError, UsageError
 from ...base.record import Record
-from .libclang_abi import FIELD_VISITOR, NEWER, PROTOTYPES, VISITOR, Cursor, File, String, Type
+from .libclang_abi import FIELD_VISITOR, INCLUSION_VISITOR, NEWER, PROTOTYPES, VISITOR, Cursor, File, String, Type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -178,6 +178,12 @@ class Parsed:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+    def inclusions(self) -> list[str]:
+        """The files that were read, the main one first."""
+        found: list[str] = []
+        self._lib.clang_getInclusions(self._unit, INCLUSION_VISITOR(lambda file, *_: found.append(self._file(file))), None)
+        return found
 
     # -- the tree
 

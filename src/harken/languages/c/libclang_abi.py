@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ("Cursor", "Type", "String", "Location", "Range", "File", "VISITOR", "FIELD_VISITOR", "PROTOTYPES", "NEWER")
+__all__ = ("Cursor", "Type", "String", "Location", "Range", "File", "VISITOR", "FIELD_VISITOR", "INCLUSION_VISITOR", "PROTOTYPES", "NEWER")
 
 
 class Cursor(ctypes.Structure):
@@ -46,6 +46,7 @@ class File(ctypes.Structure):
 
 VISITOR = ctypes.CFUNCTYPE(c_int, Cursor, Cursor, c_void_p)
 FIELD_VISITOR = ctypes.CFUNCTYPE(c_int, Cursor, c_void_p)
+INCLUSION_VISITOR = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_uint, c_void_p)
 
 #: function -> (result, arguments)
 PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -55,6 +56,7 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         c_int, (c_void_p, c_char_p, POINTER(c_char_p), c_int, POINTER(File), c_uint, c_uint, POINTER(c_void_p)),
     ),
     "clang_disposeTranslationUnit": (None, (c_void_p,)),
+    "clang_getInclusions": (None, (c_void_p, INCLUSION_VISITOR, c_void_p)),
     "clang_getTranslationUnitCursor": (Cursor, (c_void_p,)),
     "clang_visitChildren": (c_uint, (Cursor, VISITOR, c_void_p)),
     "clang_Type_visitFields": (c_uint, (Type, FIELD_VISITOR, c_void_p)),

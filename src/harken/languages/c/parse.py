@@ -11,8 +11,10 @@ lines.
 
 from __future__ import annotations
 
+import os
 import re
 
+from ...base import cache
 from ...base.diagnostics import Diagnostic, Source, Span, nearest
 from ...base.errors import HarkenError, SourceError
 from . import libclang as lc
@@ -123,7 +125,19 @@ class Preparation(Prelude):
         unit = reader.unit(lambda file: file != _PRELUDE, license.group(1).strip('"') if license else "GPL")
         types.finish()
         warnings = tuple((self._span(note), note.message) for note in parsed.notes if note.severity == "warning" and self._mine(note))
-        return unit.replace(kernel_types=self.written.tags, warnings=warnings)
+        return unit.replace(kernel_types=self.written.tags, warnings=warnings, depends=self._depends(parsed))
+
+    def _depends(self, parsed: Parsed) -> tuple[tuple[str, str, str], ...]:
+        """The files of the program besides its own text; clang reads some that we did not (``-include``)."""
+        for name in parsed.inclusions():
+            path = os.path.abspath(name)
+            if name not in (self.source.name, _PRELUDE) and path not in self.contents:
+                try:
+                    with open(path, "rb") as file:
+                        self.contents[path] = cache.digest(file.read())
+                except OSError:
+                    self.contents[path] = ""
+        return tuple(("content", path, digest) for path, digest in sorted(self.contents.items()))
 
     # -- what clang misses
 

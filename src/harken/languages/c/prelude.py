@@ -7,6 +7,7 @@ import re
 from functools import lru_cache
 from mmap import PAGESIZE
 
+from ...base import cache
 from ...base.diagnostics import Source
 from ...base.errors import FormatError, HarkenError, KernelError, ProbeError
 from . import declarations, declarations_layout, headers, helpers, macros, scan
@@ -40,6 +41,8 @@ class Prelude:
         self.complete: set[str] = set()
         self.tracepoints: set[tuple[str, str]] = set()
         self.stubbed: set[str] = set()
+        #: path -> digest of what was read there, "" where nothing was
+        self.contents: dict[str, str] = {}
         self.written = declarations.Written("", frozenset())
         self._add(source.name, source.text)
         if "RAW_TRACEPOINT_PROBE" in self.words:
@@ -86,6 +89,7 @@ class Prelude:
             path = os.path.join(place, target)
             if place and os.path.isfile(path):
                 return path
+            self.contents[os.path.abspath(path)] = ""
         return None
 
     def _include(self, path: str) -> None:
@@ -93,10 +97,12 @@ class Prelude:
         if key in self.files or len(self.files) > 200:
             return
         try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                text = file.read(MAX_TEXT)
+            with open(path, "rb") as file:
+                data = file.read(MAX_TEXT)
         except OSError:
             return
+        self.contents[os.path.abspath(path)] = cache.digest(data)
+        text = data.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
         self.files[key] = b""  # a circle of includes ends here
         self._add(key, text)
 

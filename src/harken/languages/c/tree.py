@@ -431,7 +431,8 @@ class TranslationUnit(Record):
 
     ``functions`` are those with a body, in order; ``globals`` file-scope and static variables; ``kernel_types`` names the structs,
     unions ("task_struct") and enums whose definition came from the kernel's type data, not from the program: field offsets of these
-    depend on the kernel.  ``warnings`` are (span, text).
+    depend on the kernel.  ``warnings`` are (span, text).  ``depends`` are the files that were read or looked for in vain, as dependencies
+    of the cache (``session.cache``).
     """
 
     functions: tuple[Function, ...]
@@ -440,6 +441,7 @@ class TranslationUnit(Record):
     kernel_types: frozenset[str]
     license: str = "GPL"
     warnings: tuple[tuple[Span | None, str], ...] = ()
+    depends: tuple[tuple[str, str, str], ...] = ()
 
 
 def walk(node: object) -> Iterator[Node]:

@@ -87,6 +87,7 @@ class CUnit(Record):
     options: tuple[tuple[str, object], ...] = ()
     license: str = "GPL"
     warnings: tuple[tuple[str, str, str], ...] = ()
+    depends: tuple[tuple[str, str, str], ...] = ()
 
     def table(self, name: str) -> CTable | None:
         return next((table for table in self.tables if table.name == name), None)
