@@ -53,8 +53,10 @@ def test_what_does_not_exist_is_told_with_what_does(root):
             trace.enable("sched_swich")
         assert "sched_switch" in caught.value.hint
         assert trace.enable("sched_swich", ignore=True) == []
+        trace.enable("sched:sched_switch", filter="prev_pid > 1", on=False)
         with pytest.raises(KernelError, match="nofield"):
             trace.enable("sched:sched_switch", filter="nofield == 1")
+        assert trace.read("events/sched/sched_switch/filter").strip() == "prev_pid > 1"
         with pytest.raises(ProbeError, match="no_such_tracer") as caught:
             trace.set_tracer("no_such_tracer")
         assert "nop" in caught.value.hint

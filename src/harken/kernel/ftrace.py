@@ -20,7 +20,7 @@ import errno
 import os
 
 from ..base.errors import KernelError, ProbeError, UsageError
-from .ftrace_events import match_events, near_names, no_histograms, whole_systems
+from .ftrace_events import match_events, near_names, no_histograms, trigger_hint, whole_systems
 from .ftrace_functions import FunctionLists
 from .ftrace_journal import DurableSettings, ListSettings
 from .kernel import Call
@@ -264,16 +264,16 @@ class Ftrace(FunctionLists):
             self.set(f"events/{system}/{event}/enable", value)
 
     def add_trigger(self, system: str, event: str, trigger: str) -> None:
-        """Adds a trigger; ``close`` removes it.
-
-        Raises:
-            KernelError: with the kernel's reason and the place in the trigger.
-        """
+        """Adds a trigger; ``close`` removes it.  Raises KernelError with the kernel's reason and the place in the trigger."""
         file = f"events/{system}/{event}/trigger"
         if trigger.startswith("hist") and not self.has(f"events/{system}/{event}/hist") and self.has(file):
             raise no_histograms()
         # a trigger is taken away by its own text with '!'
-        self.settings.command(file, trigger, "!" + trigger)
+        try:
+            self.settings.command(file, trigger, "!" + trigger)
+        except KernelError as error:
+            error.hint = error.hint or trigger_hint(trigger)
+            raise
 
     def synthetic(self, name: str, fields: str) -> SyntheticEvent:
         """Defines a synthetic event ``synthetic:NAME`` ("pid_t pid; u64 lat"), which goes when this buffer is closed.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..base.errors import ProbeError
 
-__all__ = ("match_events", "whole_systems", "is_regex", "match_functions", "near_names", "no_histograms")
+__all__ = ("match_events", "whole_systems", "is_regex", "match_functions", "near_names", "no_histograms", "trigger_hint")
 
 _GLOB = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_*?.[]!:-")
 
@@ -110,6 +110,23 @@ def near_names(names: Iterable[str], wanted: str, limit: int = 3) -> list[str]:
                 scored.append((ratio, name))
     scored.sort(key=lambda pair: (-pair[0], pair[1]))
     return [name for _, name in scored[:limit]]
+
+
+TRIGGERS = "traceon traceoff snapshot stacktrace enable_event disable_event enable_hist disable_hist hist".split()
+
+
+def trigger_hint(trigger: str) -> str:
+    """What to say about a trigger that the kernel refuses without a reason; "" if its name is right.
+
+    Example:
+        >>> trigger_hint("stacktrase:5 if pid > 1")
+        "there is no trigger 'stacktrase'; did you mean stacktrace?"
+    """
+    name = trigger.removeprefix("!").partition(":")[0].partition(" ")[0]
+    if name in TRIGGERS:
+        return ""
+    near = near_names(TRIGGERS, name)
+    return f"there is no trigger {name!r}; " + (f"did you mean {' or '.join(near)}?" if near else f"there are {' '.join(TRIGGERS)}")
 
 
 def no_histograms() -> ProbeError:

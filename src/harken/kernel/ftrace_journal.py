@@ -62,7 +62,12 @@ class ListSettings(Settings):
 
     def set(self, name: str, value: str, append: bool = False) -> None:
         old = self._current(name)
-        put(self.tracefs, name, value, append)
+        try:
+            put(self.tracefs, name, value, append)
+        except KernelError:
+            if old is not None and name.endswith("/filter"):  # the kernel keeps a filter that is wrong, with its complaint about it
+                put(self.tracefs, *old)
+            raise
         if old is not None:
             self._journal.append(old)
 
