@@ -256,6 +256,25 @@ def test_packets() -> None:
     assert go(machine) == 0x45 + (0x6789 << 8) + (4 << 32) + ((0xCDEF & 0x1FFF) << 40)
 
 
+def test_a_program_ends_with_the_packet() -> None:
+    def load(machine: Interpreter, packet: int, offset: int, to: int, size: int) -> int:
+        if offset + size > 4:
+            return -14
+        machine.write(to, bytes([9, 8, 7, 6])[offset : offset + size])
+        return 0
+
+    text = (
+        "static int seen;\n"
+        "static int inner(void *skb, int at) { seen++; int x = load_half(skb, at); seen++; return x + 1; }\n"
+        "static int outer(void *skb, int at) { int x = inner(skb, at); if (x & 1) seen += 10; return x; }\n"
+        "int f(struct __sk_buff *skb) { int x = outer((void *)skb, skb->mark); seen += 100; return x + seen * 0x100000; }\n"
+    )
+    for at, result in ((1, 0x0808 + 102 * 0x100000), (2, 0x0707 + 112 * 0x100000), (3, 0), (4, 0)):
+        machine = Interpreter(spec("struct __sk_buff { unsigned len, pkt_type, mark; };\n" + text))
+        machine.helpers["skb_load_bytes"] = load
+        assert machine.run("f", bytes(8) + bytes([at]) + bytes(30)) == result
+
+
 def test_fields_of_packets() -> None:
     def load(machine: Interpreter, packet: int, offset: int, to: int, size: int) -> int:
         machine.write(to, bytes(range(64))[offset : offset + size])

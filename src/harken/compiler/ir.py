@@ -74,7 +74,7 @@ phi            (values...) [blocks, one per value]
 br             () [block]
 condbr         (I1) [(then block, else block)]
 switch         (integer) [(default block, ((int, block), ...))]
-ret            (I64)
+ret            (I64) [None, or "exit": leaves the functions that this one is inlined into as well]
 unreachable    ()
 =============  ==========================================================================================================
 

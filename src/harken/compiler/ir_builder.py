@@ -200,6 +200,10 @@ class Builder:
     def ret(self, value: Value | None = None) -> Inst:
         return self.insert("ret", (value if value is not None else Const(0),), NONE)
 
+    def exit(self) -> Inst:
+        """Ends the whole program with 0, also from within functions that are inlined."""
+        return self.insert("ret", (Const(0),), NONE, "exit")
+
 
 def verify(function: Function) -> None:
     """Checks the form: terminators, phis, and that each use is dominated by its definition within a block's order.

@@ -217,7 +217,7 @@ def _inline(function: Function, position: int, index: int, callee: Function) -> 
             if new.op == "alloca":
                 entry.insert(0, new)
                 continue
-            if new.op == "ret":
+            if new.op == "ret" and new.attr != "exit":
                 results.append((copy, new.args[0] if new.args else Const(0)))
                 new = Inst("br", (), attr=rest, span=new.span)
             if new.span is None:

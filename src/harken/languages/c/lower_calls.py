@@ -98,13 +98,16 @@ class CallCode(MethodCode):
         return self.b.resize(self.b.add(log2(self.code, value), Const(1)), I32, False)
 
     def _packet(self, node: tree.Call) -> Result:
-        """A number in network order from a packet; 0 where the packet has ended."""
+        """A number in network order from a packet; where the packet has ended, so does the program (with 0), as BPF_LD_ABS has it."""
         b = self.b
         size, machine = _LOADS[node.function.name]
         packet, offset = self.argument(node.args[0]), self.argument(node.args[1])
         place = self.temporary(8, "loaded")
-        b.store(place, Const(0))
-        b.helper("skb_load_bytes", packet, offset, place, Const(size))
+        ended, there = b.block("packet.end"), b.block("loaded")
+        b.condbr(b.icmp("ne", b.helper("skb_load_bytes", packet, offset, place, Const(size)), Const(0)), ended, there)
+        b.goto(ended)
+        b.exit()
+        b.goto(there)
         value: Value = b.load(place, machine)
         if size > 1:
             value = b.unary("bswap", value)
