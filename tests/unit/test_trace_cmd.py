@@ -85,6 +85,13 @@ def test_options_bind_by_their_order():
             parse_setup(words)
 
 
+def test_a_clock_is_that_of_all_buffers_without_one_of_their_own():
+    setup = parse_setup("-e sched -B one -e irq -C mono -B two -e timer -C boot -B empty -b 64".split())
+    assert [(buffer.name, buffer.clock) for buffer in setup.buffers] == [("", "mono"), ("one", "mono"), ("two", "boot"), ("empty", "")]
+    assert [buffer.untouched for buffer in parse_setup("-B one -e irq".split()).buffers] == [True, False]
+    assert not parse_setup("-C mono -B one -e irq".split()).buffers[0].untouched
+
+
 def test_events_that_a_pattern_means():
     events = [
         ("ftrace", "function"),

@@ -73,6 +73,11 @@ class BufferSetup:
         """Whether nothing is to be traced in it."""
         return not (self.tracer or self.events)
 
+    @property
+    def untouched(self) -> bool:
+        """Whether the command line says nothing about it."""
+        return vars(self) == vars(BufferSetup(self.name))
+
 
 class Setup:
     """A whole command line."""
@@ -158,6 +163,11 @@ def parse_setup(words: list[str]) -> Setup:
             setup.top = True
         else:
             _other(setup, buffer, name, value)
+    # the records of all buffers are in one order, so a clock is that of all, as in trace-cmd 3.1
+    clock = next((known.clock for known in setup.buffers if known.clock), "")
+    for known in setup.buffers:
+        if not known.empty:
+            known.clock = known.clock or clock
     return setup
 
 

@@ -50,18 +50,18 @@ class Buffers:
         self.traced: list[tuple[BufferSetup, Ftrace]] = []
         self.formats: list[tuple[str, str]] = []
 
-    def open(self, stop: bool = True, touch: bool = True) -> None:
+    def open(self, stop: bool = True) -> None:
         """Makes or finds the buffers and stops them.
 
         Args:
             stop: whether to stop them.
-            touch: False leaves a buffer alone for which nothing is wanted (``set``).
 
         Raises:
             KernelError, ProbeError: a buffer cannot be had.
         """
         for wanted in self.setup.buffers:
-            if wanted.delete or (not wanted.name and wanted.empty and len(self.setup.buffers) > 1 and self.private):
+            idle = wanted.empty if self.private else wanted.untouched
+            if wanted.delete or (not wanted.name and idle and len(self.setup.buffers) > 1):
                 continue
             if wanted.name:
                 trace = Ftrace.named(self.root, wanted.name)

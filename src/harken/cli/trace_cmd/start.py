@@ -40,13 +40,11 @@ def run(argv: list[str]) -> int:
     buffers = Buffers(root, setup, private=False)
     try:
         _delete(buffers, setup)
-        buffers.open(stop=name == "start", touch=name == "start")
+        buffers.open(stop=name == "start")
         buffers.configure((), command.pid if command else 0, fresh=name == "start")
-        for wanted, trace in buffers.traced:
+        for wanted, _ in buffers.traced:
             if wanted.tracer and not setup.quiet:
                 print(f"  plugin '{wanted.tracer}'", file=sys.stderr)
-            if name == "start" and trace.name and wanted.empty and len(buffers.traced) > 1:
-                continue
         buffers.arm()
         if name == "start":
             buffers.start()
