@@ -229,11 +229,14 @@ def test_kernel_functions(b: Any) -> None:
 def test_a_function_without_a_description_is_probed_in_another_way() -> None:
     from harken.bcc.names import catalogue
 
-    name = "do_page_cache_ra"
-    if not (has("fentry") and has("kprobe_perf")) or not BPF.get_kprobe_functions(f"^{name}$".encode()):
-        pytest.skip(f"fentry, kprobes and {name} are needed")
-    if catalogue().function(name) is not None:
-        pytest.skip(f"BTF describes {name} here")
+    if not (has("fentry") and has("kprobe_perf")):
+        pytest.skip("fentry and kprobes are needed")
+    known = catalogue().described()
+    names = [name for name, module in catalogue().functions() if not module and name.isidentifier() and name not in known]
+    names = [name for name in names if name.startswith(("tcp_", "ext4_", "do_", "get_")) and names.count(name) == 1]
+    if not names:
+        pytest.skip("BTF describes all functions")
+    name = names[0]
     b = BPF(text=f"KFUNC_PROBE({name}, void *control, unsigned long pages) {{ return pages > 1; }} KRETFUNC_PROBE({name}) {{ return 0; }}")
     assert list(b.kfunc_entry_fds) == [f"kfunc__vmlinux__{name}".encode()] and len(b.kfunc_exit_fds) == 1
     b.cleanup()

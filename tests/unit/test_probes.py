@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import pytest
@@ -528,6 +529,18 @@ def test_a_function_that_cannot_be_had_names_what_can() -> None:
 def test_a_refused_fentry_names_the_kprobe() -> None:
     (failed,) = plans("fentry:vfs_write", fentry=NO_KPROBES["fentry"])
     assert failed.attacher == "" and "kprobe:vfs_write works" in failed.hint
+
+
+def test_a_refused_fentry_of_a_function_that_is_not_there_names_nothing_else() -> None:
+    catalogue = Catalogue()
+    catalogue.kernel_symbols = types.SimpleNamespace(addresses=lambda name, module: [1] if name == "hidden" else [])  # type: ignore[attr-defined]
+    for name, hint in (
+        ("inlined_away", "no function inlined_away of its own"),
+        ("hidden", "kprobe:hidden works"),
+        ("no_btf_here", "kprobe:"),
+    ):
+        (failed,) = planner.plan((Probe("fentry", ("", name, 0), f"fentry:{name}"),), catalogue)
+        assert "BTF does not describe" in failed.reason and hint in failed.hint
 
 
 def test_suggestions_exist_here() -> None:

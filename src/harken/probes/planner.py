@@ -288,11 +288,19 @@ def sentence(probes: tuple[Probe, ...], rejected: tuple[tuple[str, str], ...], s
     return f"{subject} cannot be attached on this kernel: {'; '.join(parts)}"
 
 
+def _there(name: str, module: str, catalogue: Any) -> bool:
+    """Whether the kernel has a function, whatever describes it."""
+    owner = "" if module == "vmlinux" else module
+    return any(one == name for one, _ in catalogue.functions()) or bool(catalogue.kernel_symbols.addresses(name, owner))
+
+
 def _hint(probe: Probe, catalogue: Any, uses: frozenset[str], answers: _Answers, rejected: tuple[tuple[str, str], ...]) -> str:
     if probe.kind in ("fentry", "fexit"):
         # the function's other kind of probe, if that can be had
         kind = "kprobe" if probe.kind == "fentry" else "kretprobe"
         twin = Probe(kind, probe.name, probe.text.replace(probe.kind, kind, 1))
+        if not _there(probe.name[1], probe.name[0], catalogue):
+            return f"this kernel has no function {probe.name[1]} of its own: it is inlined, or called otherwise"
         if _choose(twin, _order(twin, 1, False, uses), catalogue, uses, answers)[0]:
             return f"{twin} works on this kernel; there the arguments are arg0, arg1, ..."
     others = instead(probe, catalogue)
