@@ -110,7 +110,7 @@ def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> 
         note = "" if best[tool] == "works" else NOWHERE.get(tool) or _plain(list(notes.values())[-1])
         rows.append(f"| {tool} | {' | '.join(cells)} | {sum(shown.values())}/{len(shown)} | {_cell(note)} |")
         for kernel, reason in notes.items() if best[tool] == "works" else ():
-            if _NO_FUNCTIONS in reason:
+            if (tool, kernel) not in ELSEWHERE and kernel == "native" and any(words in reason for words in _NO_FUNCTIONS):
                 no_probes.append(tool)
             else:
                 elsewhere.append(f"| {tool} | {kernel} | {_cell(ELSEWHERE.get((tool, kernel)) or _plain(reason))} |")
@@ -149,7 +149,7 @@ def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> 
     return "\n".join([*head, *rows, *tail]) + "\n"
 
 
-_NO_FUNCTIONS = "cannot be attached on this kernel: f"
+_NO_FUNCTIONS = ("cannot be attached on this kernel: f", "0 functions traced", "No functions matched")
 
 
 def _counted(kinds: list[str]) -> str:

@@ -296,7 +296,7 @@ def run_case(case: dict[str, Any], setting: Setting) -> dict[str, Any]:
         idle = idle + 1 if found and (spent - last_spent) / _TICKS < (now - looked) / 4 else 0
         settled = settled + 1 if found and every == last else 0
         last, last_spent, looked = every, spent, now
-        if idle >= 2 or settled >= 25:
+        if idle >= 2 or settled >= 60:
             break
         time.sleep((0.4 if found else 0.1) if setting.guest else (0.15 if found else 0.05))
     problem, line = "", ""
