@@ -97,11 +97,16 @@ def near_names(names: Iterable[str], wanted: str, limit: int = 3) -> list[str]:
 
     scored = []
     matcher = SequenceMatcher(b=wanted)
+    # there are 100,000 functions: only those that share some letters in a row are compared
+    grams = [wanted[at : at + 3] for at in range(len(wanted) - 2)] if len(wanted) > 5 else [""]
+    least, most = len(wanted) * 0.53, len(wanted) * 1.87  # a ratio of 0.7 needs this
     for name in names:
-        if name == wanted:
+        if name == wanted or not any(gram in name for gram in grams):
             continue
         if wanted in name:
             scored.append((2.0 - (len(name) - len(wanted)) / 100, name))
+            continue
+        if not least < len(name) < most:
             continue
         matcher.set_seq1(name)
         if matcher.real_quick_ratio() > 0.7 and matcher.quick_ratio() > 0.7:
