@@ -214,7 +214,7 @@ def test_a_second_start_compiles_nothing(monkeypatch: pytest.MonkeyPatch, tmp_pa
         header = tmp_path / "mine.h"
         read = cache.digest(header.read_bytes()) if header.exists() else ""
         depends = (("content", str(header), read),) if "mine.h" in self.source.text else ()
-        return (row,), (("f", "kprobe", "vfs_read", ("arg0",)),), (), (), depends
+        return (row,), (("f", "kprobe", "vfs_read", ("arg0",)),), (), b"", (), depends
 
     monkeypatch.setattr(Program, "_compile", compile_once)
     from harken.kernel.kernel import live

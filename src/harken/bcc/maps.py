@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..formats.spec import MapSpec
-    from ..kernel.bpf import Map
+    from ..kernel.bpf import BpfObject, Map
     from .program import Program
 
 __all__ = ("create_maps",)
@@ -27,6 +27,8 @@ def create_maps(kernel: Any, program: Program) -> tuple[dict[str, Map], list[Map
     """
     from ..kernel.bpf import create_map
 
+    types = _types(kernel, program)
+    btf = types.fd if types is not None else 0
     maps: dict[str, Map] = {}
     own: list[Map] = []
     try:
@@ -39,10 +41,10 @@ def create_maps(kernel: Any, program: Program) -> tuple[dict[str, Map], list[Map
             if scope == "extern":
                 raise BPFError(f"there is no table {spec.name!r} to share: create the BPF object that declares it first")
             if info is not None and info.pinned:
-                maps[spec.name] = _pinned(kernel, spec, info.pinned)
+                maps[spec.name] = _pinned(kernel, spec, info.pinned, btf)
                 own.append(maps[spec.name])
                 continue
-            made = maps[spec.name] = create_map(kernel, spec)
+            made = maps[spec.name] = create_map(kernel, spec, btf)
             if spec.contents:
                 made.update_batch(list(spec.contents))
             if spec.frozen:
@@ -59,10 +61,25 @@ def create_maps(kernel: Any, program: Program) -> tuple[dict[str, Map], list[Map
         for map in own:
             map.close()
         raise
+    finally:
+        if types is not None:
+            types.close()
     return maps, own
 
 
-def _pinned(kernel: Any, spec: MapSpec, path: str) -> Map:
+def _types(kernel: Any, program: Program) -> BpfObject | None:
+    """The types of keys and values, for tools that show maps; None where the kernel does not take them, since nothing else needs them."""
+    from ..kernel.bpf import load_btf
+
+    if not program.btf or not any([spec.value_type for spec in program.maps]):
+        return None
+    try:
+        return load_btf(kernel, program.btf)
+    except KernelError:
+        return None
+
+
+def _pinned(kernel: Any, spec: MapSpec, path: str, btf: int) -> Map:
     """The map that is pinned at a path, or a new one that is pinned there."""
     from ..kernel.bpf import Map, create_map, open_pinned
 
@@ -78,7 +95,7 @@ def _pinned(kernel: Any, spec: MapSpec, path: str) -> Map:
             found.close()
             raise BPFError(f"the map at {path} is of another kind than {spec.name!r}: it has {sizes}")
         return found
-    made = create_map(kernel, spec)
+    made = create_map(kernel, spec, btf)
     try:
         made.pin(path)
     except KernelError:

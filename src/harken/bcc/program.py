@@ -96,7 +96,7 @@ class Program:
 
     Attributes:
         tables, functions: by name, in the program's order.
-        maps: the maps to create.
+        maps: the maps to create; ``btf`` holds the types of their keys and values.
         warnings: (position, message, hint) of the compiler.
 
     Raises:
@@ -125,10 +125,10 @@ class Program:
             folder = os.getcwd() if _reads_files(source.text, self._cflags) else ""
             self._key = unit_key(kernel, source.name, source.text, ("bcc", self._cflags, usdt, folder), "languages/c")
         plain = self._load("unit") if observe is None else None
-        if plain is None or not all([holds(kernel, one) for one in plain[4]]):
+        if plain is None or not all([holds(kernel, one) for one in plain[5]]):
             plain = self._compile()
             self._store(plain, "unit")
-        tables, functions, maps, self.warnings, depends = plain
+        tables, functions, maps, self.btf, self.warnings, depends = plain
         if depends and self._key:
             # what is made of the program depends on the same files
             self._key = cache.digest(self._key, repr(depends))
@@ -146,7 +146,7 @@ class Program:
         return self._unit
 
     def _compile(self) -> tuple[Any, ...]:
-        from ..languages.c.compile import Options, compile, table_specs
+        from ..languages.c.compile import Options, compile, table_specs, with_types
         from .types import describe
 
         options = Options(cflags=self._cflags, usdt=self._usdt)
@@ -167,8 +167,8 @@ class Program:
             for table in unit.tables
         ]
         functions = [(one.name, one.kind, one.target, tuple(sorted(one.uses))) for one in unit.functions]
-        maps = Spec(table_specs(unit)).to_plain()[0]
-        return tuple(tables), tuple(functions), maps, unit.warnings, unit.depends
+        maps, _, btf = with_types(unit, Spec(table_specs(unit))).to_plain()
+        return tuple(tables), tuple(functions), maps, btf, unit.warnings, unit.depends
 
     def spec(self, function: str, context: Context) -> Spec:
         """The program that a function becomes, run as ``context`` says."""

@@ -12,9 +12,8 @@ from ...base.ctype import Ptr, Struct
 from ...compiler.assemble import assemble
 from ...compiler.ir import Module
 from ...compiler.target import Target
-from ...formats.btf_types import TypeWriter
 from ...formats.spec import AttachSpec, Spec
-from .compile import Context, Options, add_program, compile
+from .compile import Context, Options, add_program, compile, with_types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def build(source: Source, catalogue: Catalogue, cflags: tuple[str, ...] = (), ob
     for function in unit.functions:
         add_program(module, unit, function.name, context_by_name(function, unit, catalogue, target.machine), target)
     spec = assemble(module, target).spec
-    return _with_types(unit, spec.replace(programs=tuple(one.replace(license=unit.license) for one in spec.programs)))
+    return with_types(unit, spec.replace(programs=tuple(one.replace(license=unit.license) for one in spec.programs)))
 
 
 def context_by_name(function: CFunction, unit: CUnit, catalogue: Catalogue, machine: str) -> Context:
@@ -84,19 +83,3 @@ def context_by_name(function: CFunction, unit: CUnit, catalogue: Catalogue, mach
     word = "kretprobe" if kind == "kretprobe" else "kprobe"
     attach_to = (AttachSpec(f"{word}:{target}", ""),) if target or word == "kretprobe" else ()
     return Context(_KPROBE, "pt_regs", attach_to, returns=word == "kretprobe")
-
-
-def _with_types(unit: CUnit, spec: Spec) -> Spec:
-    """The spec with the types of the unit's tables in its BTF."""
-    writer = TypeWriter(spec.btf)
-    maps = []
-    for map in spec.maps:
-        table = unit.table(map.name)
-        key = table.key if table is not None and map.key_size else None
-        value = table.value if table is not None and map.value_size else None
-        if key is not None and key.size == map.key_size and key.size:
-            map = map.replace(key_type=writer.ctype(key))
-        if value is not None and value.size == map.value_size and value.size:
-            map = map.replace(value_type=writer.ctype(value))
-        maps.append(map)
-    return spec.replace(maps=tuple(maps), btf=writer.data())

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ...probes.catalogue import Catalogue
     from ...probes.model import Plan
 
-__all__ = ("Options", "Context", "add_program", "compile", "lower", "context_of", "program", "table_specs")
+__all__ = ("Options", "Context", "add_program", "compile", "lower", "context_of", "program", "table_specs", "with_types")
 
 
 class Options(Record):
@@ -197,6 +197,24 @@ def _specs(tables: tuple[CTable, ...]) -> tuple[MapSpec, ...]:
             table.name, table.type, key, value, table.max_entries, table.flags, inner=made.get(table.inner) if table.inner else None
         )
     return tuple(made[table.name] for table in tables)
+
+
+def with_types(unit: CUnit, spec: Spec) -> Spec:
+    """The spec with the types of the unit's tables in its BTF: the kernel keeps them, so that other tools show fields."""
+    from ...formats.btf_types import TypeWriter
+
+    writer = TypeWriter(spec.btf)
+    maps = []
+    for map in spec.maps:
+        table = unit.table(map.name)
+        key = table.key if table is not None and map.key_size else None
+        value = table.value if table is not None and map.value_size else None
+        if key is not None and key.size == map.key_size and key.size:
+            map = map.replace(key_type=writer.ctype(key))
+        if value is not None and value.size == map.value_size and value.size:
+            map = map.replace(value_type=writer.ctype(value))
+        maps.append(map)
+    return spec.replace(maps=tuple(maps), btf=writer.data())
 
 
 def context_of(plan: Plan, catalogue: Any) -> Context:
