@@ -10,6 +10,7 @@ from harken.cli.trace_cmd.arguments import parse
 from harken.cli.trace_cmd.filters import Filter, Filters
 from harken.cli.trace_cmd.record_options import parse_setup
 from harken.cli.trace_cmd.report import Report
+from harken.cli.trace_cmd.worst_case import check_worst_case
 from harken.formats.event_format import parse as parse_event
 from harken.formats.trace_dat import open_trace
 from harken.kernel.ftrace_events import match_events, match_functions, near_names
@@ -90,6 +91,15 @@ def test_a_clock_is_that_of_all_buffers_without_one_of_their_own():
     assert [(buffer.name, buffer.clock) for buffer in setup.buffers] == [("", "mono"), ("one", "mono"), ("two", "boot"), ("empty", "")]
     assert [buffer.untouched for buffer in parse_setup("-B one -e irq".split()).buffers] == [True, False]
     assert not parse_setup("-C mono -B one -e irq".split()).buffers[0].untouched
+
+
+def test_a_tracer_of_latencies_is_recorded_alone_and_into_a_file():
+    check_worst_case(parse_setup(["-p", "wakeup", "-o", "x.dat"]))
+    check_worst_case(parse_setup(["-p", "function", "-B", "one", "-e", "irq"]), "streaming")
+    with pytest.raises(UsageError, match="together with other buffers"):
+        check_worst_case(parse_setup(["-p", "wakeup_rt", "-B", "one", "-e", "irq"]))
+    with pytest.raises(UsageError, match="streaming is not possible with the tracer 'irqsoff'"):
+        check_worst_case(parse_setup(["-p", "irqsoff"]), "streaming")
 
 
 def test_events_that_a_pattern_means():

@@ -1,0 +1,66 @@
+"""What a kernel offers as tracers: each can be chosen and given back, and what is missing is explained."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from harken.base.errors import ProbeError
+from harken.cli.commands.trace_cmd import run
+from harken.formats.trace_dat import open_trace
+from harken.kernel import tracefs
+from harken.kernel.ftrace import Ftrace
+from harken.kernel.ftrace_tracers import LATENCY_TRACERS
+from harken.kernel.kernel import live
+
+pytestmark = [pytest.mark.kernel, pytest.mark.needs("tracefs")]
+
+NAMES = "wakeup wakeup_rt wakeup_dl irqsoff preemptoff preemptirqsoff hwlat osnoise timerlat blk mmiotrace function function_graph".split()
+#: Chosen by other tests, or with effects on the whole machine: mmiotrace leaves one processor running.
+ELSEWHERE = frozenset(("function", "function_graph", "mmiotrace"))
+
+
+@pytest.fixture
+def root():
+    return tracefs.find(live())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tracer_is_there_or_its_absence_explained(root, name):
+    with Ftrace.private(root, "tracers") as private:
+        if name in root.tracers():
+            if name not in private.tracers:
+                with pytest.raises(ProbeError, match="top buffer only"):
+                    private.set_tracer(name)
+            elif name not in ELSEWHERE:
+                private.set("tracing_on", "0")
+                if private.has("options/function-trace"):
+                    private.option("nofunction-trace")  # tracers of latencies would watch every function
+                private.set_tracer(name)
+                assert private.tracer == name
+            return
+        with pytest.raises(ProbeError, match=f"{name}.*built without it") as caught:
+            private.set_tracer(name)
+        assert "CONFIG_" in caught.value.message and "nop" in caught.value.hint
+
+
+def test_a_name_that_no_kernel_has(root):
+    with Ftrace.private(root, "tracers") as private, pytest.raises(ProbeError, match="there is no tracer 'functoin'") as caught:
+        private.set_tracer("functoin")
+    assert "function" in caught.value.hint
+
+
+def test_the_longest_latency_is_recorded_as_text(root, tmp_path, capfd):
+    """What the tracer shows is what the report prints."""
+    name = next((name for name in ("wakeup", "irqsoff") if name in root.tracers()), "")
+    if not name:
+        pytest.skip("no tracer of latencies: " + " ".join(sorted(LATENCY_TRACERS)))
+    path = tmp_path / "trace.dat"
+    assert run(["record", "-d", "-p", name, "-o", str(path), "sleep", "0.2"]) == 0
+    assert "bytes of text" in capfd.readouterr().err
+    assert run(["report", "-i", str(path)]) == 0
+    text = capfd.readouterr().out
+    assert f"# {name} latency trace v1.1.5 on {os.uname().release}" in text and "| task: " in text
+    with open_trace(str(path)) as trace:
+        assert text == f"cpus={trace.cpus}\n" + trace.text().decode("utf-8", "surrogateescape")
