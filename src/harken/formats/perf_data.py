@@ -167,13 +167,7 @@ class PerfData:
             if not self._layouts:
                 self._lay_out()
             batch = Batch(walk, self._layouts, self._layout_of, self._by_id)
-            reader = self._layouts[0].records
-            others = [
-                (0 if time == _FOREVER else time, at)
-                for at in walk.others
-                if walk.kind(at) in _OF_INTEREST
-                for time in (reader.time(walk.data, 8 * at, walk.size(at)),)
-            ]
+            others = self._others(walk)
             rest: list[int] = []
             if not last and batch.timed:
                 limit, seen = self._limits(walk, batch, others, seen)
@@ -206,6 +200,20 @@ class PerfData:
         self._data, self._kept = b"".join(parts), place
         return self._data, ended
 
+    def _others(self, walk: Walk) -> list[tuple[int, int]]:
+        """(time, place) of the records that matter and are no samples."""
+        words, big = walk.words, walk.big
+        reader = self._layouts[0].records
+        back, least = reader.back, 1 + reader.trailer // 8
+        found = []
+        for at in walk.others:
+            head = words[at]
+            if (head >> 32 if big else head & 0xFFFFFFFF) in _OF_INTEREST:
+                size = (head & 0xFFFF if big else head >> 48) >> 3
+                time = words[at + size - back] if back and size >= least else 0
+                found.append((time if time != _FOREVER else 0, at))
+        return found
+
     def _limits(self, walk: Walk, batch: Batch, others: list[tuple[int, int]], seen: int) -> tuple[int, int]:
         """Up to which time records can be handed out, and the newest time before the last round."""
         rounds = [at for at in walk.others if walk.kind(at) == _FINISHED_ROUND]
@@ -219,10 +227,11 @@ class PerfData:
 
     def _add_others(self, batch: Batch, others: list[tuple[int, int]]) -> None:
         """Puts the other records between the samples."""
-        reader, times, walk = self._layouts[0].records, batch.times, batch.walk
-        for time, at in others:
+        reader, moments, walk = self._layouts[0].records, batch.moments, batch.walk
+        data, decode, timed = walk.data, reader.decode, batch.timed
+        for (_, at), moment in zip(others, batch.moments_of([time for time, _ in others])):
             try:
-                record = reader.decode(walk.data, 8 * at, walk.size(at))
+                record = decode(data, 8 * at, walk.size(at))
             except FormatError as problem:
                 self._problem(problem.message)
                 continue
@@ -232,7 +241,7 @@ class PerfData:
                 else:
                     self.lost += record.count
             if record is not None:
-                batch.others.append((bisect_left(times, time) if batch.timed else batch.before(at), record))
+                batch.others.append((bisect_left(moments, moment) if timed else batch.before(at), record))
 
     def _user_records(self, walk: Walk) -> None:
         """What perf itself has written between the records: attributes, features, build-ids."""

@@ -1,20 +1,27 @@
 """Records of a recording in order of time: samples as columns, everything else as objects with the number of samples before it.
 
 Lists of integers serve better here than numpy, whose import alone takes as long as naming 100,000 samples; ``numpy.array`` takes them.
+To sort a column takes as long as to read it.  Who needs no order meanwhile takes columns as they are recorded (``recorded=True``) and sorts
+what comes out of them (``sorted``); there, samples of one process stand together (``runs``), since one ring was read after the other.
 Which event a sample belongs to is told by its identifier; samples of events with different fields are in one batch.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from struct import error
+from itertools import groupby
+from math import inf
+from operator import sub
+from struct import error, pack
 
 from ..abi import perf_event as abi
 from ..base.errors import FormatError
+from .perf_data_columns import getter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
     from .perf_data_columns import Walk
     from .perf_data_layout import SampleLayout
@@ -30,6 +37,7 @@ class Batch:
         data, words: the bytes of the records, and the same as words.
         places: of the samples, in words.
         times: of the samples; empty if they have none.
+        moments: ascending numbers that are in the order of ``times``, and the same for those who ask ``moments_of``.
         others: (number of samples before it, record) of records that are no samples, in order.
         layouts: the layouts of the samples; one if they all have the same.
     """
@@ -48,9 +56,13 @@ class Batch:
         self.walk, self.data, self.words = walk, walk.data, walk.words
         self.layouts, self._layout_of, self._by_id = tuple(layouts), tuple(layout_of), by_id
         self.others: list[tuple[int, Other]] = []
-        self.times: list[int] = []
+        self.moments: list[Any] = []
+        self._times: list[int] | None = None
+        self._floats = True
         self._order: list[int] | None = None
         self._places: list[int] | None = None
+        self._kept: Callable[[Any], Any] | None = None
+        self._sorter: Callable[[Any], Any] | None = None
         self._count = sum([len(group) for group in walk.samples])
         self._check()
         self._sort()
@@ -59,65 +71,97 @@ class Batch:
         return self._count
 
     @property
+    def times(self) -> list[int]:
+        if self._times is None:
+            self._times = (self.column("time") or []) if self._order is not None else []
+        return self._times
+
+    @property
     def places(self) -> list[int]:
         if self._places is None:
-            self._places = self._sorted(self.walk.places())
+            self._places = self.sorted(self._recorded_places())
         return self._places
 
     def events(self) -> list[int]:
         """The number of its event (``PerfData.events``) for every sample."""
         return self._events_at(self.places)
 
-    def column(self, name: str) -> list[int] | None:
+    def column(self, name: str, recorded: bool = False) -> list[int] | None:
         """One field of every sample: "pid", "tid" or the name of a word (``SampleLayout.fixed``); None if no event samples it.
 
         Samples of an event without it have 0.
-        """
-        word, shift = (name, -1) if name not in ("pid", "tid", "cpu") else ("cpu" if name == "cpu" else "tid", name == "tid")
-        if not any([word in layout.fixed for layout in self.layouts]):
-            return None
-        if len(self.layouts) == 1:
-            values = self._sorted(self.walk.column(self.layouts[0].fixed[word]))
-        else:
-            words = self.words
-            offsets = [self.layouts[number].fixed.get(word, -1) for number in self._layout_of]
-            values = [words[place + offsets[at]] if offsets[at] >= 0 else 0 for place, at in zip(self.places, self.events())]
-        if shift < 0:
-            return values
-        if bool(shift) != self.walk.big:  # the second half of a word of the usual order, or the first of the other
-            return [value >> 32 for value in values]
-        return [value & 0xFFFFFFFF for value in values]
 
-    def chains(self) -> list[bytes] | None:
+        Args:
+            recorded: in the order of the recording instead of that of time.
+        """
+        values = self._words("tid" if name == "pid" else name, None if name not in ("pid", "tid", "cpu") else name == "tid")
+        return values if values is None or recorded else self.sorted(values)
+
+    def runs(self) -> list[tuple[int, int, int]]:
+        """(process, index of its first sample, index behind its last one) of samples that are recorded one after the other.
+
+        Samples without a process belong to -1.
+        """
+        pids = self._words("tid", False)
+        if pids is None:
+            return [(-1, 0, self._count)] if self._count else []
+        found, end = [], 0
+        for pid, group in groupby(pids):
+            start = end
+            end += len(list(group))
+            found.append((pid, start, end))
+        return found
+
+    def recorded_moments(self) -> list[Any]:
+        """The moment of every sample in the order of the recording; if they have no time, their numbers in it."""
+        return self._in_order() if self._order is not None else list(range(self._count))
+
+    def moments_of(self, times: list[int]) -> list[Any]:
+        """Times as what ``moments`` are."""
+        return memoryview(pack(f"={len(times)}Q", *times)).cast("d").tolist() if self._floats else times
+
+    def sorted(self, values: list[Any]) -> list[Any]:
+        """Brings a value of every sample from the order of the recording into that of time."""
+        if self._order is None:
+            return values
+        if self._sorter is None:
+            self._sorter = getter(self._order)
+        return list(self._sorter(values))
+
+    def chains(self, recorded: bool = False) -> list[bytes] | None:
         """The call chain of every sample, as words of this machine's order with the kernel's markers; None if no event samples them.
 
         Equal chains are equal keys: what is done for one need not be done again.
+
+        Args:
+            recorded: in the order of the recording instead of that of time.
 
         Raises:
             FormatError: a chain does not fit into its record.
         """
         if not any([layout.sample_type & abi.PERF_SAMPLE_CALLCHAIN for layout in self.layouts]):
             return None
-        words, places, data = self.words, self.places, self.data
-        native = type(words) is memoryview
+        words, walk = self.words, self.walk
+        keys: list[bytes] = []
         if len(self.layouts) == 1 and self.layouts[0].chain >= 0:
             chain = self.layouts[0].chain
-            if self._count and self.walk.least() <= chain:
+            if self._count and walk.least() <= chain:
                 raise FormatError("perf record", "a sample without room for its call chain")
-            counts = [words[place + chain] for place in places]
-            room = self._sizes(places)
-            if not all([count + chain < size for count, size in zip(counts, room)]):
+            places, counts = self._recorded_places(), self._still(walk.column(chain))
+            if max(map(sub, counts, self._still(walk.sizes())), default=-chain - 1) >= -chain:
                 raise FormatError("perf record", "a call chain does not fit into its sample")
-            if native:
-                first = 8 * chain + 8
-                return [data[8 * place + first : 8 * (place + count) + first] for place, count in zip(places, counts)]
-            return [words[place + chain + 1 : place + chain + 1 + count].tobytes() for place, count in zip(places, counts)]
-        found = []
-        for place, event in zip(places, self.events()):
-            first, length = self._sections(place, self._layout(event)).get("callchain", (0, 0))
-            # what stands before a chain may be of any length only in records of a group, of whole words
-            found.append(words[first // 8 : (first + length) // 8].tobytes())
-        return found
+            if type(words) is memoryview:
+                data, first = self.data, 8 * chain + 8
+                keys = [data[8 * place + first : 8 * (place + count) + first] for place, count in zip(places, counts)]
+            else:
+                keys = [words[place + chain + 1 : place + chain + 1 + count].tobytes() for place, count in zip(places, counts)]
+        else:
+            places = self._recorded_places()
+            for place, event in zip(places, self._events_at(places)):
+                first, length = self._sections(place, self._layout(event)).get("callchain", (0, 0))
+                # what stands before a chain may be of any length only in records of a group, of whole words
+                keys.append(words[first // 8 : (first + length) // 8].tobytes())
+        return keys if recorded else self.sorted(keys)
 
     def sample(self, number: int) -> Sample:
         """One sample as an object.
@@ -141,8 +185,11 @@ class Batch:
             return []
         everything = self.walk.places()
         rest = sorted([everything[index] for index in order[count:]])
-        del order[count:], self.times[count:]
-        self._count, self._places = count, None
+        del self.times[count:], self.moments[count:]
+        kept = sorted(order[:count])
+        numbers = dict(zip(kept, range(count)))
+        self._order = [numbers[index] for index in order[:count]]
+        self._count, self._places, self._sorter, self._kept = count, None, None, getter(kept)
         return rest
 
     @property
@@ -183,29 +230,48 @@ class Batch:
             return [0] * len(places)
         return [by_id.get(words[place + at], 0) for place in places]
 
-    def _sizes(self, places: list[int]) -> list[int]:
-        """The sizes of records in words."""
-        words = self.words
-        if self.walk.big:
-            return [(words[place] & 0xFFFF) >> 3 for place in places]
-        return [words[place] >> 51 for place in places]
-
     def _sections(self, place: int, layout: SampleLayout) -> dict[str, tuple[int, int]]:
         try:
             return layout.sections(self.data, 8 * place, self.walk.size(place))
         except (ValueError, IndexError, error) as problem:
             raise FormatError("perf record", f"a sample is damaged ({problem})", 8 * place) from None
 
-    def _sorted(self, values: list[int]) -> list[int]:
-        return values if self._order is None else list(map(values.__getitem__, self._order))
+    def _words(self, name: str, second: bool | None = None) -> list[int] | None:
+        """A word of every sample as they are recorded, or its first or second half; None if no event samples it."""
+        if not any([name in layout.fixed for layout in self.layouts]):
+            return None
+        if len(self.layouts) == 1:
+            word = self.layouts[0].fixed[name]
+            return self._still(self.walk.column(word) if second is None else self.walk.half(word, second))
+        words, places = self.words, self._recorded_places()
+        offsets = [self.layouts[number].fixed.get(name, -1) for number in self._layout_of]
+        values = [words[place + offsets[at]] if offsets[at] >= 0 else 0 for place, at in zip(places, self._events_at(places))]
+        if second is None:
+            return values
+        return [value >> 32 for value in values] if second != self.walk.big else [value & 0xFFFFFFFF for value in values]
+
+    def _recorded_places(self) -> list[int]:
+        return self._still(self.walk.places())
+
+    def _still(self, values: list[int]) -> list[int]:
+        """Without the samples that ``cut`` has taken out."""
+        return values if self._kept is None else list(self._kept(values))
 
     def _sort(self) -> None:
         """Brings the samples into order of time; of equal times, the first in the recording stays the first."""
         if not all(["time" in layout.fixed for layout in self.layouts]):
             return
-        times = self.column("time")
+        moments = self._in_order()
+        self._floats = sum(moments) < inf
+        if not self._floats:  # times behind the year 2262: no numbers
+            moments = self._in_order()
+        self._order = sorted(range(len(moments)), key=moments.__getitem__)
+        self.moments = self.sorted(moments)
+
+    def _in_order(self) -> list[Any]:
+        """What tells the time of every sample, as they are recorded."""
+        if len(self.layouts) == 1 and self._floats:
+            return self._still(self.walk.column(self.layouts[0].fixed["time"], True))
+        times = self._words("time")
         assert times is not None
-        order = sorted(range(len(times)), key=times.__getitem__)
-        self._places = None
-        self._order = order
-        self.times = list(map(times.__getitem__, order))
+        return self.moments_of(times)

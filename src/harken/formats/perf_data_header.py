@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from struct import unpack_from
 
+from ..abi import perf_event as abi
 from ..base.errors import FormatError, HarkenError
 from .perf_data_features import Features, read_attribute
 from .perf_data_layout import SampleLayout
@@ -65,11 +66,12 @@ class RecordedEvent:
         if self._layout is None or self._machine != machine:
             fields = self.fields
             self._machine = machine
+            kinds = fields["sample_type"]
             self._layout = SampleLayout(
-                fields["sample_type"],
-                _registers(fields["sample_regs_user"], machine),
+                kinds,
+                _registers(fields["sample_regs_user"], machine) if kinds & abi.PERF_SAMPLE_REGS_USER else (),
                 read_format=fields["read_format"],
-                interrupted=_registers(fields["sample_regs_intr"], machine),
+                interrupted=_registers(fields["sample_regs_intr"], machine) if kinds & abi.PERF_SAMPLE_REGS_INTR else (),
                 branch_type=fields["branch_sample_type"],
                 order=self.order,
                 id_all="sample_id_all" in self.flags,

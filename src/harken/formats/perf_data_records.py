@@ -71,16 +71,22 @@ class MappingEvent:
     """A process has mapped a file (PERF_RECORD_MMAP, MMAP2); the fields are those of ``symbols.model.Mapping``, with pid, tid and time.
 
     ``in_kernel``: the kernel's own image or a module (``pid`` -1).  ``huge``: memory of huge pages, which no file backs.
+    ``numbers``: major and minor number of ``device``.
     """
 
     __slots__ = (
-        "pid", "tid", "time", "start", "end", "offset", "path", "inode", "device", "build_id", "executable", "in_kernel", "huge",
+        "pid", "tid", "time", "start", "end", "offset", "path", "inode", "numbers", "build_id", "executable", "in_kernel", "huge",
     )  # fmt: skip
 
     def __init__(self, pid: int, tid: int, time: int, start: int, end: int, offset: int, path: str) -> None:
         self.pid, self.tid, self.time, self.start, self.end, self.offset, self.path = pid, tid, time, start, end, offset, path
-        self.inode, self.device, self.build_id, self.executable = 0, "", "", True
+        self.inode, self.build_id, self.executable = 0, "", True
+        self.numbers: tuple[int, int] | None = None
         self.in_kernel = self.huge = False
+
+    @property
+    def device(self) -> str:
+        return f"{self.numbers[0]:02x}:{self.numbers[1]:02x}" if self.numbers is not None else ""
 
 
 class CommEvent:
@@ -131,6 +137,10 @@ class RecordReader:
         trailer: bytes at the end of every record that identify a sample.
         time: where in them its time is, in bytes; -1: they have none.
 
+    Attributes:
+        trailer: as above.
+        back: words from the time to the end of a record; 0 if there is no time.
+
     Example:
         >>> import struct
         >>> reader = RecordReader("<", 24, 8)
@@ -141,22 +151,23 @@ class RecordReader:
     """
 
     def __init__(self, order: str, trailer: int, time: int) -> None:
-        self._trailer, self._time = trailer, time
+        self.trailer, self._time = trailer, time
+        self.back = (trailer - time) // 8 if time >= 0 else 0
         self._big = order == ">"
         self._head = Struct(order + "IHH")
         self._u64 = Struct(order + "Q")
         self._pair = Struct(order + "II")
-        self._mmap = Struct(order + "IIQQQ")  # pid, tid, addr, len, pgoff
-        self._mmap2 = Struct(order + "IIQQQIIQQII")  # ..., maj, min, ino, generation, prot, flags
+        self._mmap = Struct(order + "8xIIQQQ")  # pid, tid, addr, len, pgoff
+        self._mmap2 = Struct(order + "8xIIQQQIIQ8xII")  # ..., maj, min, ino, generation, prot, flags
         self._task = Struct(order + "IIIIQ")  # pid, ppid, tid, ptid, time
         self._ksymbol = Struct(order + "QIHH")  # addr, len, type, flags
         self._texts: dict[bytes, str] = {}
 
     def time(self, data: Any, start: int, size: int) -> int:
         """When a record that is no sample was written; 0 if it does not tell."""
-        if self._time < 0 or size < 8 + self._trailer:
+        if self._time < 0 or size < 8 + self.trailer:
             return 0
-        return int(self._u64.unpack_from(data, start + size - self._trailer + self._time)[0])
+        return int(self._u64.unpack_from(data, start + size - self.trailer + self._time)[0])
 
     def decode(self, data: Any, start: int, size: int) -> Other | None:
         """The record that starts at ``data[start]``; None if it is of no interest.
@@ -165,11 +176,11 @@ class RecordReader:
             FormatError: it does not hold what it should.
         """
         kind, misc, _ = self._head.unpack_from(data, start)
-        end = start + size - self._trailer
+        end = start + size - self.trailer
         body = start + 8
         try:
             if kind in (abi.PERF_RECORD_MMAP2, abi.PERF_RECORD_MMAP):
-                return self._mapping(data, body, end, kind, misc, self.time(data, start, size))
+                return self._mapping(data, start, end, kind, misc, self.time(data, start, size))
             if kind == abi.PERF_RECORD_COMM:
                 pid, tid = self._pair.unpack_from(data, body)
                 comm = self._text(data, body + 8, end)
@@ -190,19 +201,19 @@ class RecordReader:
             raise FormatError("perf record", f"a record of type {kind} is damaged ({problem})", start) from None
         return None
 
-    def _mapping(self, data: Any, body: int, end: int, kind: int, misc: int, time: int) -> MappingEvent:
+    def _mapping(self, data: Any, at: int, end: int, kind: int, misc: int, time: int) -> MappingEvent:
         if kind == abi.PERF_RECORD_MMAP:
-            pid, tid, start, length, offset = self._mmap.unpack_from(data, body)
-            found = MappingEvent(pid, tid, time, start, start + length, offset, self._text(data, body + self._mmap.size, end))
+            pid, tid, start, length, offset = self._mmap.unpack_from(data, at)
+            found = MappingEvent(pid, tid, time, start, start + length, offset, self._text(data, at + self._mmap.size, end))
             found.executable = not misc & abi.PERF_RECORD_MISC_MMAP_DATA
         else:
-            pid, tid, start, length, offset, major, minor, inode, _, prot, flags = self._mmap2.unpack_from(data, body)
-            found = MappingEvent(pid, tid, time, start, start + length, offset, self._text(data, body + self._mmap2.size, end))
+            pid, tid, start, length, offset, major, minor, inode, prot, flags = self._mmap2.unpack_from(data, at)
+            found = MappingEvent(pid, tid, time, start, start + length, offset, self._text(data, at + self._mmap2.size, end))
             if misc & abi.PERF_RECORD_MISC_MMAP_BUILD_ID:  # size, 3 bytes, 20 bytes in the place of device and inode
-                size = min(data[body + 32], 20)
-                found.build_id = bytes(data[body + 36 : body + 36 + size]).hex()
+                size = min(data[at + 40], 20)
+                found.build_id = bytes(data[at + 44 : at + 44 + size]).hex()
             else:
-                found.inode, found.device = inode, f"{major:02x}:{minor:02x}"
+                found.inode, found.numbers = inode, (major, minor)
             found.executable, found.huge = bool(prot & _PROT_EXEC), bool(flags & _MAP_HUGETLB)
         found.in_kernel = misc & abi.PERF_RECORD_MISC_CPUMODE_MASK == abi.PERF_RECORD_MISC_KERNEL
         return found

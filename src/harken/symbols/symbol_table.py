@@ -27,23 +27,25 @@ Example:
 from __future__ import annotations
 
 import marshal
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 from ..base.errors import FormatError
-from .symbol_table_read import MAX_SYMBOLS, Arrays, read_arrays
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any, Self
 
     from ..formats.elf import Elf
+    from .model import Mapping
 
-__all__ = ("SymbolTable", "MAX_SYMBOLS")
+__all__ = ("SymbolTable",)
 
 _PT_LOAD = 1
 _TOP = 1 << 64
 _ALIGN = 8
+#: Types of the columns (``symbol_table_read.Arrays.columns``).
+_LETTERS = "QQQQqQQIB"
 
 
 class SymbolTable:
@@ -78,6 +80,8 @@ class SymbolTable:
             )
         except FormatError as error:
             self.problem = error.message
+        from .symbol_table_read import Arrays, read_arrays
+
         try:
             arrays, full = read_arrays(elf, debug)
             self.stripped = not full
@@ -122,7 +126,7 @@ class SymbolTable:
         place = 8 + size + -size % _ALIGN
         columns: list[Any] = []
         letter: Any
-        for length, letter in zip(sizes, Arrays.LETTERS, strict=True):
+        for length, letter in zip(sizes, _LETTERS, strict=True):
             columns.append(view[place : place + length].cast(letter))
             place += length + -length % _ALIGN
         if place != len(view):
@@ -191,6 +195,44 @@ class SymbolTable:
         if vaddr >= end:
             return low if low > end else end, high, -1
         return low, high if high < end else end, place
+
+    def runs(self, addresses: Sequence[int], place: int, count: int, shift: int = 0) -> list[tuple[int, int]]:
+        """Cuts ascending addresses by symbol: (index behind the last address, number of the symbol or -1).
+
+        Args:
+            addresses: of a process; those from index ``place`` to ``count`` are looked at.
+            shift: how far they are above the file's.
+        """
+        bounds, ends, inner, nested, last = self._bounds, self._ends, self._inner, self._nested, self._count
+        found, after = [], 0
+        while place < count:
+            vaddr = addresses[place] - shift
+            after = bisect_right(bounds, vaddr, after)
+            limit = bounds[after] if after < last else _TOP
+            symbol = after - 1
+            if nested and symbol >= 0:
+                symbol = inner[symbol]
+            if symbol >= 0:
+                end = ends[symbol]
+                if vaddr >= end:
+                    symbol = -1
+                elif end < limit:
+                    limit = end
+            place = bisect_left(addresses, limit + shift, place + 1, count)
+            found.append((place, symbol))
+        return found
+
+    def part(self, mapping: Mapping, shift: int) -> tuple[int, int]:
+        """[start, end) of what one segment fills of a mapping, where an address and the file's own differ by ``shift``."""
+        for _, address, size, code in self.segments:
+            # where two segments share a page of the file, each mapping shows the bytes of both, but means one
+            if code == mapping.executable and address + shift < mapping.end and address + size + shift > mapping.start:
+                return max(mapping.start, address + shift), min(mapping.end, address + size + shift)
+        return mapping.start, mapping.end
+
+    def raw_name(self, place: int) -> bytes:
+        """``name`` as the file has it."""
+        return bytes(self._block[self._offsets[place] : self._offsets[place + 1] - 1])
 
     def name(self, place: int) -> str:
         """The name of a symbol by its number (from ``piece``)."""

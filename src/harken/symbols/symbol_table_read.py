@@ -75,9 +75,6 @@ class Arrays:
     ``block[offsets[i] : offsets[i + 1] - 1]``.
     """
 
-    #: Types of the arrays, in the order of ``columns``.
-    LETTERS = "QQQQqQQIB"
-
     def __init__(self) -> None:
         from array import array
 

@@ -1,53 +1,96 @@
-"""Addresses in bulk, as words and as text: what call chains of a recording hold, and how perf prints it."""
+"""Call chains in bulk: their words, the pieces that long ones share, and addresses as text."""
 
 from __future__ import annotations
 
 import sys
-from array import array
-from bisect import bisect_left
+from struct import pack
 
 from ..abi import perf_event as abi
+from ..formats.perf_data_columns import words_of
 from ..formats.perf_data_records import CONTEXT_MAX
 
-__all__ = ("strangers", "hexadecimal")
+__all__ = ("cut_long", "words_of_chains", "hexadecimal", "END_OF_CHAIN")
 
 _KERNEL = 1 << 63
+#: A word that ends a chain: no address of a processor, and told from those of the kernel and of processes by its highest byte.
+END_OF_CHAIN = 1 << 56 | 1
+_END = END_OF_CHAIN.to_bytes(8, sys.byteorder)
 _USER = abi.PERF_CONTEXT_USER.to_bytes(8, sys.byteorder)
+_HIGHEST = 7 if sys.byteorder == "little" else 0
+#: What highest bytes stand for: addresses of the kernel have the first bit.
+_HALVES = bytes([value if value < 128 else 255 for value in range(256)])
+_ORDER = "<" if sys.byteorder == "little" else ">"
+#: Bytes from which on a chain is cut, and of its pieces.
+_LONG, _PIECE = 128, 64
 
 
-def strangers(keys: list[bytes]) -> set[int]:
-    """What looks like addresses of the kernel in a process's part of call chains only: stray values of frame pointers."""
-    split = [key.partition(_USER) for key in keys]
-    words = array("Q")
-    words.frombytes(b"".join([user for _, _, user in split if not len(user) & 7]))
-    found = {word for word in set(words) if _KERNEL <= word < CONTEXT_MAX}
-    if found:
-        words = array("Q")
-        words.frombytes(b"".join([kernel for kernel, _, user in split if not len(user) & 7]))
-        found.difference_update(words)
-    return found
+def cut_long(keys: list[bytes]) -> tuple[list[bytes], dict[bytes, list[bytes]]]:
+    """Cuts long chains into pieces, which many of them share: a deep stack changes at its inner end.
 
-
-def hexadecimal(addresses: list[int], before: str) -> list[str]:
-    """Ascending addresses in hexadecimal, right-justified in 16 columns behind ``before``.
+    Returns:
+        All chains that stay whole, and all pieces; and the pieces of the others.
 
     Example:
-        >>> hexadecimal([1, 1 << 44, 1 << 63], " ")
-        ['                1', '     100000000000', ' 8000000000000000']
+        >>> stack = _USER + b"x" * 128
+        >>> whole, cut = cut_long([bytes(16), bytes(8) + stack, _USER + b"y" * 8 + b"x" * 128])
+        >>> len(whole), [[len(piece) for piece in pieces] for pieces in cut.values()]
+        (4, [[8, 72, 72], [16, 72, 72]])
     """
-    low, high, top = [bisect_left(addresses, 1 << bits) for bits in (44, 48, 60)]
-    return [
-        *[f"{before}{address:16x}" for address in addresses[:low]],
-        *_digits(addresses[low:high], "0000", f"{before}    "),
-        *[f"{before}{address:16x}" for address in addresses[high:top]],
-        *_digits(addresses[top:], "", before),
-    ]
+    cut: dict[bytes, list[bytes]] = {}
+    for key in [key for key in keys if len(key) > _LONG]:
+        kernel, mark, user = key.partition(_USER)
+        if len(user) >= _LONG and not len(kernel) & 7:
+            first = len(user) % _PIECE
+            # a piece of the process's part says so, for its stray values
+            pieces = [kernel, mark + user[:first], *[mark + user[place : place + _PIECE] for place in range(first, len(user), _PIECE)]]
+            cut[key] = [piece for piece in pieces if piece and piece != mark]
+    if not cut:
+        return keys, cut
+    whole = [key for key in keys if key not in cut]
+    return list(dict.fromkeys([*whole, *[piece for pieces in cut.values() for piece in pieces]])), cut
 
 
-def _digits(addresses: list[int], zeros: str, before: str) -> list[str]:
-    """Addresses that all begin with ``zeros`` when written with 16 digits; formatting them one by one takes four times as long."""
-    words = array("Q", addresses)
-    if sys.byteorder == "little":
-        words.byteswap()
-    text = "\n" + words.tobytes().hex("\n", 8)
-    return text.replace("\n" + zeros, "\n" + before).split("\n")[1:] if addresses else []
+def words_of_chains(keys: list[bytes]) -> list[int]:
+    """The words of call chains, with END_OF_CHAIN before and behind each of them.
+
+    What looks like an address of the kernel in a process's part of a chain is a stray value of a frame pointer; it comes as ``~value``.
+
+    Example:
+        >>> kernel, user = abi.PERF_CONTEXT_KERNEL, abi.PERF_CONTEXT_USER
+        >>> words = words_of_chains([pack("=6Q", kernel, 1 << 63, user, 1 << 63, 5, 1 << 63), pack("=2Q", user, 6)])
+        >>> words[2] == 1 << 63, words[4] == words[6] == ~(1 << 63), words[0] == words[7] == END_OF_CHAIN, words[9:-1] == [6]
+        (True, True, True, True)
+    """
+    # the highest bytes tell where a process's part begins and ends: 0 for its addresses, 1 for the end of a chain, 255 for the kernel's;
+    # its mark gets a 2 for that
+    blob = _END.join([b"", *keys, b""])
+    words: list[int] = words_of(blob, _ORDER).tolist()
+    highest = blob.replace(_USER, b"\2" * 8)[_HIGHEST::8].translate(_HALVES)
+    for before in (b"\0\xff", b"\2\xff"):
+        place = highest.find(before)
+        while place >= 0:
+            place += 1
+            while place < len(words) and _KERNEL <= words[place] < CONTEXT_MAX:
+                words[place] = ~words[place]
+                place += 1
+            place = highest.find(before, place)
+    return words
+
+
+def hexadecimal(addresses: list[int], before: bytes) -> list[bytes]:
+    """Addresses in hexadecimal, right-justified in 16 columns behind ``before``; formatting them one by one takes three times as long.
+
+    Example:
+        >>> hexadecimal([1, 1 << 44, 1 << 63], b" ")
+        [b'                1', b'     100000000000', b' 8000000000000000']
+    """
+    if not addresses:
+        return []
+    text = b"\n" + pack(f">{len(addresses)}Q", *addresses).hex("\n", 8).encode()
+    for zeros in (4, 2, 1):
+        text = text.replace(b"\n" + b"0" * zeros, b"\n" + b" " * zeros)
+    for zeros in (4, 4, 2, 1):
+        if b" 0" not in text:
+            break
+        text = text.replace(b" " + b"0" * zeros, b" " * (1 + zeros))
+    return text.replace(b"\n", b"\n" + before).split(b"\n")[1:]

@@ -34,12 +34,7 @@ class Part:
     def __init__(self, pid: int, changes: int, mapping: Mapping, image: Image, table: SymbolTable, shift: int) -> None:
         self.pid, self.changes, self.path = pid, changes, mapping.path
         self.image, self.table, self.shift = image, table, shift
-        self.start, self.end = mapping.start, mapping.end
-        for _, address, size, code in table.segments:
-            # where two segments share a page of the file, each mapping shows the bytes of both, but means one
-            if code == mapping.executable and address + shift < mapping.end and address + size + shift > mapping.start:
-                self.start, self.end = max(self.start, address + shift), min(self.end, address + size + shift)
-                break
+        self.start, self.end = table.part(mapping, shift)
 
 
 class Jit:

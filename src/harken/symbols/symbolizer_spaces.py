@@ -1,12 +1,14 @@
-"""The address spaces of a recording over time: every sample gets the table of texts that holds for its process at that moment.
+"""The address spaces of a recording over time: which mappings hold for a process at the moment of a sample.
 
-A ``Table`` is good until something else is mapped where one of its files lay.  New mappings on free ground do not end it: nothing can have
-run there before.
+A ``Table`` is one process as long as its mappings stay what they are.  It ends when something else is mapped where one of its files lay,
+and samples were taken before.  New mappings on free ground do not end it: nothing can have run there before.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from itertools import groupby, repeat
+from math import inf
 
 from ..formats.perf_data_records import CommEvent, MappingEvent, TaskEvent
 from .model import Mapping
@@ -15,6 +17,7 @@ from .processes import Processes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from ..formats.perf_data import PerfData
     from ..formats.perf_data_batch import Batch
@@ -27,30 +30,21 @@ _ANONYMOUS = ("//anon", "/dev/zero", "/anon_hugepage")
 _NO_FILE = ("[stack", "/SYSV", "[heap]")
 
 
-class Table(dict[int, str]):
-    """Addresses of one process and their text, as long as its mappings stay what they are; ``chains``: the text of whole chains."""
+class Table:
+    """One process while its mappings stay what they are.
 
-    __slots__ = ("pid", "number", "starts", "maps", "chains")
+    Attributes:
+        pid: the process.
+        until: the first moment that does not belong to it; None: it is the last one.
+        starts, maps: its mappings; those of ``Processes`` if it is the last.
+        runs: (index of the first sample, index behind the last one) as they are recorded.
+    """
 
-    def __init__(self, pid: int, number: int) -> None:
-        super().__init__()
-        self.pid, self.number = pid, number
-        self.starts: list[int] | None = None
-        self.maps: list[Mapping] = []
-        self.chains: dict[bytes, str | None] = {}
+    __slots__ = ("pid", "until", "starts", "maps", "runs")
 
-
-class _Tables(dict[int, Table]):
-    """The present table of every process; ``all`` are also those that were replaced."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.all: list[Table] = []
-
-    def __missing__(self, pid: int) -> Table:
-        self[pid] = table = Table(pid, len(self.all))
-        self.all.append(table)
-        return table
+    def __init__(self, pid: int, until: Any, starts: list[int], maps: list[Mapping]) -> None:
+        self.pid, self.until, self.starts, self.maps = pid, until, starts, maps
+        self.runs: list[tuple[int, int]] = []
 
 
 class _Comms(dict[int, str]):
@@ -69,38 +63,66 @@ class RecordedSpaces:
 
     Attributes:
         processes: the address spaces at the end of the last batch.
-        tables: those of the last batch.
     """
 
     def __init__(self, recording: PerfData, of_kernel: Callable[[Other], None]) -> None:
         self._recording, self._of_kernel = recording, of_kernel
         self.processes = Processes(None)
-        self.tables = _Tables()
         self._comms = _Comms({0: "swapper"})
         self._ids: dict[str, str] | None = None
+        self._files: dict[str, str] = {}
+        # of the present batch
+        self._batch: Batch | None = None
+        self._moments: list[Any] = []
+        self._runs: dict[int, list[tuple[int, int]]] = {}
+        self._ended: dict[int, list[Table]] = {}
+        self._own: dict[int, list[Any]] = {}
+        self._place = 0
 
-    def maps(self, table: Table) -> tuple[list[int], list[Mapping]]:
-        """(starts, mappings) that hold for a table."""
-        return (table.starts, table.maps) if table.starts is not None else self.processes.layout(table.pid)
-
-    def assign(self, batch: Batch, pids: list[int], tids: list[int] | None, comms: list[str] | None) -> list[Table]:
-        """The table of every sample, while mappings change between them."""
-        current = self.tables
-        current.clear()
-        current.all = []
-        tables: list[Table] = []
-        done = 0
-        for place, event in batch.others:
-            if place > done:
-                tables += map(current.__getitem__, pids[done:place])
-                if tids is not None and comms is not None:
-                    comms += map(self._comms.__getitem__, tids[done:place])
-                done = place
+    def tables(self, batch: Batch) -> list[Table]:
+        """What holds for the samples of a batch, each of which is in one table."""
+        self._batch, self._moments = batch, []
+        self._runs, self._ended, self._own = {}, {}, {}
+        for pid, start, end in batch.runs():
+            runs = self._runs.get(pid)
+            if runs is None:
+                self._runs[pid] = [(start, end)]
+            else:
+                runs.append((start, end))
+        for self._place, event in batch.others:
             self._apply(event)
-        tables += map(current.__getitem__, pids[done:])
-        if tids is not None and comms is not None:
+        found: list[Table] = []
+        for pid, runs in self._runs.items():
+            tables = [*self._ended.get(pid, ()), Table(pid, None, *self.processes.layout(pid))]
+            if len(tables) == 1:
+                tables[0].runs = runs
+            else:
+                self._divide(tables, runs)
+            found += tables
+        self._batch, self._moments, self._own = None, [], {}
+        return found
+
+    def comms(self, batch: Batch) -> list[str]:
+        """The name of every sample's thread, in order of time."""
+        tids = batch.column("tid")
+        comms: list[str] = []
+        if tids is not None:
+            done = 0
+            for place, event in batch.others:
+                if type(event) is TaskEvent or type(event) is CommEvent:
+                    comms += map(self._comms.__getitem__, tids[done:place])
+                    done = place
+                    self._name(event)
             comms += map(self._comms.__getitem__, tids[done:])
-        return tables
+        return comms
+
+    # -- private
+
+    def _name(self, event: TaskEvent | CommEvent) -> None:
+        if type(event) is CommEvent:
+            self._comms[event.tid] = event.comm
+        elif type(event) is TaskEvent and event.kind == "fork":
+            self._comms[event.tid] = self._comms[event.parent_tid]
 
     def _apply(self, event: Other) -> None:
         if type(event) is MappingEvent:
@@ -109,31 +131,28 @@ class RecordedSpaces:
             else:
                 self._map(event)
         elif type(event) is TaskEvent:
-            if event.kind == "fork":
-                if event.pid != event.parent and not event.known:
-                    self._retire(event.pid)
-                    self.processes.fork(event.parent, event.pid)
-                self._comms[event.tid] = self._comms[event.parent_tid]
-        elif type(event) is CommEvent:
-            # the old program's mappings stay until new ones lie over them, as in perf: the exec itself still has its call chain
-            self._comms[event.tid] = event.comm
-        else:
+            if event.kind == "fork" and event.pid != event.parent and not event.known:
+                self._retire(event.pid)
+                self.processes.fork(event.parent, event.pid)
+        elif type(event) is not CommEvent:
             self._of_kernel(event)
+        # at an exec, the old program's mappings stay until new ones lie over them, as in perf: the exec itself still has its call chain
 
     def _map(self, event: MappingEvent) -> None:
         path, pid = event.path, event.pid
-        anonymous = event.huge or path.startswith(_ANONYMOUS)
-        if event.executable and (anonymous or not path or path.startswith(_NO_FILE)):
-            path = f"/tmp/perf-{pid}.map"
-        build_id = event.build_id
-        if not build_id:
-            if self._ids is None:
-                self._ids = {found.path: found.build_id for found in self._recording.build_ids if not found.in_kernel}
-            build_id = self._ids.get(path, "")
+        build_id = self._files.get(path)
+        if build_id is None or event.huge:
+            build_id = ""
+            if not path or path.startswith((*_ANONYMOUS, *_NO_FILE)) or event.huge:
+                path = f"/tmp/perf-{pid}.map" if event.executable else path
+            else:
+                if self._ids is None:
+                    self._ids = {found.path: found.build_id for found in self._recording.build_ids if not found.in_kernel}
+                build_id = self._files[path] = self._ids.get(path, "")
+        build_id = event.build_id or build_id
         # the recording may be of another machine: a file is known by its build-id, else, as in perf, by its path; not by its inode
         mapping = Mapping(event.start, event.end, event.offset, path, 0, "", build_id, event.executable)
-        table = self.tables.get(pid)
-        if table is not None:
+        if pid in self._runs:
             starts, maps = self.processes.layout(pid)
             place = bisect_left(starts, event.end)
             if place and maps[place - 1].end > event.start:  # something else lay there until now
@@ -141,8 +160,45 @@ class RecordedSpaces:
         self.processes.add(pid, mapping)
 
     def _retire(self, pid: int) -> None:
-        """From here on the process has other mappings: its table keeps those of before."""
-        table = self.tables.pop(pid, None)
-        if table is not None:
-            starts, maps = self.processes.layout(pid)
-            table.starts, table.maps = list(starts), list(maps)
+        """From here on the process has other mappings: its samples so far belong to a table with those of before."""
+        batch, place = self._batch, self._place
+        if not place or batch is None or pid not in self._runs:
+            return
+        until = place if not batch.timed else batch.moments[place] if place < len(batch) else inf
+        ended = self._ended.get(pid)
+        own = self._moments_of(pid)
+        since = bisect_left(own, ended[-1].until) if ended else 0
+        if bisect_left(own, until) <= since:  # it did not run meanwhile
+            return
+        starts, maps = self.processes.layout(pid)
+        self._ended.setdefault(pid, []).append(Table(pid, until, list(starts), list(maps)))
+
+    def _moments_of(self, pid: int) -> list[Any]:
+        """The moments of a process's samples, ascending."""
+        own = self._own.get(pid)
+        if own is None:
+            recorded = self._recorded_moments()
+            own = self._own[pid] = []
+            for start, end in self._runs[pid]:
+                own += recorded[start:end]
+            own.sort()
+        return own
+
+    def _recorded_moments(self) -> list[Any]:
+        if not self._moments and self._batch is not None:
+            self._moments = self._batch.recorded_moments()
+        return self._moments
+
+    def _divide(self, tables: list[Table], runs: list[tuple[int, int]]) -> None:
+        """Gives each table its part of the runs of its process."""
+        recorded, ends = self._recorded_moments(), [table.until for table in tables[:-1]]
+        for start, end in runs:
+            moments = recorded[start:end]
+            first = bisect_right(ends, min(moments))
+            if first == bisect_right(ends, max(moments)):
+                tables[first].runs.append((start, end))
+                continue
+            for number, group in groupby(map(bisect_right, repeat(ends), moments)):
+                end = start + len(list(group))
+                tables[number].runs.append((start, end))
+                start = end

@@ -32,6 +32,8 @@ names for the samples of a recording of perf, as 'perf script --no-inline' print
   --parameters        C++ names with their parameters
   --kallsyms FILE     the kernel's symbols from a copy of /proc/kallsyms
 """
+#: Samples that are written at once.
+_AT_ONCE = 2048
 #: What -F knows.
 FIELDS = (*HEADS, "ip", "sym", "symoff", "dso")
 _DEFAULT = ("ip", "sym", "dso")
@@ -78,13 +80,17 @@ def run(argv: list[str]) -> int:
         kernel_symbols=symbols,
     )
     chains = "hide" not in options
+    wanted = any([field in fields for field in HEADS])
+    out = sys.stdout.buffer
     try:
         for batch in recording.batches():
+            heads = _heads(recording, batch, fields) if wanted else None
             if "ip" in fields:
-                wanted = any([field in fields for field in HEADS])
-                sys.stdout.write(symbolizer.text(batch, chains, _heads(recording, batch, fields) if wanted else None))
+                texts = symbolizer.texts(batch, chains, heads)
             else:
-                sys.stdout.write(symbolizer.heads(batch, _heads(recording, batch, fields)))
+                texts = [head + b"\n" for head in symbolizer.heads(batch, heads)] if heads is not None else []
+            for start in range(0, len(texts), _AT_ONCE):
+                out.write(b"".join(texts[start : start + _AT_ONCE]))
         sys.stdout.flush()
     except FormatError as error:
         sys.stdout.flush()
