@@ -296,6 +296,24 @@ def test_bcc_scripts_may_attach_markers_by_their_addresses(house: House) -> None
         usdt.enable_probe("guardd", "count")
 
 
+@pytest.mark.keeps_fds
+@pytest.mark.skipif(importlib.util.find_spec("clang") is None, reason="C needs libclang (pip install harken[c])")
+def test_bcc_scripts_read_variables(house: House) -> None:
+    from harken.bcc import BPF, USDT
+
+    usdt = USDT(pid=house.pid)
+    usdt.enable_probe("memory", "look")
+    text = "BPF_ARRAY(seen, s64, 3); int look(void *ctx) { int n = 0, zero = 0, one = 1, two = 2; s64 v; u64 wide = 0;"
+    text += "bpf_usdt_readarg(1, ctx, &n); v = n; seen.update(&zero, &v); bpf_usdt_readarg(4, ctx, &n); v = n; seen.update(&one, &v);"
+    text += "bpf_usdt_readarg(3, ctx, &wide); v = wide; seen.update(&two, &v); return 0; }"
+    b = BPF(text=text, usdt_contexts=[usdt])
+    try:
+        house.once()
+        assert [b["seen"][number].value for number in range(3)] == [-7, -99, 0x123456789ABCDEF0]
+    finally:
+        b.cleanup()
+
+
 @pytest.mark.skipif(shutil.which("sleep") is None, reason="there is no sleep")
 def test_what_was_built_without_markers_is_named(tmp_path: Path) -> None:
     from harken.bcc.usdt import USDT, USDTException

@@ -147,6 +147,23 @@ class USDTProbe:
         return USDTProbeLocation(self, index)
 
 
+def _arguments(path: str, marker: Marker) -> str:
+    """A marker's argument string, with variables (``-4@NBuffers(%rip)``) as distances from the marker instead of names."""
+    from ..formats.stapsdt import tokens
+
+    operands = _operands(marker)
+    if marker.machine != "x86_64" or not any(operand.symbol for operand in operands):
+        return marker.arguments
+    words = tokens(marker.arguments)
+    for number, operand in enumerate(operands):
+        if operand.kind == "memory" and operand.symbol and not operand.register and not operand.index:
+            symbol = catalogue().binary(path).symbol(operand.symbol)
+            if symbol is not None:
+                size = words[number].partition("@")[0]
+                words[number] = f"{size}@{symbol.value + operand.value - marker.address}(%rip)"
+    return " ".join(words)
+
+
 def marker_probe(path: str, marker: Marker) -> Probe:
     """The probe of one place of a marker of a file."""
     from ..probes.model import Probe
@@ -317,7 +334,7 @@ class USDT:
         """What the compiler needs: (function, ((address, argument text, machine) of each place, ...)) per enabled marker."""
         return tuple(
             [
-                (function, tuple([(marker.address, marker.arguments, marker.machine) for marker in probe.markers]))
+                (function, tuple([(marker.address, _arguments(probe.path, marker), marker.machine) for marker in probe.markers]))
                 for function, probe in self.enabled
             ]
         )

@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .elf import Elf
 
-__all__ = ("Marker", "Operand", "markers", "arguments")
+__all__ = ("Marker", "Operand", "arguments", "markers", "tokens")
 
 _MAX_MARKERS = 1 << 16
 _MAX_ARGUMENTS = 64
@@ -172,7 +172,7 @@ def arguments(text: str, machine: str, partial: bool = False) -> tuple[Operand, 
     if parse is None:
         raise FormatError("USDT arguments", f"the assembler syntax of {machine or 'this machine'} is not known")
     found: list[Operand] = []
-    for token in _tokens(text):
+    for token in tokens(text):
         size_text, at, operand = token.partition("@")
         if not at:
             size_text, operand = "", token
@@ -198,20 +198,20 @@ def arguments(text: str, machine: str, partial: bool = False) -> tuple[Operand, 
     return tuple(found)
 
 
-def _tokens(text: str) -> list[str]:
-    """Splits at spaces, but not inside brackets ("4@[sp, 12]") or in a template's name with parentheses."""
+def tokens(text: str) -> list[str]:
+    """The arguments of an argument string as they are written: split at spaces that are not inside brackets ("4@[sp, 12]")."""
     if len(text) > 1 << 14:
         raise FormatError("USDT arguments", "longer than 16384 bytes")
-    tokens, depth, current = [], 0, ""
+    found, depth, current = [], 0, ""
     for char in text:
         depth += (char in "[(") - (char in "])")
         if char.isspace() and depth <= 0:
             if current:
-                tokens.append(current)
+                found.append(current)
             current = ""
         else:
             current += char
-    return tokens + [current] if current else tokens
+    return found + [current] if current else found
 
 
 def _integer(text: str) -> int | None:
