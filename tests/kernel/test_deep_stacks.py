@@ -17,6 +17,7 @@ if os.geteuid() != 0:
 
 import language  # noqa: E402
 
+from harken.compiler.target import Target  # noqa: E402
 from harken.session.api import trace  # noqa: E402
 
 ME = os.getpid()
@@ -70,10 +71,23 @@ def test_the_verifier_takes_every_form(probe: str, feature: str) -> None:
     probe = probe.replace("LIBC", libraries[0] if libraries else "")
     program = (
         f"{probe} {{ @[ustack(dwarf), comm] = count(); @n[ustack(dwarf, 3)]++; printf('%s', ustack(dwarf)); @p[ustack(python)] = count(); "
-        "print(ustack(python, 5)); for ($i : 0..1) { print(len(ustack(python, 5))); } }"
+        "print(ustack(mixed, 20)); print(ustack(python, 5)); for ($i : 0..1) { print(len(ustack(python, 5))); } }"
     ).replace("'", '"')
     with trace(program, cached=False) as running:
         running.run(0.05)
+
+
+def test_the_verifier_takes_loops_that_are_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for Linux 5.15 and 5.16, which have no bpf_loop."""
+    needs("tracepoint_perf", "helper:tracepoint:task_pt_regs")
+    has = Target.has
+    monkeypatch.setattr(Target, "has", lambda self, name: name != "bpf_loop" and has(self, name))
+    truth: list[list[tuple[str, str, int]]] = []
+    with trace(f"{PROBE} {{ print(ustack(python)); @[ustack(mixed)] = count(); }}", cached=False) as running:
+        again(3, truth)
+        running.run(0.05)
+        (stack,) = [event.values[0] for event in running._sink.take()]
+    assert [(frame.name, frame.file, frame.line) for frame in stack] == truth[0]
 
 
 def test_a_stack_without_frame_pointers_reaches_its_start() -> None:
@@ -189,6 +203,34 @@ def test_python_stacks_are_those_that_python_shows(probe: str) -> None:
     }
     assert not running.losses
     assert f"        leaf@{HERE}:{leaf.__code__.co_firstlineno + 1}\n" in events[0].text
+
+
+def test_native_and_python_frames_in_the_order_of_their_calls() -> None:
+    needs_python()
+    needs("tracepoint_perf", "helper:tracepoint:task_pt_regs")
+    truth: list[list[tuple[str, str, int]]] = []
+    program = f"{PROBE} {{ print(ustack(mixed, 250)); @[ustack(mixed, 250), 7] = count(); @s[ustack(mixed, 3)] = count(); }}"
+    with trace(program, cached=False) as running:
+        python_work(truth)
+        running.run(0.05)
+        stacks = [event.values[0] for event in running._sink.take()]
+    assert not running.losses
+    for stack, one in zip(stacks, truth, strict=True):
+        assert [(frame.name, frame.file, frame.line) for frame in stack if frame.kind == "python"] == one
+        names = [frame.name for frame in stack if frame.kind != "python"]
+        assert names[0].endswith("getpgid") and not any(name.startswith("_PyEval_EvalFrameDefault") for name in names)
+    kinds = ["p" if frame.kind == "python" else "n" for frame in stacks[0]]
+    # getpgid() and what calls it, then leaf, again, ... without C between them, then what began it all
+    start, end = kinds.index("p"), len(kinds) - kinds[::-1].index("p")
+    assert start > 1 and kinds[start : start + 6] == ["p"] * 6 and kinds[end:] == ["n"] * (len(kinds) - end) and len(kinds) > end
+    assert stacks[0][-1].name == "_start"
+    # the generator that runs below sorted(): C code lies between the two
+    one = [frame.name.rpartition(".")[2] for frame in stacks[1]]
+    inner, outer = one.index("<lambda>"), one.index("python_work")
+    assert outer - inner > 2 and all(frame.kind != "python" for frame in stacks[1][inner + 1 : outer])
+    whole = {tuple((frame.name, frame.line) for frame in stack if frame.kind == "python"): n for (stack, _), n in running.maps["@"].items()}
+    assert whole == {tuple((name, line) for name, _, line in one): truth.count(one) for one in truth}
+    assert all(len(stack) == 3 for stack in running.maps["@s"])
 
 
 def test_a_python_process_that_is_gone() -> None:

@@ -184,7 +184,7 @@ WRONG = [
     ("BEGIN { @[kstack(perf, 3)] = 1; @[kstack(raw, 3)] = 1; }", "Argument mismatch", ""),
     ('BEGIN { printf("%d", kstack); }', "unsupported format specifier", "%s shows any value"),
     ("BEGIN { print(len(5)); }", "len() expects a map or a stack", ""),
-    ("config = { stack_mode=fancy } BEGIN { }", "expecting bpftrace, perf, raw, build_id, dwarf or python, got fancy", ""),
+    ("config = { stack_mode=fancy } BEGIN { }", "expecting bpftrace, perf, raw, build_id, dwarf, python or mixed, got fancy", ""),
     ("BEGIN { $s = ustack(dwarf); }", "can only be printed or be the key of an aggregation", "@[ustack(dwarf)] = count()"),
     ("BEGIN { @x = ustack(dwarf); }", "can only be printed or be the key of an aggregation", ""),
     ("BEGIN { print((1, ustack(dwarf))); }", "can only be printed or be the key of an aggregation", ""),
@@ -197,6 +197,9 @@ WRONG = [
     ("BEGIN { @[ustack(dwarf)] = count(); delete(@, ustack(dwarf)); }", "the program cannot look there", ""),
     ("config = { user_stack_bytes=5 } BEGIN { }", "expecting a number from 256 to 28672, got 5", ""),
     ("BEGIN { print(ustack(python, 600)); }", "at most 512 frames, 600 given", ""),
+    ("BEGIN { print(ustack(mixed, 600)); }", "at most 512 frames, 600 given", ""),
+    ("config = { user_stack_bytes=28672 } BEGIN { print(ustack(mixed, 300)); }", "at most 32000 can be sent", "user_stack_bytes"),
+    ("BEGIN { @[ustack(mixed)] = 1; }", "the program cannot look there", "+= and ++"),
     ('BEGIN { print(uaddr("main")); }', "The uaddr function can not be used with 'BEGIN' probes", "uprobe, uretprobe, usdt"),
 ]  # fmt: skip
 

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
         def user_stack(self, pid: int, addresses: Sequence[int]) -> Sequence[FrameLike]: ...
         def merged_python(self, raw: bytes) -> bytes: ...
         def python_stack(self, raw: Buffer) -> Sequence[FrameLike]: ...
-        def unwind(self, raw: Buffer, limit: int, machine: str) -> bytes: ...
+        def unwind(self, raw: Buffer, limit: int, machine: str, pairs: int) -> bytes: ...
+        def merged_stack(self, raw: Buffer) -> Sequence[FrameLike]: ...
         def unwound_stack(self, raw: Buffer) -> Sequence[FrameLike]: ...
         def seen(self, pid: int) -> None: ...
 
@@ -54,9 +55,13 @@ if TYPE_CHECKING:
 __all__ = (
     "ROLES",
     "EXACT",
+    "COPIED",
+    "UNWOUND",
     "Bound",
     "unwound",
+    "frames_of_unwound",
     "python_words",
+    "mixed_words",
     "bound",
     "needs_names",
     "split",
@@ -67,6 +72,9 @@ __all__ = (
 
 #: Roles of fields that hold addresses with names.
 ROLES = frozenset(("kstack", "ustack", "ksym", "usym"))
+#: Modes of stacks that were copied and are unwound when they are shown, and of all that are shown as unwound ones.
+COPIED = frozenset(("dwarf", "mixed"))
+UNWOUND = COPIED | {"unwound", "merged"}
 #: Marks an address of an unwound stack that is an instruction and not a return address (no process has addresses so high).
 EXACT = 1 << 63
 _PID_BYTES = 8
@@ -140,6 +148,12 @@ def python_words(raw: Buffer) -> tuple[int, list[tuple[int, int]]]:
     return int.from_bytes(raw[:4], "little"), [pair for pair in zip(words[::2], words[1::2]) if pair[0]]
 
 
+def mixed_words(raw: Buffer) -> list[tuple[int, int]]:
+    """(code object, instruction) of Python's frames and (0, address) of the others, of a stack that was unwound and merged."""
+    words = struct.unpack_from(f"={len(raw) // 16 * 2}Q", raw, _PID_BYTES)
+    return list(zip(words[::2], words[1::2]))
+
+
 def build_ids(raw: Buffer) -> list[tuple[str, int]]:
     """(build id in hex, offset in the file) of each frame; ("", address) where the kernel did not find the build id."""
     data = bytes(raw)
@@ -160,7 +174,7 @@ def text_of_stack(field: Field, indent: int = _INDENT) -> Callable[[Buffer], str
         return _build_id_text
     if mode == "python":
         return _python_text(names, " " * indent)
-    if mode in ("dwarf", "unwound"):
+    if mode in UNWOUND:
         return _unwound_text(detail, names, " " * indent)
     user = field.role == "ustack"
     if mode == "raw" or (names is None and mode != "perf"):
@@ -190,15 +204,20 @@ def _python_text(names: Names | None, pad: str) -> Callable[[Buffer], str]:
 def _unwound_text(detail: Any, names: Names | None, pad: str) -> Callable[[Buffer], str]:
     if names is None:
         return lambda raw: "\n"  # nobody who could unwind it
-    frames = names.unwound_stack
+    frames = frames_of_unwound(Bound(detail, names))
 
     def text(raw: Buffer) -> str:
         return "\n" + "".join([_plain_line(frame, pad, True) for frame in frames(raw)])
 
-    if detail[0] == "unwound":
+    if detail[0] not in COPIED:
         return text
-    unwind, limit, machine = names.unwind, detail[1], detail[2]
-    return lambda raw: text(unwind(raw, limit, machine))
+    unwind, how = names.unwind, detail[1:]
+    return lambda raw: text(unwind(raw, *how))
+
+
+def frames_of_unwound(detail: Bound) -> Callable[[Buffer], Sequence[FrameLike]]:
+    """Who names the frames of such a stack when it was unwound."""
+    return detail.names.merged_stack if detail.detail[0] in ("mixed", "merged") else detail.names.unwound_stack
 
 
 def _kernel_text(field: Field, names: Names, line: Callable[[FrameLike], str]) -> Callable[[Buffer], str]:

@@ -14,7 +14,7 @@ usym         ``UserFrame``: a ``Frame`` with ``pid``
 
 from __future__ import annotations
 
-from ..render.stacks import Bound, build_ids, needs_names, split
+from ..render.stacks import COPIED, UNWOUND, Bound, build_ids, frames_of_unwound, needs_names, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,8 +121,8 @@ def _value(field: Field) -> Callable[[Any], Any] | None:
         return _of_build_ids
     if detail.detail[0] == "python":
         return lambda raw: Stack(names.python_stack(raw), int.from_bytes(raw[:4], "little"))  # type: ignore[arg-type]
-    if detail.detail[0] in ("dwarf", "unwound"):
-        return _of_unwound(field, detail.names)
+    if detail.detail[0] in UNWOUND:
+        return _of_unwound(field, detail)
     if field.role == "kstack":
         return lambda raw: Stack(names.kernel_stack(split(field, raw)[1]))  # type: ignore[arg-type]
 
@@ -133,12 +133,12 @@ def _value(field: Field) -> Callable[[Any], Any] | None:
     return user
 
 
-def _of_unwound(field: Field, names: Names) -> Callable[[Any], Any]:
-    finish = _unwound(field)
+def _of_unwound(field: Field, detail: Bound) -> Callable[[Any], Any]:
+    finish, shown = _unwound(field), frames_of_unwound(detail)
 
     def value(raw: Any) -> Stack:
         data = raw if finish is None else finish(raw)
-        return Stack(names.unwound_stack(data), int.from_bytes(data[:4], "little"))  # type: ignore[arg-type]
+        return Stack(shown(data), int.from_bytes(data[:4], "little"))  # type: ignore[arg-type]
 
     return value
 
@@ -146,10 +146,10 @@ def _of_unwound(field: Field, names: Names) -> Callable[[Any], Any]:
 def _unwound(field: Field) -> Callable[[Any], bytes] | None:
     """A function that unwinds the copied stack in a field; None if there is none."""
     detail = field.detail
-    if field.role != "ustack" or not isinstance(detail, Bound) or detail.detail[0] != "dwarf":
+    if field.role != "ustack" or not isinstance(detail, Bound) or detail.detail[0] not in COPIED:
         return None
-    unwind, (_, limit, machine) = detail.names.unwind, detail.detail
-    return lambda raw: unwind(raw, limit, machine)
+    unwind, (_, *how) = detail.names.unwind, detail.detail
+    return lambda raw: unwind(raw, *how)
 
 
 def merging(schema: Schema) -> Callable[[tuple[Any, ...]], tuple[Any, ...]] | None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import struct
 
-from ..render.stacks import EXACT, bound, needs_names, python_words, unwound
+from ..render.stacks import EXACT, bound, mixed_words, needs_names, python_words, unwound
 from .stack_values import Stack, has_user, merging, noting, processes_of, unwinding, value_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from ..base.schema import Buffer
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
     from ..symbols.model import Frame
     from ..symbols.symbolizer import Symbolizer
-    from ..symbols.unwind.unwinder import Unwinder
+    from ..symbols.unwind.unwinder import Unwinder, Walk
     from .ledger import Loss
     from .local_tables import LocalTable
     from .mappings import Follower
@@ -69,7 +69,7 @@ class SessionSymbols:
         self.python: PythonNames | None = None
         self._unwinder: Unwinder | None = None
         self._registers: list[tuple[str, int]] = []
-        self._stack_start = 0
+        self._registers_size = 0
         #: stacks that were not unwound to their end, by reason
         self._ended: dict[str, int] = {}
         self._longest = -1
@@ -217,29 +217,64 @@ class SessionSymbols:
 
     def python_stack(self, raw: Buffer) -> list[Frame]:
         """The frames of a Python stack as programs send it."""
-        pid, words = python_words(raw)
+        return self._python_frames(*python_words(raw))
+
+    def _python_frames(self, pid: int, pairs: Sequence[tuple[int, int]]) -> list[Frame]:
         if self.python is None:
             from ..symbols.model import PYTHON, Frame
 
-            return [Frame(instruction, kind=PYTHON) for _, instruction in words]
-        return self.python.frames(pid, words)
+            return [Frame(instruction, kind=PYTHON) for _, instruction in pairs]
+        return self.python.frames(pid, pairs)
 
     def unwound_stack(self, raw: Buffer) -> list[Frame]:
         """The frames of a stack that was unwound."""
         pid, addresses, exact = unwound(raw)
         self.seen(pid)
-        symbolizer = self.symbolizer
-        frames = symbolizer.stack(pid, addresses, exact=exact)
-        if any([not frame.module for frame in frames]) and self._news(pid):
-            frames = symbolizer.stack(pid, addresses, exact=exact)
-        return frames
+        return self._native_frames(pid)(addresses, exact)
 
-    def unwind(self, raw: Buffer, limit: int, machine: str) -> bytes:
+    def _native_frames(self, pid: int) -> Callable[[Sequence[int], Sequence[int]], list[Frame]]:
+        def found(addresses: Sequence[int], exact: Sequence[int]) -> list[Frame]:
+            frames = self.symbolizer.stack(pid, addresses, exact=exact)
+            if any([not frame.module for frame in frames]) and self._news(pid):
+                frames = self.symbolizer.stack(pid, addresses, exact=exact)
+            return frames
+
+        return found
+
+    def unwind(self, raw: Buffer, limit: int, machine: str, pairs: int) -> bytes:
         """Finds the frames of a copied stack (``compiler.builtins.copied_stack``).
 
+        Args:
+            limit: frames, at most.
+            machine: where it was copied.
+            pairs: the place for Python's frames in it; 0: it has none.
+
         Returns:
-            u64 process id, u64 addresses; those that are instructions and no return addresses, but for the first, have ``EXACT`` set.
+            u64 process id, then the frames.  Without Python's: u64 addresses; those that are instructions and no return addresses, but
+            for the first, have ``EXACT`` set.  With them: u64 code object and u64 instruction of Python's, 0 and such an address of
+            the others.
         """
+        data, head = bytes(raw), 8 + 16 * pairs
+        pid = int.from_bytes(data[:4], "little")
+        # else: a kernel thread, or a process whose stack is not in memory
+        walk = self._walk(pid, data, head, limit, machine, bool(pairs)) if len(data) > head else None
+        addresses = walk.addresses if walk is not None else []
+        for place in walk.exact if walk is not None else ():
+            if place:
+                addresses[place] |= EXACT
+        start = data[:4] + bytes(4)
+        if not pairs:
+            return start + struct.pack(f"={len(addresses)}Q", *addresses)
+        from .mixed_stacks import merged_words, python_groups
+
+        groups, marks = python_groups(data)
+        if self.python is not None:
+            groups = [self.python.merged(pid, group) for group in groups]
+        merged = merged_words(addresses, groups, marks, walk.pointers if walk is not None else ())[:limit]
+        return start + b"".join([struct.pack("=QQ", *pair) for pair in merged])
+
+    def _walk(self, pid: int, data: bytes, head: int, limit: int, machine: str, pointers: bool) -> Walk:
+        """Unwinds; ``data`` holds the registers and the stack behind ``head`` bytes."""
         unwinder = self._unwinder
         if unwinder is None:
             from ..abi.arch import for_machine
@@ -247,27 +282,27 @@ class SessionSymbols:
 
             unwinder = self._unwinder = Unwinder(machine, self.symbolizer.processes)
             arch = for_machine(machine)
-            self._registers = [(name, 8 + arch.registers[name]) for name in unwinder.machine.numbers if name in arch.registers]
+            self._registers = [(name, arch.registers[name]) for name in unwinder.machine.numbers if name in arch.registers]
             if "lr" in unwinder.machine.numbers:
-                self._registers.append(("lr", 8 + arch.registers["x30"]))
-            self._stack_start = 8 + arch.registers_size
-        data = bytes(raw)
-        pid, start = int.from_bytes(data[:4], "little"), self._stack_start
-        if len(data) <= start:
-            return data[:8]  # a kernel thread, or a process whose stack is not in memory
+                self._registers.append(("lr", arch.registers["x30"]))
+            self._registers_size = arch.registers_size
         self.seen(pid)
-        registers = {name: int.from_bytes(data[place : place + 8], "little") for name, place in self._registers}
-        stack = memoryview(data)[start:]
-        walk = unwinder.walk(pid, registers, stack, limit)
+        registers = {name: int.from_bytes(data[head + place : head + place + 8], "little") for name, place in self._registers}
+        stack = memoryview(data)[head + self._registers_size :]
+        walk = unwinder.walk(pid, registers, stack, limit, pointers)
         if walk.end == "lost" and self._news(pid):
-            walk = unwinder.walk(pid, registers, stack, limit)
+            walk = unwinder.walk(pid, registers, stack, limit, pointers)
         if walk.end in ("truncated", "lost"):
             self._ended[walk.end] = self._ended.get(walk.end, 0) + 1
-        addresses = walk.addresses
-        for place in walk.exact:
-            if place:
-                addresses[place] |= EXACT
-        return data[:8] + b"".join([address.to_bytes(8, "little") for address in addresses])
+        return walk
+
+    def merged_stack(self, raw: Buffer) -> list[Frame]:
+        """The frames of a stack that was unwound and has Python's frames."""
+        from .mixed_stacks import frames
+
+        pid = int.from_bytes(raw[:4], "little")
+        self.seen(pid)
+        return frames(mixed_words(raw), self._native_frames(pid), lambda pairs: self._python_frames(pid, pairs))
 
     def _count_cut(self, role: str, length: int) -> None:
         """Counts a stack that is as long as the kernel allows, or as a program that names no limit gets it."""

@@ -70,6 +70,7 @@ class Code:
         self.b = Builder(function, function.blocks[0])
         self.events = events
         self.environment = environment
+        self._kept: dict[object, Value] = {}
 
     # -- scalars
     def number(self, value: int, kind: T.Type = T.INT64) -> Val:
@@ -258,6 +259,12 @@ class Code:
         where = self.b.alloca(8, name)
         self.b.store(where, Const(value))
         return where
+
+    def kept(self, key: object, make: Callable[[], Value]) -> Value:
+        """What was made before under this key in this function: memory that its uses share, one after another."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     # -- control flow
     def when(self, condition: Value, then: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:

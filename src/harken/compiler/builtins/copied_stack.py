@@ -1,4 +1,4 @@
-"""``ustack(dwarf)``: stacks of programs without frame pointers.
+"""``ustack(dwarf)``: stacks of programs without frame pointers; ``ustack(mixed)``: the same, with Python's frames between the others.
 
 Most compiled code keeps no frame pointers (-fomit-frame-pointer is what -O2 means); where its frames lie is told by tables in its files
 (.eh_frame), which no program in the kernel can read.  So the program takes what is needed to read them later: the registers with which the
@@ -7,7 +7,9 @@ when the record arrives; so does perf record with --call-graph dwarf.
 
 ::
 
-    u64 process id | struct pt_regs | bytes of the stack, from the stack pointer upwards
+    u32 process id, u32 number of pairs | pairs | struct pt_regs | bytes of the stack, from the stack pointer upwards
+
+The pairs are Python's frames and their marks (``python_frames.write_marked``), in a place of fixed size; mode ``dwarf`` has none.
 
 Such a value can be printed, and it can be the key of an aggregation: that map lies in harken and not in the kernel, since two equal
 stacks are different bytes before they are unwound.  It can be nothing else; the check says so.
@@ -24,6 +26,7 @@ from __future__ import annotations
 from ...abi.arch import for_machine
 from ...base.diagnostics import Span
 from ..ir import I32, PTR, Const, Value
+from . import python_frames
 from . import types as T
 from .code import Code, Val
 
@@ -41,33 +44,50 @@ _USER_PROBES = ("uprobe", "uretprobe", "usdt")
 #: The largest piece that is copied, and the smallest.
 _LARGE, _SMALL = 4096, 64
 _HEAD = 8
+#: What a value may take of scratch memory.
+_MOST_SIZE = 32000
 #: x86-64: code segments of processes have these bits set (their privilege level), arm64: exception level 0 has none of these.
 _MODES = {"x86_64": ("cs", 3, 3), "aarch64": ("pstate", 0xF, 0)}
 
 
-def check(scope: Scope, limit: int, span: Span) -> T.Type:
+def check(scope: Scope, mode: str, limit: int, span: Span) -> T.Type:
     """The type; reports what the kernel lacks."""
     machine, _ = scope.catalogue.features.target()
     if scope.kind not in _USER_PROBES:
         answer = scope.catalogue.features.answer("helper:tracepoint:task_pt_regs")
         if answer.state == "no":
             scope.error(
-                "ustack(dwarf) needs the process's registers, which this kernel gives to uprobes only",
+                f"ustack({mode}) needs the process's registers, which this kernel gives to uprobes only",
                 span,
                 f"it takes Linux 5.15 with BTF ({answer.reason}); ustack follows frame pointers",
             )
-    return T.copied_stack(limit, machine, for_machine(machine).registers_size, scope.user_stack_bytes)
+    pairs = 0
+    if mode == "mixed":
+        limit = python_frames.check(scope, mode, limit, span).detail[1]
+        pairs = limit + limit // 4 + 8  # few native frames run the interpreter
+    kind = T.copied_stack(limit, machine, for_machine(machine).registers_size, scope.user_stack_bytes, pairs)
+    if kind.size > _MOST_SIZE:
+        scope.error(
+            f"ustack({mode}, {limit}) would take {kind.size} bytes, at most {_MOST_SIZE} can be sent",
+            span,
+            "lower user_stack_bytes (config), or the number of frames",
+        )
+    return kind
 
 
 def lower(code: Code, kind: T.Type, site: Any) -> Val:
     """The value, which can only be put into a record."""
     arch = for_machine(kind.detail[2])
-    start = _HEAD + arch.registers_size
+    pairs = kind.detail[3]
+    place = _HEAD + 16 * pairs  # of the registers
+    start = place + arch.registers_size
 
     def append(to: Value) -> Value:
         b = code.b
         b.store(to, b.resize(code.current_pid(), I32, False))
         b.store(to, Const(0, I32), 4)
+        if pairs:
+            b.store(to, b.resize(python_frames.write_marked(code, code.at(to, _HEAD), pairs), I32, False), 4)
         if site.kind in _USER_PROBES:
             registers = site.register(("ctx",))
         else:
@@ -75,12 +95,12 @@ def lower(code: Code, kind: T.Type, site: Any) -> Val:
             registers = b.helper("task_pt_regs", task, type=PTR, space="kernel")
         length = b.alloca(8, "length")
         b.store(length, Const(0))
-        failed = b.helper("probe_read_kernel", code.at(to, _HEAD), Const(arch.registers_size), registers)
+        failed = b.helper("probe_read_kernel", code.at(to, place), Const(arch.registers_size), registers)
         register, mask, wanted = _MODES[arch.name]
-        mode = b.binary("and", b.load(to, offset=_HEAD + arch.registers[register]), Const(mask))
+        mode = b.binary("and", b.load(to, offset=place + arch.registers[register]), Const(mask))
 
         def copy() -> None:
-            pointer = b.load(to, offset=_HEAD + arch.registers[arch.sp])
+            pointer = b.load(to, offset=place + arch.registers[arch.sp])
             b.store(length, _copied(code, code.at(to, start), pointer, kind.size - start))
 
         code.when(b.icmp("eq", failed, Const(0)), lambda: code.when(b.icmp("eq", mode, Const(wanted)), copy))

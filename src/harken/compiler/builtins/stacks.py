@@ -20,6 +20,7 @@ with mode   u64 process id, then struct bpf_stack_build_id: s32 status, u8
 build_id    build_id[20], u64 offset in the file (status 1) or address (status 2)
 python      u64 process id, then two words per frame (see ``python_frames``)
 dwarf       u64 process id, struct pt_regs, a copy of the stack (see ``copied_stack``)
+mixed       the same with Python's frames
 ==========  ========================================================================
 
 ``bpf_get_stack`` fills the rest of its destination with zeros (__bpf_get_stack in kernel/bpf/stackmap.c), which makes keys canonical.
@@ -51,8 +52,8 @@ if TYPE_CHECKING:
 __all__ = ("STACKS", "MODES", "DEFAULT_LIMIT", "frames")
 
 #: How stacks are shown, and found: by frame pointers except in the modes of ``_USER_MODES``.
-MODES = ("bpftrace", "perf", "raw", "build_id", "dwarf", "python")
-_USER_MODES = ("build_id", "dwarf", "python")
+MODES = ("bpftrace", "perf", "raw", "build_id", "dwarf", "python", "mixed")
+_USER_MODES = ("build_id", "dwarf", "python", "mixed")
 #: Frames, as many as kernel.perf_event_max_stack allows unless it was raised (PERF_MAX_STACK_DEPTH, include/uapi/linux/perf_event.h).
 DEFAULT_LIMIT = 127
 _MOST = 1024
@@ -66,7 +67,7 @@ _INITIALISED, _PROGRAM_STACK = ("raw_tracepoint", "tracing"), 512
 def _check(name: str) -> Any:
     def check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
         mode, limit = scope.stack_mode, DEFAULT_LIMIT
-        if name == "kstack" and mode in ("dwarf", "python"):  # the config's: the kernel has frames of its own kind
+        if name == "kstack" and mode in ("dwarf", "python", "mixed"):  # the config's: the kernel has frames of its own kind
             mode = "bpftrace"
         rest = args
         if rest and isinstance(rest[0].value, str):
@@ -91,17 +92,17 @@ def _check(name: str) -> Any:
             hint = "kernel symbols are looked up on this machine: use raw" if mode == "build_id" else "it is for stacks of processes"
             scope.error(f"'{mode}' stack mode can only be used for ustack", span, hint)
             mode = "raw"
-        if mode == "dwarf":
-            return copied_stack.check(scope, limit, span)
+        if mode in ("dwarf", "mixed"):
+            return copied_stack.check(scope, mode, limit, span)
         if mode == "python":
-            return python_frames.check(scope, limit, span)
+            return python_frames.check(scope, mode, limit, span)
         return T.stack(name, mode, limit)
 
     return check
 
 
 def _lower(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
-    if kind.detail[0] == "dwarf":
+    if T.is_copied(kind):
         return copied_stack.lower(code, kind, site)
     if kind.detail[0] == "python":
         return python_frames.lower(code, kind, site)
@@ -180,7 +181,7 @@ STACKS = (
         "ustack",
         "ustack[([mode,] [limit])]",
         "The process's stack, with symbols looked up when it is printed: by frame pointers; mode dwarf: by call frame information; "
-        "mode python: the Python functions of CPython processes.",
+        "mode python: the Python functions of CPython processes; mode mixed: both, in the order of their calls.",
         _check("ustack"),
         _lower,
         0,

@@ -26,7 +26,7 @@ __all__ = (
     "Type", "NONE", "BOOL", "INT64", "UINT64", "INT32", "UINT32", "VOIDPTR", "MAC", "USYM", "KSYM", "INET", "integer", "string",
     "pointer", "structure", "array", "tuple_of", "buffer", "stack", "frame_size", "from_ctype", "to_ctype", "literal_type", "size_of",
     "align_of", "layout", "field", "fields", "join", "same", "is_integer", "is_scalar", "is_printable",
-    "is_copied", "copied_stack", "holds_copied",
+    "is_copied", "copied_stack", "unwound", "holds_copied",
 )  # fmt: skip
 
 
@@ -109,6 +109,8 @@ def buffer(size: int) -> Type:
 
 
 _FRAME_SIZES = {"build_id": 32, "python": 16}
+#: Modes of stacks that are unwound later, and how they are called when that was done.
+_COPIED = {"dwarf": "unwound", "mixed": "merged"}
 
 
 def stack(kind: str, mode: str, limit: int) -> Type:
@@ -116,19 +118,28 @@ def stack(kind: str, mode: str, limit: int) -> Type:
     return Type(kind, (8 if kind == "ustack" else 0) + _FRAME_SIZES.get(mode, 8) * limit, detail=(mode, limit))
 
 
-def copied_stack(limit: int, machine: str, registers: int, memory: int) -> Type:
-    """A "ustack" that is unwound later: the process's registers, and at most so many bytes of its stack."""
-    return Type("ustack", 8 + registers + memory, detail=("dwarf", limit, machine))
+def copied_stack(limit: int, machine: str, registers: int, memory: int, python: int = 0) -> Type:
+    """A "ustack" that is unwound later: the process's registers, and at most so many bytes of its stack.
+
+    Args:
+        python: pairs of words for Python's frames, which are told with it; 0: of mode "dwarf".
+    """
+    return Type("ustack", 8 + 16 * python + registers + memory, detail=("mixed" if python else "dwarf", limit, machine, python))
 
 
 def is_copied(kind: Type) -> bool:
     """Whether it is a stack whose frames are not known before it is unwound: it can be put out, and nothing else."""
-    return kind.kind == "ustack" and kind.detail[0] == "dwarf"
+    return kind.kind == "ustack" and kind.detail[0] in _COPIED
+
+
+def unwound(kind: Type) -> Type:
+    """What such a stack is when it was unwound."""
+    return kind.replace(detail=(_COPIED[kind.detail[0]], *kind.detail[1:]))
 
 
 def holds_copied(schema: Schema) -> bool:
     """Whether an event carries such a stack."""
-    return any([field.role == "ustack" and isinstance(field.detail, tuple) and field.detail[0] == "dwarf" for field in schema.fields])
+    return any([field.role == "ustack" and isinstance(field.detail, tuple) and field.detail[0] in _COPIED for field in schema.fields])
 
 
 def frame_size(kind: Type) -> int:

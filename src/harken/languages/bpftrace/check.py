@@ -45,7 +45,7 @@ class Checker(Calls):
             if info.here and (info.looked is not None or info.decl is not None):
                 span = info.looked or info.span
                 self.error(
-                    f"{info.name} has ustack(dwarf) in its keys: stacks are unwound and counted in harken, the program cannot look there",
+                    f"{info.name} has stacks in its keys that are unwound and counted in harken: the program cannot look there",
                     span,
                     f"{info.name}[...] = count() and the other aggregations work, += and ++ as statements; print, clear and zero too",
                 )

@@ -106,10 +106,11 @@ class Scope:
     def kept(self, kind: T.Type, span: Span) -> bool:
         """Whether a value can be kept in a variable, a map or a tuple; reports one that cannot."""
         if T.is_copied(kind):
+            stack = f"ustack({kind.detail[0]})"
             self.error(
-                "ustack(dwarf) has no frames before it is unwound: it can only be printed or be the key of an aggregation",
+                f"{stack} has no frames before it is unwound: it can only be printed or be the key of an aggregation",
                 span,
-                'for example: @[ustack(dwarf)] = count(); or printf("%s", ustack(dwarf));',
+                f'for example: @[{stack}] = count(); or printf("%s", {stack});',
             )
             return False
         return True

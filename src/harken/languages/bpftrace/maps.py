@@ -71,7 +71,7 @@ class Maps:
     def _add_here(self, info: MapInfo, options: Options) -> None:
         """A map that lies in harken: its stacks are addresses there."""
         key = info.key or ()
-        parts = tuple(part.replace(detail=("unwound", part.detail[1])) if T.is_copied(part) else part for part in key)
+        parts = tuple(T.unwound(part) if T.is_copied(part) else part for part in key)
         names = tuple(f"key{i}" for i in range(len(key))) if len(key) != 1 else ("key",)
         schema = Schema("key", T.layout(key)[1], T.fields(parts, names))
         self.tables.append(Table(info.name, "", info.kind, schema, value_schema(info), False, info.params))
