@@ -132,6 +132,18 @@ def test_programs_that_come_later_are_found_and_not_cached():
     assert KernelSymbols(kernel, look_again=False).resolve(0xFFFFFFFFC0300004).name == ""
 
 
+def test_a_name_that_nothing_new_can_have_is_not_looked_for_again(monkeypatch):
+    clock = iter(range(0, 10**6, 1000))
+    monkeypatch.setattr("harken.symbols.kernel_symbols.time.monotonic", lambda: next(clock))
+    kernel = Counting({"/proc/kallsyms": TEXT, BOOT: "b1\n", "/proc/modules": ""})
+    symbols = KernelSymbols(kernel)
+    assert symbols.addresses("vfs_read") and symbols.addresses("gone_since_6_5") == [] and kernel.whole == 1
+    assert symbols.addresses("bpf_prog_1234") == [] and kernel.whole == 2, "programs come at any time"
+    kernel.files["/proc/modules"] = b"late 1 0 - Live 0x1\n"
+    kernel.files["/proc/kallsyms"] = TEXT + b"ffffffffc0400000 t of_a_module\t[late]\n"
+    assert symbols.addresses("of_a_module") == [0xFFFFFFFFC0400000] and kernel.whole == 3
+
+
 def test_symbols_of_recordings_come_and_go():
     symbols = KernelSymbols(None, TEXT)
     symbols.add(0xFFFFFFFF81000240, 0x20, "bpf_prog_1", "bpf")

@@ -43,6 +43,8 @@ __all__ = ("KernelSymbols",)
 _REREAD, _REREAD_MOST = 2.0, 64.0
 _MEMO = 1 << 18
 _PEEK = 4096
+#: how names of code begin that the kernel makes while it runs: programs, trampolines, copied instructions
+_GENERATED = ("bpf_", "ftrace_", "kprobe_")
 _KERNEL_NAMES = ("vmlinux", "kernel", KERNEL_MODULE)
 
 
@@ -135,9 +137,10 @@ class KernelSymbols:
         owner = None if not module else "" if module in _KERNEL_NAMES else module.strip("[]")
         found = {address for address, of in self._index().named(name) if owner is None or of == owner}
         found |= {start for start, (_, other, of) in self._added.items() if other == name and owner in (None, of)}
-        if not found and self._reread():
-            assert self._changing is not None
-            found = {address for address, of in self._changing.named(name) if owner is None or of == owner}
+        if not found and self._may_be_new(name) and self._reread():
+            for index in (self._static, self._changing):
+                assert index is not None
+                found |= {address for address, of in index.named(name) if owner is None or of == owner}
         return sorted(found)
 
     def address(self, name: str, module: str = "") -> int:
@@ -259,6 +262,12 @@ class KernelSymbols:
     def _forget(self) -> None:
         self._memo = {}  # new ones: whoever is filling the old ones goes on
         self._spans = {}
+
+    def _may_be_new(self, name: str) -> bool:
+        """Whether an unknown name may have come since: generated code has such names, or other modules are loaded now."""
+        if self._kernel is None or name.startswith(_GENERATED) or not self._static_key:
+            return True
+        return self._key(self._kernel) != self._static_key
 
     def _reread(self) -> bool:
         """Looks for symbols that are new; tells whether it did."""
