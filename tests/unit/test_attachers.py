@@ -250,8 +250,8 @@ def test_a_dynamic_event_is_removed_after_use(kernel: FakeKernel) -> None:
 
     def write(path: str, data: bytes, append: bool = False) -> None:
         original(path, data, append)
-        if data.startswith(b"p:"):
-            event = data.split()[0][2:].decode()
+        if data[:1] in (b"p", b"r"):
+            event = data.split()[0].partition(b":")[2].decode()
             kernel.files[f"/sys/kernel/tracing/events/{event}/id"] = b"900\n"
 
     kernel.write = write  # type: ignore[method-assign]
@@ -261,3 +261,8 @@ def test_a_dynamic_event_is_removed_after_use(kernel: FakeKernel) -> None:
     lines = [data.decode().strip() for _, data in kernel.writes]
     assert lines[0].endswith(" ext4:ext4_sync_fs+8") and lines[1] == "-:" + lines[0].split()[0][2:]
     assert not kernel.open_fds
+    kernel.writes.clear()
+    program = Program(kernel, 77, "p", ATTACHERS["kprobe_tracefs"].program_type)
+    place = AttachSpec("kretprobe:vfs_read", "kprobe_tracefs", (True, "vfs_read", 0))
+    ATTACHERS["kprobe_tracefs"].attach(kernel, program, place, AttachOptions(maxactive=300)).close()
+    assert kernel.writes[0][1].startswith(b"r300:") and b" vfs_read" in kernel.writes[0][1]

@@ -201,6 +201,13 @@ def test_a_kernel_without_function_probes_has_no_functions(monkeypatch: pytest.M
     assert facts.Facts.get_kprobe_functions(".*read") == {b"vfs_read", b"ext4_read"}
 
 
+def test_programs_are_not_offloaded() -> None:
+    with pytest.raises(errors.BPFError, match="Failed to compile BPF module <text>: harken does not offload"):
+        harken.bcc.BPF(text="int f(void *ctx) { return 0; }", device="lo")
+    with pytest.raises(errors.BPFError, match="BPF module b'x.c': there is no network device 'nowhere0'"):
+        harken.bcc.BPF(src_file="x.c", device=b"nowhere0")
+
+
 # -- the cache
 
 
@@ -305,6 +312,7 @@ class _Attaching(attach_kernel.KernelProbes):
         if place.mechanism in self.at_use:
             raise KernelError("not here", errno=22)
         self.links.append(_Link(place.mechanism))
+        self.options = options
         return self.links[-1]
 
 
@@ -340,6 +348,21 @@ def test_when_nothing_is_left_the_first_refusal_is_told(attaching: Any) -> None:
     with pytest.raises(errors.BPFError, match="kprobe b'vfs_read', it's not traceable .*: not to this function"):
         b.attach_kprobe(event="vfs_read", fn_name="f")
     assert not b.kprobe_fds
+
+
+def test_maxactive_needs_an_event_of_tracefs_or_no_limit(attaching: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    b = attaching("fexit", "kprobe_multi", "kprobe_perf", "kprobe_tracefs", at_load=("fexit",))
+    b.attach_kretprobe(event="vfs_read", fn_name="f", maxactive=64)
+    assert [link.mechanism for link in b.links] == ["kprobe_tracefs"] and b.options.maxactive == 64
+    b = attaching("fexit", "kprobe_multi", "kprobe_tracefs")
+    b.attach_kretprobe(event_re="", event="vfs_read", fn_name="f", maxactive=64)
+    assert [link.mechanism for link in b.links] == ["fexit"] and capsys.readouterr().err == ""
+    b = attaching("kprobe_multi", "kprobe_perf", at_use=("kprobe_multi",))
+    b.attach_kretprobe(event="vfs_read", fn_name="f", maxactive=64)
+    assert [link.mechanism for link in b.links] == ["kprobe_perf"] and "maxactive is ignored" in capsys.readouterr().err
+    b = attaching("kprobe_multi", at_use=("kprobe_multi",))
+    with pytest.raises(errors.BPFError, match="not here"):
+        b.attach_kretprobe(event="vfs_read", fn_name="f", maxactive=64)
 
 
 def test_a_link_of_many_functions_ends_with_the_last(attaching: Any, monkeypatch: pytest.MonkeyPatch) -> None:

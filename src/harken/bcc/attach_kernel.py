@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from ..base.errors import HarkenError, KernelError, ProbeError, SourceError, VerifierError
+from ..base.errors import HarkenError, KernelError, ProbeError, VerifierError
 from .errors import BPFError, attach_error
 from .facts import Facts
 from .names import catalogue, kernel
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ("KernelProbes", "Share", "function_probe", "open_probes", "probe_limit")
 
 _DEFAULT_LIMIT = 1000
-#: mechanisms that are tried one after the other
-_MOST_TRIES = 4
+#: how many calls a return probe may follow at once can only be set for events of tracefs; these have a limit of the kernel's choice
+_NO_MAXACTIVE = ("kprobe_multi", "kprobe_perf")
 _NOT_TRACEABLE = 'it\'s not traceable (either non-existing, inlined, or marked as "notrace")'
 
 _count = [0]
@@ -90,12 +90,17 @@ class KernelProbes(Facts):
             )
 
     def _attach(
-        self, function: str, key: tuple[Any, ...], probes: Callable[[], tuple[Probe, ...]], pid: int = -1
+        self,
+        function: str,
+        key: tuple[Any, ...],
+        probes: Callable[[], tuple[Probe, ...]],
+        pid: int = -1,
+        maxactive: int = 0,
     ) -> list[tuple[Any, tuple[Any, ...]]]:
         """Attaches a function to probes; (link, places) pairs.
 
         A mechanism that the kernel refuses only as it is used (an fentry program that cannot be bound to this very function, a plan of
-        the cache from before a module went) makes room for the next one.
+        the cache from before a module went) makes room for the next one (``session.fallback``).
 
         Raises:
             ProbeError, KernelError: refused; nothing stays attached.
@@ -103,9 +108,14 @@ class KernelProbes(Facts):
         """
         from ..probes.attachers import ATTACHERS
         from ..probes.model import AttachOptions
+        from ..session.fallback import another
 
-        options = AttachOptions(pid)
-        avoid: tuple[str, ...] = ()
+        options = AttachOptions(pid, maxactive)
+        # what has no limit at all (fexit) serves too
+        limited = maxactive > 0
+        avoid: tuple[str, ...] = _NO_MAXACTIVE if limited else ()
+        if limited and key:
+            key += ("maxactive",)
         first: HarkenError | None = None
         while True:
             made: list[tuple[Any, tuple[Any, ...]]] = []
@@ -122,9 +132,15 @@ class KernelProbes(Facts):
             except HarkenError as error:
                 for link, _ in made:
                     link.close()
-                if mechanism and mechanism not in avoid and len(avoid) < _MOST_TRIES and not isinstance(error, SourceError):
-                    first = first or error
-                    avoid += (mechanism,)
+                if limited and not mechanism and isinstance(error, ProbeError):
+                    from .errors import say
+
+                    say(f"{function}(): maxactive is ignored: this kernel only has return probes whose limit cannot be set")
+                    limited, avoid = False, ()
+                    continue
+                again = another(error, mechanism, avoid, code=True)
+                if again:
+                    first, avoid = first or error, again
                     continue
                 if not mechanism and first is not None:
                     error = first  # nothing else is left: the reason is the first refusal
@@ -153,16 +169,18 @@ class KernelProbes(Facts):
 
         Args:
             event, fn_name, event_re: as for ``attach_kprobe``.
-            maxactive: how many calls may be under way at once; the mechanisms used here need no such limit.
+            maxactive: how many calls may be under way at once; others are missed.  0: as many as the kernel likes (twice the number
+                of CPUs, at least 10), or no limit where the mechanism has none (fexit).
         """
-        return self._attach_kprobes("kretprobe", as_bytes(event), 0, as_bytes(fn_name), as_bytes(event_re))
+        return self._attach_kprobes("kretprobe", as_bytes(event), 0, as_bytes(fn_name), as_bytes(event_re), maxactive)
 
-    def _attach_kprobes(self, kind: str, event: bytes, offset: int, fn_name: bytes, event_re: bytes) -> Self | None:
+    def _attach_kprobes(self, kind: str, event: bytes, offset: int, fn_name: bytes, event_re: bytes, maxactive: int = 0) -> Self | None:
         function = self._known(fn_name)
         what = f"Failed to attach BPF program {fn_name!r} to {kind}"
         letter = b"p_" if kind == "kprobe" else b"r_"
         if event_re:
-            self._attach_many(kind, sorted(self.get_kprobe_functions(event_re)), function, fn_name, event_re, what, letter)
+            events = sorted(self.get_kprobe_functions(event_re))
+            self._attach_many(kind, events, function, fn_name, event_re, what, letter, maxactive)
             return None
         self._check_probe_quota(1)
         text = os.fsdecode(event)
@@ -171,7 +189,7 @@ class KernelProbes(Facts):
         module, _, name = name.rpartition(":")
         try:
             try:
-                links = self._attach(function, (kind, module, name, at), lambda: (function_probe(kind, module, name, at),))
+                links = self._attach(function, (kind, module, name, at), lambda: (function_probe(kind, module, name, at),), -1, maxactive)
             except (ProbeError, KernelError):
                 other = _stand_in(name) if kind == "kprobe" and not at else None
                 if other is None:
@@ -189,7 +207,7 @@ class KernelProbes(Facts):
         return self
 
     def _attach_many(
-        self, kind: str, events: list[bytes], function: str, fn_name: bytes, event_re: bytes, what: str, letter: bytes
+        self, kind: str, events: list[bytes], function: str, fn_name: bytes, event_re: bytes, what: str, letter: bytes, maxactive: int
     ) -> None:
         """All functions at once if the kernel takes them so, else one by one; those that it refuses are left out."""
         self._check_probe_quota(len(events))
@@ -198,7 +216,7 @@ class KernelProbes(Facts):
             return
         names = [event.decode() for event in events]
         try:
-            links = self._attach(function, (), lambda: tuple([function_probe(kind, "", name, 0, True) for name in names]))
+            links = self._attach(function, (), lambda: tuple([function_probe(kind, "", name, 0, True) for name in names]), -1, maxactive)
         except (ProbeError, KernelError):
             links = []
         if links:
@@ -213,7 +231,7 @@ class KernelProbes(Facts):
         reason: Exception | None = None
         for event in events:
             try:
-                self._attach_kprobes(kind, event, 0, fn_name, b"")
+                self._attach_kprobes(kind, event, 0, fn_name, b"", maxactive)
             except BPFError as error:
                 failed.append(event)
                 reason = error

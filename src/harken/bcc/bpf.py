@@ -24,7 +24,7 @@ from ..base.errors import HarkenError
 from . import constants as _constants
 from .attach_user import Function, Probes, context_of_type
 from .constants import DEBUG_BPF, DEBUG_BPF_REGISTER_STATE, DEBUG_LLVM_IR, DEBUG_PREPROCESSOR, DEBUG_SOURCE
-from .errors import BPFError, compile_error, load_error, say
+from .errors import BPFError, compile_error, load_error, no_offload, say
 from .maps import create_maps
 from .names import catalogue, kernel
 from .polling import Polling
@@ -51,7 +51,7 @@ class BPF(Probes, Polling, TracePipe):
         cflags: flags for clang (-D, -I, -W).
         usdt_contexts: ``USDT`` objects; their enabled markers are attached.
         allow_rlimit: for compatibility; the limit of locked memory is only raised where the kernel asks for it.
-        device: for compatibility: a network device that programs shall be offloaded to.
+        device: a network device that programs shall be offloaded to; not possible here.
         attach_usdt_ignore_pid: attach the markers in all processes.
 
     Attributes:
@@ -97,6 +97,8 @@ class BPF(Probes, Polling, TracePipe):
         self._closed = False
         self._owner = os.getpid()
 
+        if device is not None:
+            raise BPFError(f"Failed to compile BPF module {as_bytes(src_file) or '<text>'}: {no_offload(device)}")
         name, source = self._source(as_bytes(src_file), as_bytes(hdr_file), text)
         flags = [os.fsdecode(bytes(flag) if not isinstance(flag, str) else flag) for flag in cflags]
         usdt = tuple([context.plain() for context in usdt_contexts])
@@ -182,7 +184,7 @@ class BPF(Probes, Polling, TracePipe):
             return found
         function = self._known(name)
         if device is not None:
-            raise BPFError(f"Failed to load BPF program {name!r}: harken does not offload programs to network devices")
+            raise BPFError(f"Failed to load BPF program {name!r}: {no_offload(device)}")
         info = self._program.functions[function]
         self._live(function, context_of_type(prog_type, attach_type, info.target, info.kind))
         return self.funcs[name]

@@ -11,7 +11,7 @@ import sys
 
 from ..base.errors import HarkenError, KernelError, SourceError, VerifierError
 
-__all__ = ("BPFError", "attach_error", "load_error", "compile_error", "say")
+__all__ = ("BPFError", "attach_error", "compile_error", "load_error", "no_offload", "say")
 
 
 class BPFError(Exception):
@@ -73,3 +73,11 @@ def load_error(error: HarkenError, function: str, whole: bool = False) -> BPFErr
 def attach_error(what: str, error: HarkenError) -> BPFError:
     """An attachment that failed: BCC's sentence, then why."""
     return BPFError(f"{what}: {reason(error)}")
+
+
+def no_offload(device: str | bytes) -> str:
+    """Why nothing runs on a network device."""
+    name = os.fsdecode(device)
+    there = os.path.exists(f"/sys/class/net/{name}")
+    why = "harken does not offload programs to network devices: leave `device` out, and the kernel runs them"
+    return why if there else f"there is no network device {name!r} (and {why})"

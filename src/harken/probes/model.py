@@ -186,6 +186,11 @@ class Plan(Record):
 
 
 class AttachOptions(Record):
-    """Choices of the session for all attachments: ``pid`` filters where the mechanism itself can (uprobes, perf events), -1 for all."""
+    """Choices of the session for all attachments.
+
+    ``pid`` filters where the mechanism itself can (uprobes, perf events), -1 for all.  ``maxactive``: how many calls a return probe
+    follows at once, where the mechanism has such a limit and lets it be set; 0 for the kernel's choice.
+    """
 
     pid: int = -1
+    maxactive: int = 0

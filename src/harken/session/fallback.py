@@ -7,13 +7,31 @@ taken, and the user is told.
 
 from __future__ import annotations
 
-from ..base.errors import KernelError, VerifierError
+from ..base.errors import KernelError, SourceError, VerifierError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..base.errors import HarkenError
     from ..compiler.unit import Unit
 
-__all__ = ("next_without", "notice")
+__all__ = ("another", "next_without", "notice")
+
+
+def another(error: HarkenError, mechanism: str, avoided: tuple[str, ...], code: bool = False) -> tuple[str, ...]:
+    """The mechanisms to avoid at the next attempt, () if the error is final.
+
+    Args:
+        error: the refusal.
+        mechanism: what was tried, "" if it did not come to that.
+        avoided: what was avoided already.
+        code: try again even if the verifier refused the program's instructions.  The next mechanism may allow more (only kprobes may
+            override what a function returns), but mostly it is refused again.
+    """
+    if not mechanism or mechanism in avoided or isinstance(error, SourceError):
+        return ()
+    if not code and isinstance(error, VerifierError) and _looked_at_code(error.log):
+        return ()  # the program itself is wrong: it would be refused again
+    return (*avoided, mechanism)
 
 
 def next_without(unit: Unit, error: KernelError, avoided: tuple[str, ...]) -> tuple[str, ...]:
@@ -24,14 +42,10 @@ def next_without(unit: Unit, error: KernelError, avoided: tuple[str, ...]) -> tu
         error: the refusal.
         avoided: what was avoided already.
     """
-    mechanism = error.mechanism
-    if not mechanism or mechanism in avoided:
-        return ()
-    if isinstance(error, VerifierError) and _looked_at_code(error.log):
-        return ()  # the program itself is wrong: it would be refused again
+    avoid = another(error, error.mechanism, avoided)
     for _probe, chosen, _reason, rejected in unit.plan:
-        if chosen == mechanism and any([why.startswith("not needed") for _name, why in rejected]):
-            return (*avoided, mechanism)
+        if avoid and chosen == error.mechanism and any([why.startswith("not needed") for _name, why in rejected]):
+            return avoid
     return ()
 
 

@@ -43,8 +43,12 @@ class KprobeTracefs(Base):
 
         returns, symbol, offset = place.target
         where = f"{symbol}+{offset}" if symbol and offset else symbol or f"{offset:#x}"
+
+        def line(group: str, name: str) -> str:
+            return kprobe_line(group, name, where, "", returns, options.maxactive)
+
         try:
-            return attach_dynamic(kernel, program, lambda group, name: kprobe_line(group, name, where, "", returns), counted=True)
+            return attach_dynamic(kernel, program, line, counted=True)
         except KernelError as error:
             raise explained(error, place.probe) from None
 
