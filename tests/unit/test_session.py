@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from typing import Any
 
 import pytest
@@ -233,7 +234,7 @@ def test_program_losses_are_summed_over_cpus() -> None:
 def test_many_links_are_closed_by_several_threads_and_errors_are_told() -> None:
     import threading
 
-    from harken.session.session import TraceSession
+    from harken.session.detach import close_links
 
     together = threading.Barrier(8)
 
@@ -248,13 +249,29 @@ def test_many_links_are_closed_by_several_threads_and_errors_are_told() -> None:
         def close(self) -> None:
             raise OSError("broken")
 
-    session = object.__new__(TraceSession)
-    session.links = [(Link(), "probe") for _ in range(40)]
-    session._close_links(None)
-    assert Link.closed == 40 and session.links == []
-    session.links = [(Broken(), "probe") for _ in range(40)]
+    links = [(Link(), "probe") for _ in range(40)]
+    close_links(links, None)
+    assert Link.closed == 40 and links == []
     with pytest.raises(OSError, match="broken"):
-        session._close_links(None)
-    session.links = [(Link(), "probe") for _ in range(40)]
-    session._close_links(0.0)  # the deadline has passed
-    assert len(session.links) == 40
+        close_links([(Broken(), "probe") for _ in range(40)], None)
+    links = [(Link(), "probe") for _ in range(40)]
+    close_links(links, 0.0)  # the deadline has passed
+    assert len(links) == 40
+
+
+def test_what_is_left_is_taken_but_not_what_goes_on_coming() -> None:
+    from harken.session.stream import Stream
+
+    def settled(counts: list[int], deadline: float | None) -> list[int]:
+        class Ring(Stream):
+            def drain(self) -> int:
+                return counts.pop(0)
+
+        object.__new__(Ring).settle(deadline)
+        return counts
+
+    full = 1 << 20
+    later, before = time.monotonic() + 1000, time.monotonic() - 1
+    assert settled([full, 5, 0, 7], None) == [7]
+    assert settled([full, 5, 0, 7], later) == [0, 7]  # probes that are still attached: it was empty once
+    assert settled([full, full, 5], before) == [full, 5]  # they are faster than we

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..compiler.unit import Unit
-    from ..kernel.bpf import Map
+    from ..kernel.bpf import Map, Program
 
-__all__ = ("Loss", "program_losses", "merged")
+__all__ = ("Loss", "program_losses", "kernel_losses", "merged")
 
 
 class Loss(Record):
@@ -56,6 +56,19 @@ def program_losses(unit: Unit, map: Map | None) -> list[Loss]:
         count = sum(struct.unpack(f"={len(raw) // 8}Q", raw[: len(raw) // 8 * 8]))
         if count:
             losses.append(Loss(kind, _subject(unit, kind, subject), count))
+    return losses
+
+
+def kernel_losses(unit: Unit, programs: dict[str, Program], missed: Iterable[tuple[str, int | None]]) -> list[Loss]:
+    """What the kernel did not deliver: hits of probes that it ``missed``, and runs of programs that were running already."""
+    losses = [Loss("missed", probe, count) for probe, count in missed if count]
+    places = {program.name: program.attach for program in unit.spec.programs}
+    for name, program in programs.items():
+        count = program.info().recursion_misses
+        if count:
+            where = places.get(name) or ()
+            subject = where[0].probe + (f" and {len(where) - 1} more" if len(where) > 1 else "") if where else name
+            losses.append(Loss("recursion", subject, count))
     return losses
 
 

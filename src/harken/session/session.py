@@ -16,7 +16,6 @@ Reasons to end: ``exit()`` in the program, ``stop()``, the duration, the end of 
 from __future__ import annotations
 
 import os
-import struct
 import time
 
 from ..base.errors import KernelError
@@ -25,10 +24,9 @@ from .tables import TableReader, has_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from typing import Any
 
-    from ..base.schema import Buffer
     from ..compiler.unit import Table, Unit
     from ..kernel.kernel import Kernel
     from ..kernel.loader import Loaded
@@ -36,21 +34,14 @@ if TYPE_CHECKING:
     from .command import Command
     from .ledger import Loss
     from .local_tables import LocalTable
-    from .sink import Bulk, Handler, Sink
+    from .sink import Sink
     from .stacks import SessionSymbols
+    from .stream import Stream
 
 __all__ = ("TraceSession",)
 
-_RINGBUF = 27  # BPF_MAP_TYPE_RINGBUF
-#: Pages per CPU of a perf buffer where there is no ring buffer.
-_PERF_PAGES = 64
-#: Records taken from the ring before what they gave is handed on.
-_BATCH = 16384
 #: Seconds that ``finish`` spends on detaching before it shows the results.
 _PATIENCE = 1.0
-#: From so many links on they are closed by several threads, and by how many.
-_MANY_LINKS, _CLOSERS = 16, 64
-_event_id = struct.Struct("=Q").unpack_from
 
 
 class TraceSession:
@@ -105,16 +96,9 @@ class TraceSession:
             if self.symbols is not None:
                 self.events = self.symbols.events(unit.events)
         self._closers: list[Callable[[], object]] = []
-        self._ring: Any = None
-        self._silent = False
-        #: records begin at multiples of 8 bytes
-        self._aligned = False
-        self._unread = 0
+        self._stream: Stream | None = None
         #: map -> updates that found it full, of maps that lie here
         self.refused: dict[str, int] = {}
-        self._handlers: list[Handler] = [self._first(index) for index in range(len(unit.events))]
-        #: functions for many records at once; False: not asked for yet
-        self._bulk: list[Bulk | None | bool] = [False] * len(unit.events)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._closers.append(lambda: os.close(self._wake))
         self._fds: list[int] = [self._wake]
@@ -143,7 +127,7 @@ class TraceSession:
         self._closers.append(loaded.close)
         named = self.unit.tables if self.symbols is None else tuple([self.symbols.table(table) for table in self.unit.tables])
         self.tables = {table.name: self._reader(table) for table in named}
-        self._open_ring()
+        self._open_stream()
         if not attach:
             self.ended = "complete"
             return
@@ -221,7 +205,9 @@ class TraceSession:
         self.ended = self.ended or "stop"
         losses = self._detach()
         self._settle()
-        self.exited = self._silent = False  # END runs after exit() too
+        self.exited = False  # END runs after exit() too
+        if self._stream is not None:
+            self._stream.silent = False
         code = self.exit_code
         self._run("end")
         self._settle()
@@ -266,84 +252,9 @@ class TraceSession:
         """A value of the program's config."""
         return self._settings.get(name, default)
 
-    # -- the stream
     def drain(self) -> int:
         """Takes a batch of records from the ring and hands what they gave to the sink; returns how many there were."""
-        if self._ring is None:
-            return 0
-        handlers, aligned = self._handlers, self._aligned
-        items: list[object] = []
-        count = 0
-        batches = self._ring.batches(_BATCH)
-        try:
-            for data, starts in batches:
-                count += len(starts)
-                try:
-                    if aligned:
-                        with data.cast("Q") as words:
-                            many = self._many(data, words, starts) if type(starts) is range else None
-                            if many is None:
-                                many = [handlers[words[start >> 3]](data, start) for start in starts]
-                            items += many
-                    else:
-                        items += [handlers[_event_id(data, start)[0]](data, start) for start in starts]
-                except (IndexError, struct.error):
-                    items += self._one_by_one(data, starts)
-                if self.exited:
-                    break
-        finally:
-            batches.close()
-        if self.exited:
-            items = self._before_exit(items)
-        if None in items:
-            items = [item for item in items if item is not None]
-        if items:
-            self.sink.emit(items)
-        return count
-
-    def _many(self, data: memoryview, words: memoryview, starts: range) -> list[object] | None:
-        """The items of records that follow one another at equal distance, if all are of one event that can be taken in bulk."""
-        first, step = starts.start >> 3, starts.step >> 3
-        with words[first : first + len(starts) * step : step] as column:
-            ids = column.tolist()
-        index = ids[0]
-        if ids.count(index) != len(ids) or index >= len(self._bulk):
-            return None
-        bulk = self._bulk[index]
-        if bulk is False:
-            event = self.events[index]
-            bulk = self._bulk[index] = self.sink.bulk(event) if event.action in ("printf", "print_value") else None
-        return None if bulk is None else bulk(data, starts)  # type: ignore[operator]
-
-    def _one_by_one(self, data: Buffer, starts: Sequence[int]) -> list[object]:
-        """The same for a batch with records that nobody understands: those are counted."""
-        items = []
-        for start in starts:
-            try:
-                items.append(self._handlers[_event_id(data, start)[0]](data, start))
-            except (IndexError, struct.error):
-                self._unread += 1
-        return items
-
-    def _before_exit(self, items: list[object]) -> list[object]:
-        """What was put out before exit(); later batches are dropped whole."""
-        if self._silent:
-            return []
-        self._silent = True
-        from .actions import EXIT
-
-        return items[: items.index(EXIT)] if EXIT in items else items
-
-    def _first(self, index: int) -> Handler:
-        """Stands for a handler until the first record comes."""
-
-        def make(buffer: Buffer, start: int) -> object:
-            from .actions import handler
-
-            made = self._handlers[index] = handler(self.events[index], self)
-            return made(buffer, start)
-
-        return make
+        return self._stream.drain() if self._stream is not None else 0
 
     # -- parts of the above
     def _prepare(self) -> None:
@@ -381,22 +292,16 @@ class TraceSession:
 
         return LocalTable(table)
 
-    def _open_ring(self) -> None:
+    def _open_stream(self) -> None:
         assert self.loaded is not None
         map = self.loaded.maps.get(RING)
         if map is None:
             return
-        if map.type == _RINGBUF:
-            from ..kernel.ring import RingBuffer
+        from .stream import Stream
 
-            self._ring = RingBuffer(self.kernel, map)
-            self._aligned = True
-        else:
-            from ..kernel.ring import PerfBuffer
-
-            self._ring = PerfBuffer(self.kernel, map, self._settings.get("perf_rb_pages") or _PERF_PAGES)
-        self._fds += self._ring.fds
-        self._closers.append(self._ring.close)
+        self._stream = Stream(map, self._settings.get("perf_rb_pages"), self, self.sink)
+        self._fds += self._stream.fds
+        self._closers.append(self._stream.close)
 
     def _watch(self, pid: int) -> None:
         from .command import watch
@@ -440,75 +345,24 @@ class TraceSession:
         assert self.loaded is not None
         missed = [(probe, link.missed()) for link, probe in self.links]
         self._close_links(time.monotonic() + _PATIENCE)
-        from .ledger import Loss
+        from .ledger import kernel_losses
 
-        losses = [Loss("missed", probe, count) for probe, count in missed if count]
-        places = {program.name: program.attach for program in self.unit.spec.programs}
-        for name, program in self.loaded.programs.items():
-            count = program.info().recursion_misses
-            if count:
-                where = places.get(name) or ()
-                subject = where[0].probe + (f" and {len(where) - 1} more" if len(where) > 1 else "") if where else name
-                losses.append(Loss("recursion", subject, count))
-        return losses
+        return kernel_losses(self.unit, self.loaded.programs, missed)
 
     def _close_links(self, deadline: float | None) -> None:
-        """Detaches until the deadline.
+        """Detaches until the deadline; what is not done by then is left to ``close``, and the user gets the results first."""
+        if self.links:
+            from .detach import close_links
 
-        The kernel waits for all CPUs at each link that is given up (tracepoint_synchronize_unregister, uprobe_unregister_sync: tens of
-        milliseconds).  Those who wait at the same time share the wait, so that many links are closed by several threads; what is not
-        done by the deadline is left to ``close``, and the user gets the results first.
-        """
-        if len(self.links) < _MANY_LINKS:
-            while self.links and (deadline is None or time.monotonic() < deadline):
-                self.links.pop()[0].close()
-            return
-        from _thread import allocate_lock, start_new_thread
-
-        def work(done: Any) -> None:
-            try:
-                while deadline is None or time.monotonic() < deadline:
-                    try:
-                        link, _probe = self.links.pop()
-                    except IndexError:
-                        return
-                    link.close()
-            except Exception as error:  # a thread has nobody to tell
-                failed.append(error)
-            finally:
-                done.release()
-
-        failed: list[Exception] = []
-        locks = []
-        for _ in range(_CLOSERS - 1):
-            lock = allocate_lock()
-            lock.acquire()
-            try:
-                start_new_thread(work, (lock,))
-            except RuntimeError:  # no more threads: those that there are do it
-                break
-            locks.append(lock)
-        mine = allocate_lock()
-        mine.acquire()
-        work(mine)
-        for lock in locks:
-            lock.acquire()
-        if failed:
-            raise failed[0]
+            close_links(self.links, deadline)
 
     def _settle(self) -> None:
         """Takes what is in the ring now (probes that could not be detached yet may go on filling it)."""
-        while True:
-            count = self.drain()
-            if not count or (self.links and count < _BATCH):
-                return
+        if self._stream is not None:
+            self._stream.settle(time.monotonic() + _PATIENCE if self.links else None)
 
     def _read_losses(self) -> list[Loss]:
         from .ledger import Loss
 
-        lost = getattr(self._ring, "lost", 0)
-        losses = [Loss("perfbuf", "the event buffer", lost)] if lost else []
-        losses += [Loss("map", name, count) for name, count in self.refused.items()]
-        if self._unread:
-            losses.append(Loss("unread", "unknown event or short record", self._unread))
-        return losses
+        losses = [Loss("map", name, count) for name, count in self.refused.items()]
+        return losses if self._stream is None else [*self._stream.losses(), *losses]
