@@ -14,9 +14,10 @@ from harken.kernel.kernel import Call, Kernel
 from harken.symbols import python_stack
 from harken.symbols.model import Frame
 from harken.symbols.python_lines import decode, line_at
+from harken.symbols.python_merge import merge
 from harken.symbols.python_offsets import COOKIE, DEBUG_OFFSETS, LAYOUTS
 from harken.symbols.python_runtime import Runtime, layout_of
-from harken.symbols.python_stack import PythonProcess, PythonThread, merge
+from harken.symbols.python_stack import PythonProcess, PythonThread
 
 RUNTIME = 0x100000
 PAGE = 4096

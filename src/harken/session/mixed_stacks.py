@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 
 from ..render.stacks import EXACT
-from ..symbols.python_stack import by_place, drop_handlers
+from ..symbols.python_merge import by_place, drop_handlers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
