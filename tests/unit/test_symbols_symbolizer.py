@@ -129,12 +129,12 @@ def test_files_that_are_none_give_addresses_and_a_reason(tmp_path, content):
 
 
 def test_tables_are_kept_until_a_file_changes(program, monkeypatch):
-    from harken.symbols import symbolizer_images
+    from harken.symbols import binaries, symbolizer_images
 
     monkeypatch.setattr(symbolizer_images, "_WORTH_KEEPING", -1)
     assert recorded(program).user(7, 0x7F0000000004)[0].name == "main"
     with monkeypatch.context() as context:
-        context.setattr(symbolizer_images, "open_elf", lambda *_a, **_k: pytest.fail("the file was read again"))
+        context.setattr(binaries, "open_elf", lambda *_a, **_k: pytest.fail("the file was read again"))
         assert recorded(program).user(7, 0x7F0000000004)[0].name == "main"
     with open(program, "wb") as file:
         file.write(ElfBuilder().function("renamed", 0x401000, 0x80).build())

@@ -20,7 +20,6 @@ ends what can be read: ``problems`` tells so.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from struct import error, unpack_from
 
 from ..abi import perf_event as abi
@@ -140,14 +139,20 @@ class PerfData:
         """
         held, seen, place, size, last = b"", 0, self._start, window, False
         while not last:
-            block, last = self._take(place, size)
-            if self._expander is not None:
-                records, used, problem = flatten(block, self.order, self._expander)
-                walk = Walk(held + records, self.order)
-                problem = problem or walk.problem
+            if not held and not place & 7 and type(self._data) is bytes and self._expander is None and self._end - place <= size:
+                last, length = True, self._end - place  # it all lies in memory: nothing is copied
+                walk = Walk(self._data, self.order, place, self._end)
+                used, problem = walk.end - place, walk.problem
             else:
-                walk = Walk(held + block if held else block, self.order)
-                used, problem = walk.end - len(held), walk.problem
+                block, last = self._take(place, size)
+                length = len(block)
+                if self._expander is not None:
+                    records, used, problem = flatten(block, self.order, self._expander)
+                    walk = Walk(held + records, self.order)
+                    problem = problem or walk.problem
+                else:
+                    walk = Walk(held + block if held else block, self.order)
+                    used, problem = walk.end - len(held), walk.problem
             if not used and not last and not problem:  # data that follows a record is longer than the window
                 size *= 2
                 if size > _MOST_HELD:
@@ -156,7 +161,7 @@ class PerfData:
             if problem:
                 self._problem(f"{problem} at byte {place + used:#x}: the rest cannot be read")
                 last = True
-            elif last and used < len(block):
+            elif last and used < length:
                 self._problem(f"it ends within a record at byte {place + used:#x}")
             place, size = place + used, window
             self._user_records(walk)
@@ -174,11 +179,11 @@ class PerfData:
                 rest = sorted(batch.cut(limit) + [at for time, at in others if time > limit])
                 others = [(time, at) for time, at in others if time <= limit]
             others.sort()
-            self._add_others(batch, others)
+            self._add_events(batch, others)
             held = b"".join([walk.data[8 * at : 8 * at + walk.size(at)] for at in rest])
             if len(held) > _MOST_HELD:
                 raise FormatError(self.name, f"more than {_MOST_HELD >> 20} MiB between two rounds of reading the rings", place)
-            if len(batch) or batch.others:
+            if len(batch) or batch.events_between:
                 yield batch
 
     def _take(self, place: int, size: int) -> tuple[bytes, bool]:
@@ -225,23 +230,24 @@ class PerfData:
             return 0, seen
         return newest(rounds[-2]) if len(rounds) > 1 else seen, newest(rounds[-1])
 
-    def _add_others(self, batch: Batch, others: list[tuple[int, int]]) -> None:
+    def _add_events(self, batch: Batch, others: list[tuple[int, int]]) -> None:
         """Puts the other records between the samples."""
-        reader, moments, walk = self._layouts[0].records, batch.moments, batch.walk
-        data, decode, timed = walk.data, reader.decode, batch.timed
-        for (_, at), moment in zip(others, batch.moments_of([time for time, _ in others])):
+        walk, add = batch.walk, batch.events_between.append
+        data, decode = walk.data, self._layouts[0].records.decode
+        moments = batch.moments_of([time for time, _ in others]) if batch.timed else [batch.before(at) for _, at in others]
+        for (_, at), moment in zip(others, moments):
             try:
                 record = decode(data, 8 * at, walk.size(at))
             except FormatError as problem:
                 self._problem(problem.message)
                 continue
-            if isinstance(record, LostEvent):
+            if type(record) is LostEvent:
                 if record.samples:
                     self.lost_samples += record.count
                 else:
                     self.lost += record.count
             if record is not None:
-                batch.others.append((bisect_left(moments, moment) if timed else batch.before(at), record))
+                add((moment, record))
 
     def _user_records(self, walk: Walk) -> None:
         """What perf itself has written between the records: attributes, features, build-ids."""

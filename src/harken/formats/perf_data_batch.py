@@ -37,8 +37,9 @@ class Batch:
         data, words: the bytes of the records, and the same as words.
         places: of the samples, in words.
         times: of the samples; empty if they have none.
-        moments: ascending numbers that are in the order of ``times``, and the same for those who ask ``moments_of``.
-        others: (number of samples before it, record) of records that are no samples, in order.
+        events_between: (moment, record) of records that are no samples, in order.  Moments are numbers in the order of times that are quick
+            to compare; without times, a sample's is its number, and a record's that of the next sample.
+        others: (number of samples before it, record) of the same.
         layouts: the layouts of the samples; one if they all have the same.
     """
 
@@ -55,8 +56,7 @@ class Batch:
         """
         self.walk, self.data, self.words = walk, walk.data, walk.words
         self.layouts, self._layout_of, self._by_id = tuple(layouts), tuple(layout_of), by_id
-        self.others: list[tuple[int, Other]] = []
-        self.moments: list[Any] = []
+        self.events_between: list[tuple[Any, Other]] = []
         self._times: list[int] | None = None
         self._floats = True
         self._order: list[int] | None = None
@@ -75,6 +75,13 @@ class Batch:
         if self._times is None:
             self._times = (self.column("time") or []) if self._order is not None else []
         return self._times
+
+    @property
+    def others(self) -> list[tuple[int, Other]]:
+        if self._order is None:
+            return self.events_between
+        moments = self.sorted(self._in_order())
+        return [(bisect_left(moments, moment), event) for moment, event in self.events_between]
 
     @property
     def places(self) -> list[int]:
@@ -117,7 +124,7 @@ class Batch:
         return self._in_order() if self._order is not None else list(range(self._count))
 
     def moments_of(self, times: list[int]) -> list[Any]:
-        """Times as what ``moments`` are."""
+        """Times as moments."""
         return memoryview(pack(f"={len(times)}Q", *times)).cast("d").tolist() if self._floats else times
 
     def sorted(self, values: list[Any]) -> list[Any]:
@@ -185,7 +192,7 @@ class Batch:
             return []
         everything = self.walk.places()
         rest = sorted([everything[index] for index in order[count:]])
-        del self.times[count:], self.moments[count:]
+        del self.times[count:]
         kept = sorted(order[:count])
         numbers = dict(zip(kept, range(count)))
         self._order = [numbers[index] for index in order[:count]]
@@ -266,7 +273,6 @@ class Batch:
         if not self._floats:  # times behind the year 2262: no numbers
             moments = self._in_order()
         self._order = sorted(range(len(moments)), key=moments.__getitem__)
-        self.moments = self.sorted(moments)
 
     def _in_order(self) -> list[Any]:
         """What tells the time of every sample, as they are recorded."""

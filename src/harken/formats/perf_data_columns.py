@@ -75,6 +75,7 @@ class Walk:
     Args:
         data: records; the last one may be cut off.
         order: their byte order.
+        start, end: the part of ``data`` that is walked, from a whole word on; places count from the start of ``data``.
 
     Attributes:
         words: of ``data``.
@@ -93,7 +94,7 @@ class Walk:
         True
     """
 
-    def __init__(self, data: bytes, order: str) -> None:
+    def __init__(self, data: bytes, order: str, start: int = 0, end: int | None = None) -> None:
         self.data, self.order = data, order
         self.words = words_of(data, order)
         self.samples: list[range | list[int]] = []
@@ -103,9 +104,9 @@ class Walk:
         self._steps = _Steps(self.big)
         self._places: list[int] = []
         self._takes: list[Callable[[Any], Any]] | None = None
-        end = len(self.words)
-        place = self._go(end)
-        if place > end:  # cut off within a record
+        self._last = len(self.words) if end is None else min(end, len(data)) >> 3
+        place = self._go(start >> 3)
+        if place > self._last:  # cut off within a record
             last = self.others if not self._places or (self.others and self.others[-1] > self._places[-1]) else self._places
             place = last.pop()
         self._flush()
@@ -179,12 +180,12 @@ class Walk:
         """Words of the shortest sample; 0 if there is none."""
         return min(self._steps.values(), default=0)
 
-    def _go(self, end: int) -> int:
-        """Walks to the end; returns where that is: behind the data, if the last record is cut off."""
-        words, steps = self.words, self._steps
+    def _go(self, place: int) -> int:
+        """Walks from a place to the end; returns where that is: behind the data, if the last record is cut off."""
+        end, steps = self._last, self._steps
+        words = self.words[:end]
         places = self._places
         add = places.append
-        place = 0
         while True:
             try:
                 for _ in repeat(None, _STEPS):
@@ -195,7 +196,7 @@ class Walk:
                 return place
             except KeyError:
                 try:
-                    place = self._others(place, end)
+                    place = self._others(place)
                 except ValueError as error:
                     self.problem = str(error)
                     return self.others.pop()
@@ -205,14 +206,14 @@ class Walk:
                 return place
             if places[-2] + 2 * step == place:
                 first = place
-                place = self._alike(place, step, end)
+                place = self._alike(place, step)
                 if place > first:
                     self._flush()
                     self.samples.append(range(first, place, step))
 
-    def _alike(self, place: int, step: int, end: int) -> int:
+    def _alike(self, place: int, step: int) -> int:
         """Behind the samples of one size that follow the last one."""
-        data, distance, block = self.data, 8 * step, _BLOCK
+        data, distance, block, end = self.data, 8 * step, _BLOCK, self._last
         head = data[8 * (place - step) : 8 * (place - step) + 8]
         while True:
             at, stop = 8 * place, 8 * place + distance * block
@@ -224,13 +225,13 @@ class Walk:
             else:
                 return place
 
-    def _others(self, place: int, end: int) -> int:
+    def _others(self, place: int) -> int:
         """Behind the records from a place on that are no samples.
 
         Raises:
             ValueError: the last of ``others`` has a size that cannot be.
         """
-        words, big, add = self.words, self.big, self.others.append
+        words, big, add, end = self.words, self.big, self.others.append, self._last
         while place < end:
             head = words[place]
             kind = head >> 32 if big else head & 0xFFFFFFFF
@@ -245,7 +246,7 @@ class Walk:
         """Words of a record that is followed by data."""
         if size < 16:
             raise FormatError("perf record", f"a record of type {kind} has {size} bytes", 8 * place)
-        if place + 1 >= len(self.words):
+        if place + 1 >= self._last:
             length = 8
         elif kind == _TRACING_DATA:
             length = (Struct(self.order + "I").unpack_from(self.data, 8 * place + 8)[0] + 7) & ~7

@@ -16,10 +16,8 @@ Example:
 from __future__ import annotations
 
 import os
-import zlib
 
 from ..base.errors import HarkenError
-from .binaries import open_elf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,6 +83,10 @@ def find(kernel: Kernel, path: str, elf: Elf, root: str = "", debuginfod: bool =
         root: the prefix under which the process's files are reached.
         debuginfod: ask the servers of DEBUGINFOD_URLS too.
     """
+    import zlib
+
+    from .binaries import open_elf
+
     try:
         build_id, link = elf.build_id, elf.debug_link()
         choices = candidates(path, elf, root)

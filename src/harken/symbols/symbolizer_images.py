@@ -13,15 +13,16 @@ Example:
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import sys
 import time
 
 from ..base import cache
-from ..base.errors import HarkenError
-from ..kernel.procfs import read_link
+from ..base.errors import HarkenError, ProbeError
+from ..kernel.procfs import boot_id, read_link
 from . import debug_files
-from .binaries import open_elf
 from .replaced import replaced
 from .symbol_table import SymbolTable
 
@@ -180,6 +181,10 @@ class Images:
                         return table
                 except ValueError:
                     cache.remove("symbols", key)
+        if not key and not kernel.exists(place):  # before anything that reads ELF files is imported
+            raise ProbeError(f"cannot open {place}: {os.strerror(errno.ENOENT)}")
+        from .binaries import open_elf
+
         begin = time.perf_counter()
         elf = open_elf(kernel, place, debug=False)
         table = SymbolTable(elf, self._debug(elf, path, root))
@@ -195,19 +200,40 @@ class Images:
         return debug_files.find(self._kernel, path.removesuffix(_DELETED), elf, root, self._debuginfod)
 
     def _vdso(self, pid: int, processes: Processes) -> Image:
+        """The [vdso] of a process; that of this one, if the process is gone or recorded: all have the same, but for those of 32 bits."""
+        kernel = self._kernel
+        if kernel is None:
+            return Image("[vdso]")
+        if processes.kernel is not None and processes.alive(pid):
+            from .vdso import image
+
+            elf = image(kernel, pid)
+            if elf is not None:
+                return Image("[vdso]", SymbolTable(elf))
+        boot = boot_id(kernel)
+        key = f"vdso-{boot}-{sys.maxsize:x}"
+        data = cache.mapped("symbols", key) if boot else None
+        if data is not None:
+            try:
+                return Image("[vdso]", SymbolTable.unpack(data))
+            except ValueError:
+                cache.remove("symbols", key)
         from .vdso import image
 
-        if self._kernel is not None:
-            for source in (pid, "self"):
-                elf = image(self._kernel, source) if source == "self" or processes.alive(pid) else None
-                if elf is not None:
-                    return Image("[vdso]", SymbolTable(elf))
-        return Image("[vdso]")
+        elf = image(kernel)
+        if elf is None:
+            return Image("[vdso]")
+        table = SymbolTable(elf)
+        if boot:
+            cache.store("symbols", key, table.pack())
+        return Image("[vdso]", table)
 
     def _dwarf(self, image: Image) -> Elf | None:
         """The file that holds an image's DWARF."""
         if self._kernel is None or not image.place:
             return None
+        from .binaries import open_elf
+
         # by its name if that is still the same file: split units lie beside it
         elf = None
         for place in dict.fromkeys((image.root + image.path, image.place)):

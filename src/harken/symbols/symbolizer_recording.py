@@ -1,8 +1,8 @@
 """Names for all samples of a recording of perf, as text: what ``perf script -F ip,sym,dso --no-inline`` prints, faster.
 
 ``RecordingSymbolizer`` divides a batch of samples by process (``RecordedSpaces``: a process whose mappings were replaced while it ran is
-more than one) and makes lines of the different addresses of each (``AddressLines``).  An address or a call chain that occurs again costs one
-dictionary access.
+more than one) and makes lines of the different addresses of each (``AddressLines``).  An address or a call chain that occurs again costs
+one dictionary access.
 
 The kernel's names are those of the running kernel, if the recording is of its build; else those that ``perf record`` has kept in
 ``~/.debug``.  If the kernel has been booted since (addresses are randomised), names of its image are found by the difference.

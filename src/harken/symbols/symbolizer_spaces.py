@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from itertools import groupby, repeat
-from math import inf
 
 from ..formats.perf_data_records import CommEvent, MappingEvent, TaskEvent
 from .model import Mapping
@@ -77,7 +76,7 @@ class RecordedSpaces:
         self._runs: dict[int, list[tuple[int, int]]] = {}
         self._ended: dict[int, list[Table]] = {}
         self._own: dict[int, list[Any]] = {}
-        self._place = 0
+        self._moment: Any = 0
 
     def tables(self, batch: Batch) -> list[Table]:
         """What holds for the samples of a batch, each of which is in one table."""
@@ -89,7 +88,7 @@ class RecordedSpaces:
                 self._runs[pid] = [(start, end)]
             else:
                 runs.append((start, end))
-        for self._place, event in batch.others:
+        for self._moment, event in batch.events_between:
             self._apply(event)
         found: list[Table] = []
         for pid, runs in self._runs.items():
@@ -161,11 +160,9 @@ class RecordedSpaces:
 
     def _retire(self, pid: int) -> None:
         """From here on the process has other mappings: its samples so far belong to a table with those of before."""
-        batch, place = self._batch, self._place
-        if not place or batch is None or pid not in self._runs:
+        until, ended = self._moment, self._ended.get(pid)
+        if pid not in self._runs:
             return
-        until = place if not batch.timed else batch.moments[place] if place < len(batch) else inf
-        ended = self._ended.get(pid)
         own = self._moments_of(pid)
         since = bisect_left(own, ended[-1].until) if ended else 0
         if bisect_left(own, until) <= since:  # it did not run meanwhile
