@@ -1,0 +1,391 @@
+"""harken against the real BCC in a guest, where there are kprobes: many tools at once over one workload that does the same every time.
+
+What the real one prints is recorded by `kernel_peer`; ``tests/oracle/test_bcc_kernel_peer.py`` runs harken in guests and compares.
+
+Compared is what the workload determines: the headings, the rows of its process, names, addresses, results, counts.  Not compared is what
+the moment determines: times, latencies, process ids, and what other processes did.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import select
+import shlex
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ("FOLDER", "PAIRS", "Pair", "Start", "Worker", "essence", "run", "workload")
+
+#: starts a tool: script, arguments, files for standard output and standard error; the process
+Start = Callable[[str, list[str], str, str], int]
+
+COMM = "worker"
+FOLDER = "/tmp/harken-matrix"
+PORT = 8093
+CALLS = 50
+_PID = 20000
+_POLLS = frozenset(("7", "23", "34", "35", "230", "232", "270", "271", "281", "441"))
+"""System calls of x86_64 in which a tool waits for events or for the time of its next output."""
+
+
+# -- what is compared
+
+
+class Pair(NamedTuple):
+    """A tool with its arguments and what of its output must be equal."""
+
+    words: tuple[str, ...]
+    essence: Callable[[str, int], Any]
+    same_kernel: bool = False
+    """Whether addresses or names of kernel functions are compared, which are equal on the same kernel only."""
+
+    @property
+    def name(self) -> str:
+        return shlex.join(self.words)
+
+
+def _rows(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines() if line.strip()]
+
+
+def heading(text: str, word: str) -> str:
+    """The line of column names."""
+    return next((" ".join(line.split()) for line in text.splitlines() if word in line), "")
+
+
+def _columns(word: str, process: int, *kept: int, rest: int = -1) -> Callable[[str, int], Any]:
+    """Rows of the worker: the columns ``kept``, and everything from column ``rest`` on.
+
+    Args:
+        word: of the heading.
+        process: the column in which the worker's pid is found.
+    """
+
+    def essence(text: str, pid: int) -> Any:
+        found = []
+        for row in _rows(text):
+            if len(row) > process and row[process] == str(pid):
+                found.append([row[number] if number < len(row) else "" for number in kept] + ([" ".join(row[rest:])] if rest >= 0 else []))
+        return heading(text, word), found
+
+    return essence
+
+
+def executed(text: str, pid: int) -> Any:
+    """Programs that the worker started."""
+    rows = [row for row in _rows(text) if len(row) > 3 and row[2] == str(pid)]
+    return heading(text, "PCOMM"), [[row[0], row[3], " ".join(row[4:])] for row in rows]
+
+
+def calls(text: str, pid: int) -> Any:
+    """How often the worker made those system calls that only the workload makes."""
+    counts = {row[0]: int(row[1]) for row in _rows(text) if len(row) == 2 and row[1].isdecimal()}
+    return heading(text, "SYSCALL"), {name: counts.get(name) for name in ("getppid", "mkdir", "rmdir", "sync", "mount", "umount2")}
+
+
+def counted(text: str, pid: int) -> Any:
+    """Functions and how often they were called."""
+    return heading(text, "FUNC"), sorted(row for row in _rows(text) if len(row) == 2 and row[1].isdecimal())
+
+
+def functions(text: str, pid: int) -> Any:
+    """Functions with their addresses, of those that surely were called."""
+    rows = [row[:2] for row in _rows(text) if len(row) == 3 and row[2].isdecimal()]
+    return heading(text, "ADDR"), sorted(row for row in rows if row[1] in ("vfs_read", "vfs_write", "vfs_open", "vfs_mkdir", "vfs_rmdir"))
+
+
+def histogram(text: str, pid: int) -> Any:
+    """A histogram's headings and how many were counted in all; the distribution is the moment's."""
+    total = sum(int(found) for found in re.findall(r"-> \d+\s+: (\d+)", text))
+    average = re.search(r"avg = \d+ (\w+), total: \d+ (\w+), count: (\d+)", text)
+    return heading(text, "distribution"), total, average.groups() if average else None
+
+
+def shape(text: str, pid: int) -> Any:
+    """A histogram's heading and form."""
+    return heading(text, "distribution"), bool(re.search(r"^ +\d+ -> \d+ +: \d+ +\|\*+ *\|$", text, re.M))
+
+
+def table(*words: str) -> Callable[[str, int], Any]:
+    """The heading and how many numbers are below it."""
+
+    def essence(text: str, pid: int) -> Any:
+        rows = [len(row) for row in _rows(text) if re.match(r"\d+:|\d+ ", " ".join(row)) and not re.search("[A-Z]{3}", " ".join(row))]
+        return heading(text, words[0]), sorted(set(rows))
+
+    return essence
+
+
+def connected(text: str, pid: int) -> Any:
+    """tcpconnect's and tcpaccept's rows, with the ports that are ours."""
+    rows = [row for row in _rows(text) if row[0] == str(pid)]
+    return heading(text, "COMM"), [
+        [row[1], row[2], *[word for word in row[3:] if not word.isdecimal() or word == str(PORT)]] for row in rows
+    ]
+
+
+def lives(text: str, pid: int) -> Any:
+    """tcplife's rows: addresses, our port, the kilobytes sent and received."""
+    found = []
+    for row in _rows(text):
+        if len(row) == 9 and str(PORT) in (row[3], row[5]):
+            found.append([row[2], row[3] == str(PORT), row[4], row[6], row[7]])
+    return heading(text, "LADDR"), sorted(found)
+
+
+def moves(text: str, pid: int) -> Any:
+    """tcpstates' transitions of sockets on our port."""
+    found = sorted(re.findall(rf" {PORT} .*? (\w+) +-> (\w+)", text))
+    return heading(text, "OLDSTATE"), found
+
+
+def killed(text: str, pid: int) -> Any:
+    """Signals that the worker sent."""
+    rows = [row for row in _rows(text) if len(row) > 5 and row[1] == str(pid)]
+    return heading(text, "TPID"), [[row[2], row[3], row[4].replace(str(pid), "SELF"), row[5]] for row in rows]
+
+
+def mounted(text: str, pid: int) -> Any:
+    rows = [line for line in text.splitlines() if re.match(rf"{COMM} +{pid} ", line)]
+    return heading(text, "MNT_NS"), [re.sub(r"^(\S+) +\d+ +\d+ +\d+ +", r"\1 ", line) for line in rows]
+
+
+def traced(text: str, pid: int) -> Any:
+    rows = [row for row in _rows(text) if row[0] == str(pid)]
+    return heading(text, "FUNC"), [" ".join(row[2:]) for row in rows]
+
+
+def stacks(text: str, pid: int) -> Any:
+    """Kernel stacks and how often each occurred."""
+    lines = [line.strip() for line in text.splitlines() if line.startswith("  ")]
+    return [line for line in lines if not line.startswith(("Tracing", "Hit"))]
+
+
+def shared(text: str, pid: int) -> Any:
+    rows = [line for line in text.splitlines() if line.startswith(f"{pid} ")]
+    masked = (re.sub(r"shmid: 0x[0-9a-f]+|shmaddr: 0x[1-9a-f][0-9a-f]*|buf: 0x[1-9a-f][0-9a-f]*", "X", line) for line in rows)
+    return heading(text, "SYS"), [re.sub(r"^\d+ +(\S+) +(\S+) +[0-9a-f]+ +", r"\1 \2 ", line) for line in masked]
+
+
+def _pair(text: str, essence: Callable[[str, int], Any], same_kernel: bool = False) -> Pair:
+    return Pair(tuple(shlex.split(text)), essence, same_kernel)
+
+
+#: ``{pid}`` is the worker
+PAIRS = (
+    _pair("execsnoop", executed),
+    _pair("opensnoop -p {pid}", _columns("PATH", 0, 1, 2, 3, rest=4)),
+    _pair("statsnoop -p {pid}", _columns("PATH", 0, 1, 2, 3, rest=4)),
+    _pair("filelife -p {pid}", _columns("AGE", 1, 2, rest=4)),
+    _pair("killsnoop -p {pid}", killed),
+    _pair("mountsnoop", mounted),
+    _pair("shmsnoop -p {pid}", shared),
+    _pair("capable -p {pid}", _columns("CAP", 2, 3, 4, 5, 6)),
+    _pair("bindsnoop -p {pid}", _columns("PROT", 0, 1, 2, 3, 4, 5, rest=6)),
+    _pair("solisten -p {pid}", _columns("BACKLOG", 0, 1, 2, 3, 4, rest=5)),
+    _pair("tcpconnect -p {pid}", connected),
+    _pair("tcpaccept -p {pid}", connected),
+    _pair("tcplife", lives),
+    _pair("tcpstates", moves),
+    _pair("syscount -p {pid} -T 40", calls),
+    _pair("funccount -p {pid} 'vfs_*dir'", counted),
+    _pair("funclatency -p {pid} vfs_rmdir", histogram),
+    _pair("vfscount", functions, True),
+    _pair("stackcount -K -p {pid} vfs_rmdir", stacks, True),
+    _pair("trace -p {pid} 'do_sys_openat2 \"%s\", arg2@user'", traced),
+    _pair("vfsstat 1", table("READ/s")),
+    _pair("cachestat 1", table("HITS")),
+    _pair("runqlat", shape),
+)
+
+
+def essence(name: str, text: str, pid: int) -> Any:
+    """What is compared of a tool's output, as JSON gives it back."""
+    return json.loads(json.dumps(next(pair for pair in PAIRS if pair.name == name).essence(text, pid)))
+
+
+# -- the workload
+
+
+def workload() -> None:
+    """One process's work, the same every time: descriptors, names, numbers of calls."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    place = f"{FOLDER}/peer".encode()
+    libc.mkdir(place, 0o755)
+    for _ in range(CALLS):
+        libc.getppid()
+    for number in range(5):
+        libc.mkdir(place + b"/folder%d" % number, 0o755)
+    for number in range(5):
+        libc.rmdir(place + b"/folder%d" % number)
+    for number in range(3):
+        name = place + b"/file%d" % number
+        fd = libc.open(name, os.O_CREAT | os.O_WRONLY, 0o644)
+        libc.write(fd, b"some text\n", 10)
+        libc.close(fd)
+        fd = libc.open(name, os.O_RDONLY)
+        libc.read(fd, ctypes.create_string_buffer(100), 100)
+        libc.close(fd)
+        libc.open(name + b"-missing", os.O_RDONLY)
+        if os.uname().machine == "x86_64":  # the C library calls newfstatat, which not all tools know
+            libc.syscall(4, name, ctypes.create_string_buffer(256))
+            libc.syscall(4, name + b"-missing", ctypes.create_string_buffer(256))
+        libc.unlink(name)
+    libc.sync()
+    for words in (["true"], ["true", "one", "two words"], ["sh", "-c", "exit 3"]):
+        os.waitpid(os.posix_spawnp(words[0], words, {"PATH": "/bin:/usr/bin"}), 0)
+    libc.kill(os.getpid(), 0)
+    libc.kill(os.getpid(), int(signal.SIGUSR1))
+    libc.kill((1 << 22) - 1, 15)
+    libc.mkdir(place + b"/mounted", 0o755)
+    libc.mount(b"none", place + b"/mounted", b"tmpfs", 0, b"size=1m")
+    libc.umount2(place + b"/mounted", 0)
+    libc.rmdir(place + b"/mounted")
+    libc.rmdir(place)
+    _shared_memory(libc)
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        _connection(family, address)
+
+
+def _shared_memory(libc: ctypes.CDLL) -> None:
+    libc.shmat.restype = ctypes.c_void_p
+    libc.shmdt.argtypes = (ctypes.c_void_p,)
+    number = libc.shmget(0, 4096, 0o1600)
+    libc.shmdt(libc.shmat(number, None, 0))
+    libc.shmctl(number, 0, None)
+
+
+def _connection(family: int, address: str) -> None:
+    with socket.socket(family) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((address, PORT))
+        server.listen(5)
+        with socket.socket(family) as client:
+            client.connect((address, PORT))
+            peer, _ = server.accept()
+            client.sendall(b"y" * 4096)
+            rest = 4096
+            while rest:
+                rest -= len(peer.recv(rest))
+            client.close()
+            peer.recv(1)
+            peer.close()
+
+
+class Worker:
+    """The process that does the workload on request."""
+
+    def __init__(self) -> None:
+        here, there = socket.socketpair()
+        if "HARKEN_GUEST" in os.environ:  # the same pid in every guest: it is a constant in the tools' programs
+            Path("/proc/sys/kernel/ns_last_pid").write_text(str(_PID - 1))
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.dup2(there.fileno(), 200)
+                os.closerange(3, 200)  # so that descriptors are the same in every run
+                os.closerange(201, 4096)
+                Path("/proc/self/comm").write_text(COMM)
+                signal.signal(signal.SIGUSR1, lambda *_: None)
+                while os.read(200, 1):
+                    workload()
+                    os.write(200, b".")
+            finally:
+                os._exit(0)
+        there.close()
+        self._socket = here
+
+    def work(self) -> None:
+        self._socket.send(b"x")
+        if not select.select([self._socket], [], [], 120.0)[0] or not self._socket.recv(1):
+            raise RuntimeError("the workload did not end")
+
+    def close(self) -> None:
+        self._socket.close()
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+# -- running
+
+
+def _waits(pid: int) -> bool:
+    """Whether a tool waits for events or for its time: all is attached then, and all printed that was to be printed."""
+    try:
+        return Path(f"/proc/{pid}/syscall").read_text().split()[0] in _POLLS
+    except (OSError, IndexError):
+        return False
+
+
+class _Harken:
+    """What the harness's own function wants to know of its setting."""
+
+    peer = False
+
+
+def _start_harken(script: str, args: list[str], out: str, err: str) -> int:
+    from .runner import _start
+
+    return _start({"tool": "", "script": script}, args, _Harken, out, err)  # type: ignore[arg-type]
+
+
+def _settled(processes: list[Any], patience: float) -> bool:
+    """Waits until all tools wait."""
+    end, calm = time.monotonic() + patience, 0
+    while calm < 5 and time.monotonic() < end:
+        calm = calm + 1 if all(process.ended() or _waits(process.pid) for process in processes) else 0
+        time.sleep(0.1)
+    return calm == 5
+
+
+def run(
+    pairs: tuple[Pair, ...], start: Start = _start_harken, at_once: int = 100, patience: float = 240.0, tell: Callable[[str], object] = len
+) -> dict[str, Any]:
+    """Runs pairs' tools here: {"pid": of the worker, "outputs": {name: {"stdout": ..., "stderr": ...}}}.
+
+    Args:
+        pairs: which tools.
+        start: starts one, under harken or the real BCC.
+        at_once: how many tools run at the same time.
+        patience: seconds until the tools must have attached.
+        tell: called with a line about each lot of tools, and one of JSON for each tool: [the worker's pid, name, output].
+    """
+    from .cases import script
+    from .runner import _Process
+
+    os.makedirs(FOLDER, exist_ok=True)
+    worker = Worker()
+    outputs: dict[str, Any] = {}
+    try:
+        worker.work()  # what Python does at the first time only is done
+        for first in range(0, len(pairs), at_once):
+            lot = pairs[first : first + at_once]
+            running = []
+            for number, pair in enumerate(lot):
+                words = [word.replace("{pid}", str(worker.pid)) for word in pair.words]
+                out, err = (f"{FOLDER}/peer-{kind}-{number}" for kind in ("out", "err"))
+                running.append((pair, _Process(start(str(script(words[0])), words[1:], out, err)), out, err))
+            processes = [process for _, process, _, _ in running]
+            ready = _settled(processes, patience)
+            tell(f"{time.strftime('%X')} {' '.join(pair.words[0] for pair in lot)}: {'ready' if ready else 'not ready'}")
+            worker.work()
+            _settled(processes, 60.0)
+            for process in processes:
+                process.signal(signal.SIGINT)
+            for pair, process, out, err in running:
+                if not process.ended(60.0):
+                    process.signal(signal.SIGKILL)
+                    process.ended(5.0)
+                texts = [Path(path).read_text(errors="replace") for path in (out, err)]
+                outputs[pair.name] = {"status": process.status, "stdout": texts[0][-20000:], "stderr": texts[1][-1500:]}
+                tell(json.dumps([worker.pid, pair.name, outputs[pair.name]]))
+    finally:
+        worker.close()
+    return {"pid": worker.pid, "outputs": outputs}
