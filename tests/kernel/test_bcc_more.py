@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes as ct
 import importlib.util
 import os
 import socket
@@ -15,7 +16,7 @@ if importlib.util.find_spec("clang") is None:
     pytest.skip("compiling C needs libclang (harken[c])", allow_module_level=True)
 
 from harken.abi.bpf import BPF_PROG_TYPE_SOCKET_FILTER  # noqa: E402
-from harken.bcc import BPF  # noqa: E402
+from harken.bcc import BPF, lib  # noqa: E402
 from harken.kernel.bpf_dump import map_types  # noqa: E402
 from harken.kernel.kernel import live  # noqa: E402
 
@@ -77,3 +78,15 @@ def test_a_program_ends_where_the_packet_does(bpf: BPF, receiver: socket.socket)
         os.close(function.sock)
     # a packet on the loopback device passes twice
     assert (short_and_long, long) == (6, 2)
+
+
+def test_elements_by_descriptor(bpf: BPF) -> None:
+    fd = lib.bpf_table_fd(bpf.module, b"named")
+    table = bpf["named"]
+    key, value, back = table.Key(3, b"one"), table.Leaf(), table.Leaf()
+    value.count = 5
+    assert lib.bpf_lookup_elem(fd, ct.byref(key), ct.byref(back)) == -1
+    assert lib.bpf_update_elem(fd, ct.byref(key), ct.byref(value), 0) == 0
+    assert lib.bpf_lookup_elem(fd, ct.pointer(key), ct.pointer(back)) == 0 and back.count == 5
+    assert lib.bpf_delete_elem(fd, ct.byref(key)) == 0 and lib.bpf_delete_elem(fd, ct.byref(key)) == -1
+    assert len(table) == 0 and os.fstat(fd), "the descriptor is the caller's"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         XDPAction,
         XDPFlags,
     )
+    from .libbcc import lib
     from .names import SymbolCache
     from .perf import Perf
     from .table import PerfEventArray, RingBuf, Table
@@ -41,7 +42,7 @@ __all__ = (
     "ArgString", "BPF", "BPFAttachType", "BPFProgType", "DEBUG_BPF", "DEBUG_BPF_REGISTER_STATE", "DEBUG_BTF", "DEBUG_LLVM_IR",
     "DEBUG_PREPROCESSOR", "DEBUG_SOURCE", "DEBUGFS", "Perf", "PerfEventArray", "PerfEventSampleFormat", "PerfHWConfig", "PerfSWConfig",
     "PerfType", "RingBuf", "StrcmpRewrite", "SymbolCache", "TRACEFS", "Table", "USDT", "USDTException", "XDPAction", "XDPFlags",
-    "__version__", "get_online_cpus", "printb",
+    "__version__", "get_online_cpus", "lib", "printb",
 )  # fmt: skip
 
 DEBUGFS = "/sys/kernel/debug"
@@ -59,10 +60,11 @@ _HOMES = {
     "ArgString": "utils",
     "StrcmpRewrite": "utils",
     "get_online_cpus": "utils",
+    "lib": "libbcc",
     "printb": "utils",
     "__version__": "version",
 }
-_SUBMODULES = ("containers", "disassembler", "exec", "perf", "syscall", "table", "tcp", "usdt", "utils", "version")
+_SUBMODULES = ("containers", "disassembler", "exec", "libbcc", "perf", "syscall", "table", "tcp", "usdt", "utils", "version")
 
 
 def __getattr__(name: str) -> Any:

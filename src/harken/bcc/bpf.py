@@ -114,6 +114,7 @@ class BPF(Probes, Polling, TracePipe):
 
             say(warning_text(position, message, hint, (name, source)))
         self._maps, self._own_maps = create_maps(kernel(), self._program)
+        self._program.maps_live = self._maps
         atexit.register(self._at_exit)
         try:
             for context in usdt_contexts:

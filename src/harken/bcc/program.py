@@ -121,6 +121,8 @@ class Program:
         self._observe = observe
         self._unit: Any = None
         self._key = ""
+        #: the maps that were created, for ``libbcc``
+        self.maps_live: dict[str, Any] = {}
         if cached:
             folder = os.getcwd() if _reads_files(source.text, self._cflags) else ""
             self._key = unit_key(kernel, source.name, source.text, ("bcc", self._cflags, usdt, folder), "languages/c")
