@@ -36,6 +36,8 @@ def verdict(result: dict[str, Any]) -> tuple[str, str]:
     if re.search(r"no member named|incomplete definition of type", text) and not result["attached"]:
         wrong = re.search(r"[^:\n]*(no member named|incomplete definition of type)[^\n]*", text)
         return "refused", f"the tool's C does not fit this kernel's types:{wrong[0] if wrong else ''}"
+    if "does not let programs replace what functions return" in text or "bpf_override_return() is not offered" in text:
+        return "refused", "this kernel does not let programs replace what functions return"
     traceback = "Traceback (most recent call last)" in result["stderr"] and not reason.startswith("KeyboardInterrupt")
     if traceback and _OURS.search(text):
         return "fails", reason

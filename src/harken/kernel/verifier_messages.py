@@ -230,6 +230,13 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
     ),
     # -- helpers and kernel functions
     (
+        "override",
+        r"unknown func bpf_override_return#(?P<number>\d+)",
+        "this kernel does not let programs replace what functions return",
+        "bpf_override_return() needs a kernel built with CONFIG_BPF_KPROBE_OVERRIDE, and a function that is marked as one that may fail",
+        "boot a kernel that has the option",
+    ),
+    (
         "helper_type",
         r"(program of this type cannot use helper|unknown func) (?P<helper>\S+?)#(?P<number>\d+)",
         "the function {helper}() is not offered to this kind of probe",
