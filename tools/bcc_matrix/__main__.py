@@ -182,7 +182,11 @@ def _rest(found: list[Case], kernel: str, results: dict[str, list[dict[str, Any]
     here = {tool for (tool, _), kind in seen.items() if kind == "works"}
     first = [case for number, case in enumerate(found) if case.tool not in {one.tool for one in found[:number]}]
     wanted = [case for case in first if case.tool not in here]
-    return wanted + [case for case in found if case.tool in here and (case.tool, case.args) not in works]
+    again = [case for case in found if case.tool in here and (case.tool, case.args) not in works]
+    took: dict[str, float] = {}
+    for r in results.get(kernel, []):
+        took[r["tool"]] = min(r.get("seconds", 0.0), took.get(r["tool"], 1e9))
+    return wanted + sorted(again, key=lambda case: took[case.tool])  # quick ones first
 
 
 def main() -> int:
