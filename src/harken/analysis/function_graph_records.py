@@ -65,9 +65,10 @@ class Decoder:
         self.long_size = long_size
         self._type = struct.Struct(self.order + "H").unpack_from
         self._common = struct.Struct(self.order + "HBBi").unpack_from
+        self._kept = {event.id: event for event in events}
         #: event id -> (least size, maker)
         self._makers: dict[int, tuple[int, Callable[[int, int, Any, int, int], Step]]] = {}
-        for event in events:
+        for event in self._kept.values():
             if event.name in ENTRY_EVENTS:
                 self._makers[event.id] = self._entry(event)
             elif event.name == EXIT_EVENT:
@@ -87,6 +88,36 @@ class Decoder:
             kind, flags, preempt, pid = self._common(data, start)
             return Step(time, cpu, pid, COMMENT, flags=flags, preempt=preempt, type=kind, data=bytes(data[start : start + size]))
         return found[1](time, cpu, data, start, size) if size >= found[0] else None
+
+    def columns(self, number: int, buffer: bytes, starts: Any, shortest: int, np: Any) -> tuple[Any, Any, Any, Any, Any] | None:
+        """(function, depth, PID, duration, whether they are returns) of records of one graph event as numpy arrays; None if some are short.
+
+        Args:
+            starts: where the records begin in ``buffer``; ``shortest`` is the size of the shortest.
+        """
+        event = self._kept[number]
+        returns = event.name == EXIT_EVENT
+
+        def column(name: str, kind: str) -> Any:
+            field = event.field(name)
+            if field is None or field.size not in _CODES:
+                return None
+            code = f"{self.order}{'i' if field.signed else 'u'}{field.size}"
+            at = np.ndarray((max(0, len(buffer) - field.size + 1),), dtype=code, buffer=buffer, strides=(1,))
+            return at[starts + field.offset].astype(kind)
+
+        if shortest < self._makers[number][0]:
+            return None
+        found = [column("func", "u8"), column("depth", "i8"), column("common_pid", "i8")]
+        begin, end = (column("calltime", "u8"), column("rettime", "u8")) if returns else (None, None)
+        if any(values is None for values in found) or (returns and (begin is None or end is None)):
+            return None
+        duration = end - begin if returns else np.zeros(len(starts), dtype="u8")
+        return found[0], found[1], found[2], duration, np.full(len(starts), returns, dtype=bool)
+
+    def has(self, name: str) -> bool:
+        """Whether any graph event has a field of that name."""
+        return any(number in self._makers and event.field(name) is not None for number, event in self._kept.items())
 
     def _fields(self, event: EventFormat, wanted: str, needed: str) -> _Fields:
         made = _Fields(event, f"common_flags common_preempt_count common_pid {wanted}".split(), self.order)

@@ -13,7 +13,7 @@ from ..analysis.merge import merge
 from ..formats.print_fmt import Env, compile_format
 from ..formats.print_fmt_helpers import Memo
 from .ftrace_batches import Batch, Group, Item
-from .ftrace_bulk import BULK, bulk_lines, bulk_text, time_matrix
+from .ftrace_bulk import BULK, BulkSpecial, bulk_lines, bulk_text, time_matrix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -255,6 +255,14 @@ class Lines:
         if self.ended(event):
             lines = [line[:-1] if line.endswith("\n") else line for line in lines]
         return lines
+
+    def bulk_special(self, groups: Sequence[Group], np: Any) -> BulkSpecial | None:
+        """The texts of events that depend on other records, as columns; None if ``special`` must make them one by one.
+
+        Args:
+            groups: all of a window that are of such events.
+        """
+        return None if groups else BulkSpecial([], lambda: None)
 
     def _specials(self, waiting: dict[int, list[tuple[int, Item]]], out: Any, time_format: str) -> None:
         """Events whose texts depend on one another: all of one maker at once, in the order of time."""

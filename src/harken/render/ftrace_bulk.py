@@ -5,6 +5,8 @@ Used where numpy is there, the records are many, and the event's format allows i
 
 from __future__ import annotations
 
+from ..base.record import Record
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -13,13 +15,23 @@ if TYPE_CHECKING:
     from .ftrace import Lines
     from .ftrace_batches import Batch, Group
 
-__all__ = ("BULK", "bulk_lines", "bulk_matrix", "bulk_text", "time_matrix")
+    #: Records of one event, and what makes the texts of some of them: (first, behind the last) -> matrices from left to right.
+    Texts = tuple[Group, Callable[[int, int], list[Any]]]
+
+__all__ = ("BULK", "BulkSpecial", "bulk_lines", "bulk_matrix", "bulk_text", "time_matrix")
 
 #: Fewer records than this are printed one by one: the dozens of steps of the other way cost as much.
 BULK = 200
 #: Records whose rows are made together: so many that the steps cost little, so few that their rows stay in the processor's cache.
 _CHUNK = 4096
 _WIDEST = 2048
+
+
+class BulkSpecial(Record):
+    """Texts that depend on other records; ``commit`` keeps what later windows need to know, once the texts are used."""
+
+    texts: list[Texts]
+    commit: Callable[[], None]
 
 
 def time_matrix(values: Any, second: int, np: Any) -> Any:
@@ -78,20 +90,27 @@ def _codes(values: Any, np: Any) -> tuple[Any, int]:
     return table[values] - 1, int(table[-1])
 
 
-def bulk_matrix(lines: Lines, group: Group, low: int = 0, high: int | None = None) -> Any:
+def bulk_matrix(
+    lines: Lines, group: Group, low: int = 0, high: int | None = None, texts: Callable[[int, int], list[Any]] | None = None
+) -> Any:
     """The lines of records of one event as rows of bytes; zero bytes stand for nothing.  None if they must be made one by one.
 
     Args:
         low, high: which records of the group.
+        texts: makes their texts; default: the event's format does.
     """
     import numpy as np
 
     from ..formats.print_fmt_bulk import NotBulk, table_rows
 
-    renderer = lines.renderer(group.kind)
-    text = renderer.bulk() if renderer is not None else None
-    if renderer is None or text is None or group.shortest < max(renderer.needs, 8):
+    event = lines.events.get(group.kind)
+    if event is None or group.shortest < 8:
         return None
+    if texts is None:
+        renderer = lines.renderer(group.kind)
+        text = renderer.bulk() if renderer is not None else None
+        if renderer is None or text is None or group.shortest < renderer.needs:
+            return None
     starts, times, buffer = group.starts[low:high], group.times[low:high], group.batch.buffer
     unit, second = lines.unit()
     try:
@@ -103,8 +122,12 @@ def bulk_matrix(lines: Lines, group: Group, low: int = 0, high: int | None = Non
         else:
             moment = table_rows(times, "%12d".__mod__, np)
         before, after = (lines.time_format() % "\0").encode("utf-8", "surrogateescape").split(b"\0")
-        after += lines.name_format(renderer.event).encode("utf-8", "surrogateescape")
-        pieces = [head, before, moment, after, *text.matrices(buffer, starts, starts + group.sizes[low:high], np), b"\n"]
+        after += lines.name_format(event).encode("utf-8", "surrogateescape")
+        if texts is not None:
+            made = texts(low, len(group.where) if high is None else high)
+        else:
+            made = text.matrices(buffer, starts, starts + group.sizes[low:high], np)
+        pieces = [head, before, moment, after, *made, b"\n"]
     except NotBulk:
         return None
     width = sum(len(piece) if isinstance(piece, bytes) else piece.shape[1] for piece in pieces)
@@ -146,13 +169,20 @@ def bulk_text(lines: Lines, batches: Sequence[Batch], total: int) -> bytes | Non
     from ..formats.print_fmt_bulk import NotBulk, rows
 
     groups, marks = lines.groups(batches, total, np)
-    if any(group.kind in lines.special for group in groups):
+    special = [group for group in groups if group.kind in lines.special]
+    found = lines.bulk_special(special, np) if special else None
+    if special and found is None:
         return None
+    work: list[tuple[Group, Any]] = [(group, None) for group in groups if group.kind not in lines.special]
+    work += found.texts if found is not None else []
     whole = _room(lines, total, 0, np)
-    for group in groups:
+    for group, texts in work:
         for low in range(0, len(group.where), _CHUNK):
-            matrix = bulk_matrix(lines, group, low, low + _CHUNK) if len(group.where) >= BULK else None
+            bulk = texts is not None or len(group.where) >= BULK
+            matrix = bulk_matrix(lines, group, low, low + _CHUNK, texts) if bulk else None
             if matrix is None:
+                if texts is not None:
+                    return None
                 if len(group.where) > total // 8:
                     return None
                 part = group.replace(
@@ -169,6 +199,8 @@ def bulk_text(lines: Lines, batches: Sequence[Batch], total: int) -> bytes | Non
             if width > whole.shape[1]:
                 whole = _room(lines, total, width + 8, np, whole)
             whole[group.where[low : low + _CHUNK], :width] = matrix
+    if found is not None:
+        found.commit()
     pieces, done = [], 0
     for place, mark in sorted(marks, key=lambda pair: pair[0]):
         pieces += [*_bytes(whole[done:place]), mark.encode("utf-8", "surrogateescape"), b"\n"]

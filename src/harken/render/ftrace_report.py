@@ -14,18 +14,22 @@ graph by a ``Special`` that ``render.function_graph`` provides.
 from __future__ import annotations
 
 from ..formats.print_fmt import Env, Renderer, compile_print_fmt, plain_renderer
+from ..formats.print_fmt_bulk import NotBulk, rows
+from ..formats.print_fmt_helpers import Memo
 from ..formats.print_fmt_plugins import kernel_stack_text
 from ..formats.print_fmt_raw import raw_renderer
 from .ftrace import Lines
 from .ftrace_batches import Item
+from .ftrace_bulk import BulkSpecial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from ..formats.event_format import EventFormat
     from .ftrace import Special
-    from .ftrace_batches import Batch
+    from .ftrace_batches import Batch, Group
 
 __all__ = ("ReportLines", "latency_flags", "GENERATIONS")
 
@@ -93,6 +97,7 @@ class ReportLines(Lines):
         self.parent, self.indent, self.offset = parent, indent, offset
         self._learnt: dict[int, str] = {}
         self._stacks: dict[int, list[str]] = {}
+        self._function_names: Memo = Memo(lambda address: self._name(address)[1] or "")
         if plugins and raw is not True:
             for number in range(1, 32):
                 event = self.events.get(number)
@@ -227,6 +232,74 @@ class ReportLines(Lines):
 
     def _functions(self, items: Sequence[Item]) -> list[str | None]:
         return [self._function(item) for item in items]
+
+    def bulk_special(self, groups: Sequence[Group], np: Any) -> BulkSpecial | None:
+        mine = [group for group in groups if self.special.get(group.kind) == self._functions]
+        found = super().bulk_special([group for group in groups if self.special.get(group.kind) != self._functions], np)
+        if found is None:
+            return None
+        stacks = {group.batch.cpu: list(self._stacks.get(group.batch.cpu, ())) for group in mine}
+        texts = list(found.texts)
+        for group in mine:
+            if (group.where[1:] < group.where[:-1]).any():  # times that step back: the order is another one
+                return None
+            made = self._bulk_functions(group, stacks[group.batch.cpu], np)
+            if made is None:
+                return None
+            texts.append((group, made))
+
+        def commit() -> None:
+            self._stacks.update(stacks)
+            found.commit()
+
+        return BulkSpecial(texts, commit)
+
+    def _bulk_functions(self, group: Group, stack: list[str], np: Any) -> Callable[[int, int], list[Any]] | None:
+        """As ``_function`` for all records of a CPU; ``stack`` is changed."""
+        event = self.events[group.kind]
+        columns: list[list[int]] = []
+        for name in ("ip", "parent_ip"):
+            field = event.field(name)
+            if field is None or field.size not in (4, 8) or group.shortest < field.offset + field.size:
+                return None
+            buffer = group.batch.buffer
+            all_places = np.ndarray((len(buffer) - field.size + 1,), dtype=f"{self.env.order}u{field.size}", buffer=buffer, strides=(1,))
+            columns.append(all_places[group.starts + field.offset].tolist())
+        names, texts, indent, parents = self._function_names, list[bytes](), self.indent, self.parent
+
+        numbers: dict[tuple[int, int, int], int] = {}
+        codes = []
+        depth = caller = 0
+        for address, above in zip(*columns):
+            parent = names[above]
+            depth = 0
+            if parent and indent:
+                # _depth, spelled out: this runs for every record
+                if parent in stack:
+                    depth = stack.index(parent)
+                else:
+                    stack[:1] = [parent]
+                child = names[address]
+                if child:
+                    if depth + 1 < len(stack):
+                        stack[depth + 1] = child
+                    else:
+                        stack.append(child)
+            if parents:
+                caller = above
+            key = depth, address, caller
+            code = numbers.get(key)
+            if code is None:
+                code = numbers[key] = len(texts)
+                text = " " * (3 * depth) + self._name(address)[0] + (f" <-- {self._name(caller)[0]}" if parents else "")
+                texts.append(text.encode("utf-8", "surrogateescape"))
+            codes.append(code)
+        try:
+            table = rows(texts, np)
+        except NotBulk:
+            return None
+        chosen = np.array(codes, dtype="i8")
+        return lambda low, high: [table[chosen[low:high]]]
 
     def _repeats(self, items: Sequence[Item]) -> list[str | None]:
         texts: list[str | None] = []

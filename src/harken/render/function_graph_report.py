@@ -60,6 +60,17 @@ class ReportText:
         self._symbol, self._arguments, self._retaddr = symbol, arguments, retaddr
         self._names: dict[Any, str] = {}
 
+    def plain(self, has: Callable[[str], bool]) -> Callable[[Any], str] | None:
+        """Names of functions, if texts consist of nothing but durations, depths and them; else None.
+
+        Args:
+            has: whether the records have a field of that name.
+        """
+        options = self.options
+        more = options.tailprint or options.depth or (options.values and has("retval"))
+        more = more or (self._retaddr is not None and has("retaddr")) or (self._arguments is not None and has("args"))
+        return None if more else self._name
+
     def texts(self, steps: Iterable[Step]) -> Iterator[tuple[Step, str | None]]:
         """(step, text) of records in the order of time, without the returns of leaves; the text is None for records of other events.
 

@@ -7,9 +7,11 @@ merged in one go.  ``Wakeups`` is the ``-w`` of the report.
 from __future__ import annotations
 
 from .ftrace import Lines
+from .ftrace_bulk import BulkSpecial
 from .ftrace_kernel import KernelLines
 from .ftrace_latency import LatencyLines
 from .ftrace_report import ReportLines
+from .function_graph_bulk import graph_texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from ..analysis.function_graph import Step
     from ..analysis.function_graph_records import Decoder
     from ..formats.event_format import EventFormat
-    from .ftrace_batches import Batch, Item
+    from .ftrace_batches import Batch, Group, Item
+    from .ftrace_bulk import Texts
     from .function_graph_report import ReportText
 
 __all__ = ("Labelled", "LabelledLines", "LabelledKernelLines", "LabelledLatencyLines", "GraphTexts", "Wakeups", "TimeDifferences")
@@ -65,6 +68,15 @@ class Labelled(Lines):
                     head = self.prefix(pid, item.cpu, item.payload[2], item.payload[3]) + time
                     out[place] = head + self.name_format(self.events[number]) + text
         super()._specials(waiting, out, time_format)
+
+    def bulk_special(self, groups: Sequence[Group], np: Any) -> BulkSpecial | None:
+        graph = self.graph
+        if graph is None:
+            return super().bulk_special(groups, np)
+        mine = [group for group in groups if group.kind in graph.decoder.ids]
+        found = super().bulk_special([group for group in groups if group.kind not in graph.decoder.ids], np)
+        texts = graph.bulk(mine, np) if found is not None and mine else []
+        return None if found is None or texts is None else BulkSpecial([*found.texts, *texts], found.commit)
 
     def prefix(self, pid: int, cpu: int, flags: int, preempt: int) -> str:
         label, real = self.streams[cpu]
@@ -142,6 +154,11 @@ class GraphTexts:
 
     def __call__(self, items: Sequence[Item]) -> list[str | None]:
         return [text for _, _, _, text in self.lines([(place, 0, item) for place, item in enumerate(items)])]
+
+    def bulk(self, groups: Sequence[Group], np: Any) -> list[Texts] | None:
+        """The texts as columns (``function_graph_bulk``), None if they have something that is made one by one."""
+        name = self._text.plain(self.decoder.has)
+        return None if name is None else graph_texts(self.decoder, name, groups, self._text.options.any_cpu, np)
 
     def lines(self, entries: Sequence[tuple[int, int, Item]]) -> list[tuple[int, int, Item, str | None]]:
         """(place, event id, record, text) of records in the order of time; None for the returns that are part of another line.
