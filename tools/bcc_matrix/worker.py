@@ -355,13 +355,20 @@ def _bash() -> None:
 
 def _tls() -> None:
     """By openssl's own programs: Python calls SSL_write_ex, which sslsniff does not know."""
-    quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    server = subprocess.Popen(["openssl", "s_server", "-accept", "4433", "-cert", f"{FOLDER}/certificate.pem", "-quiet"], **quiet)  # type: ignore[call-overload]
-    time.sleep(1.0)
-    client = subprocess.Popen(["openssl", "s_client", "-connect", "localhost:4433", "-quiet"], **quiet)  # type: ignore[call-overload]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen(["openssl", "s_server", "-accept", "4433", "-cert", f"{FOLDER}/certificate.pem", "-quiet"], **pipes)  # type: ignore[call-overload]
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        try:
+            socket.create_connection(("localhost", 4433)).close()
+            break
+        except OSError:
+            time.sleep(0.2)
+    client = subprocess.Popen(["openssl", "s_client", "-connect", "localhost:4433", "-quiet"], **pipes)  # type: ignore[call-overload]
     client.stdin.write(b"GET /secret HTTP/1.0\r\n\r\n")
     client.stdin.flush()
-    time.sleep(1.5)
+    select.select([server.stdout], [], [], max(0.0, end - time.monotonic()))
+    time.sleep(0.3)
     for process in (client, server):
         process.kill()
         process.wait()
