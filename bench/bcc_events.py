@@ -1,8 +1,9 @@
 """A script for BCC, run by ``bench/bcc_pairs.py`` under BCC and under harken: counts what arrives of N events in a Python callback.
 
-bcc_events.py N PAGES MODE [filled]     MODE: "event" decodes each record by b["events"].event(), "raw" only counts
+bcc_events.py N PAGES MODE [ring] [filled]      MODE: "event" decodes each record by b["events"].event(), "raw" only counts
 
-With ``filled``, reading begins when all records have been written (PAGES must hold them): what the reader alone can do.
+With ``ring``, records come through a ring buffer instead of a perf buffer.  With ``filled``, reading begins when all have been written
+(PAGES must hold them): what the reader alone can do.
 """
 
 import os
@@ -11,7 +12,7 @@ import time
 
 from bcc import BPF
 
-count, pages, mode, filled = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], "filled" in sys.argv[4:]
+count, pages, mode, ring, filled = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], "ring" in sys.argv[4:], "filled" in sys.argv[4:]
 got = lost = total = 0
 read, write = os.pipe()
 child = os.fork()
@@ -35,6 +36,9 @@ TRACEPOINT_PROBE(syscalls, sys_enter_getppid) {
     return 0;
 }
 """
+if ring:
+    text = text.replace("BPF_PERF_OUTPUT(events)", f"BPF_RINGBUF_OUTPUT(events, {pages})")
+    text = text.replace("perf_submit(args, &data, sizeof(data))", "ringbuf_output(&data, sizeof(data), 0)")
 b = BPF(text=text.replace("CHILD", str(child)))
 
 
@@ -50,7 +54,12 @@ def missing(number):
     lost += number
 
 
-b["events"].open_perf_buffer(show, page_cnt=pages, lost_cb=missing)
+if ring:
+    b["events"].open_ring_buffer(show)
+    poll = b.ring_buffer_poll
+else:
+    b["events"].open_perf_buffer(show, page_cnt=pages, lost_cb=missing)
+    poll = b.perf_buffer_poll
 start = last = time.monotonic()
 os.write(write, b"x")
 ended = False
@@ -60,7 +69,7 @@ if filled:
 used = time.process_time()
 while True:
     before = got + lost
-    b.perf_buffer_poll(200)
+    poll(200)
     if not ended:
         ended = os.waitpid(child, os.WNOHANG)[0] == child
     elif got + lost == before:

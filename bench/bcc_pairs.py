@@ -38,6 +38,11 @@ from typing import Any
 HERE = Path(__file__).parent
 SPAWN = (sys.executable, "-I", "-S", str(HERE / "spawn.py"))
 TOOLS = {"syscount": "syscount-bpfcc", "runqlat": "runqlat-bpfcc", "tcplife": "tcplife-bpfcc"}
+#: what ``bcc_events.py`` is told, pages of the buffer
+MODES = (
+    ("event", 4096), ("event", 64), ("raw", 4096), ("raw", 64), ("event filled", 4096), ("raw filled", 4096),
+    ("event ring", 8192), ("event ring filled", 8192),
+)  # fmt: skip
 _INSIDE = "HARKEN_BENCH_HEADERS"
 
 
@@ -178,7 +183,7 @@ def main() -> int:
                 table(f"{name}: start to first attachment", rows, ("seconds", "peak MB"), lambda peer, own: peer / own)
                 kept[name] = rows
         if "events" in parts:
-            for mode, pages in (("event", 4096), ("event", 64), ("raw", 4096), ("raw", 64), ("event filled", 4096), ("raw filled", 4096)):
+            for mode, pages in MODES:
                 count = options.count // 2 if "filled" in mode else options.count
                 rows = {}
                 for _ in range(options.n):
