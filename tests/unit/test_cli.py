@@ -244,3 +244,15 @@ def test_closed_standard_descriptors_are_not_taken_by_others() -> None:
     assert closed.returncode == 9 and closed.stderr == b"ok 3"  # EBADF
     assert _with_closed(0, 2).stdout == b"12345678"
     assert _with_closed(0, 1, 2).returncode == 9
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["list", "software:*"], ["trace-cmd", "report", "--help"]])
+def test_output_that_nobody_can_take_is_an_error(argv: list[str]) -> None:
+    starter = (
+        "import os, sys\nif sys.argv[1] == 'closed': os.close(1)\nelse: os.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'harken', *sys.argv[2:]])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for how, reason in (("closed", "Bad file descriptor"), ("full", "No space left on device")):
+        ended = subprocess.run([sys.executable, "-c", starter, how, *argv], stderr=subprocess.PIPE, text=True, env=environment)
+        assert ended.returncode == 1 and ended.stderr.startswith("ERROR: ") and ended.stderr.endswith(f"{reason}\n")

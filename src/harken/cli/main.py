@@ -70,15 +70,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(error)
 
 
-def script() -> None:
-    """The console script: exits without tearing the interpreter down piece by piece."""
+def script(argv: Sequence[str] | None = None) -> None:
+    """The console script: exits without tearing the interpreter down piece by piece.  ``argv`` as for ``main``."""
     _standard_descriptors()
-    code = main()
+    code = main(argv)
     try:
         sys.stdout.flush()
-        sys.stderr.flush()
     except BrokenPipeError:
         code = _reader_gone()
+    except OSError as error:  # the disk is full, or standard output is closed
+        if not code:
+            _say(f"ERROR: cannot write to standard output: {error.strerror}")
+            code = 1
+    try:
+        sys.stderr.flush()
+    except OSError:  # nobody is left to be told
+        pass
     os._exit(code)
 
 
@@ -92,7 +99,11 @@ def _standard_descriptors() -> None:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, mode)  # takes the lowest number that is free: this one
-            if fd == 2:
+            if fd == 0:
+                sys.stdin = os.fdopen(0)
+            elif fd == 1:
+                sys.stdout = os.fdopen(1, "w")
+            else:
                 sys.stderr = os.fdopen(2, "w")
 
 

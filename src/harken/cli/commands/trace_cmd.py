@@ -105,8 +105,6 @@ def _usage() -> str:
 
 def main() -> None:
     """The script ``harken-trace-cmd``."""
-    from ..main import main as harken
+    from ..main import script
 
-    code = harken(["trace-cmd", *sys.argv[1:]])
-    sys.stdout.flush()
-    raise SystemExit(code)
+    script(["trace-cmd", *sys.argv[1:]])
