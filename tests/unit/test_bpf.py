@@ -412,12 +412,14 @@ def test_btf_that_is_refused_shows_the_kernels_last_word(kernel: FakeKernel) -> 
 
 
 @pytest.mark.parametrize(
-    "command", ["map_create", "prog_load", "btf_load", "link_create", "raw_tracepoint_open", "map_elem", "info", "obj_pin"]
+    "command",
+    ["map_create", "prog_load", "btf_load", "link_create", "raw_tracepoint_open", "map_elem", "info", "obj_pin", "prog_get_next_id"],
 )
 def test_every_errno_becomes_a_sentence(command: str) -> None:
     for number in (*errno.errorcode, 524, 4095):
         error = refusal(command, number, "a thing")
         assert error.errno == number and error.message.startswith("cannot ") and "a thing" in error.message
+        assert command not in error.message
         assert error.call == f"bpf(BPF_{command.upper()})" and not error.message.endswith(".")
 
 

@@ -32,6 +32,9 @@ _VERBS = {
     "info": "ask about",
     "enable_stats": "enable",
     "iter_create": "start",
+    # of any kind of object
+    "get_next_id": "list",
+    "get_fd_by_id": "open",
 }
 
 
@@ -50,7 +53,7 @@ def refusal(command: str, number: int, what: str, log: str = "") -> KernelError:
         log: the verifier's or BTF checker's text, if any; its last line decides some cases.
     """
     reason, hint = _reason(command, number, log, what)
-    verb = _VERBS.get(command, command)
+    verb = _VERBS.get(command) or _VERBS.get(command.partition("_")[2], command)
     return KernelError(
         f"cannot {verb} {what}: {reason} ({errno_name(number)})", call=f"bpf(BPF_{command.upper()})", errno=number, hint=hint
     )

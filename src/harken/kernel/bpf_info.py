@@ -210,10 +210,10 @@ def btf_info(kernel: Kernel, fd: int) -> BtfInfo:
 
 
 _NEXT = {
-    "map": (abi.BPF_MAP_GET_NEXT_ID, abi.BPF_MAP_GET_FD_BY_ID),
-    "program": (abi.BPF_PROG_GET_NEXT_ID, abi.BPF_PROG_GET_FD_BY_ID),
-    "link": (abi.BPF_LINK_GET_NEXT_ID, abi.BPF_LINK_GET_FD_BY_ID),
-    "btf": (abi.BPF_BTF_GET_NEXT_ID, abi.BPF_BTF_GET_FD_BY_ID),
+    "map": (abi.BPF_MAP_GET_NEXT_ID, abi.BPF_MAP_GET_FD_BY_ID, "map"),
+    "program": (abi.BPF_PROG_GET_NEXT_ID, abi.BPF_PROG_GET_FD_BY_ID, "prog"),
+    "link": (abi.BPF_LINK_GET_NEXT_ID, abi.BPF_LINK_GET_FD_BY_ID, "link"),
+    "btf": (abi.BPF_BTF_GET_NEXT_ID, abi.BPF_BTF_GET_FD_BY_ID, "btf"),
 }
 
 
@@ -231,7 +231,7 @@ def ids(kernel: Kernel, kind: str) -> list[int]:
         if result == -errno.ENOENT:
             return found
         if result < 0:
-            raise refusal(f"{kind}_get_next_id", -result, f"all {kind} ids")
+            raise refusal(f"{_NEXT[kind][2]}_get_next_id", -result, f"the ids of all {kind}s")
         last = field(abi.GET_ID, "next_id", attribute.data)
         found.append(last)
 
@@ -242,7 +242,7 @@ def fd_by_id(kernel: Kernel, kind: str, number: int) -> int | None:
     if result == -errno.ENOENT:
         return None
     if result < 0:
-        raise refusal(f"{kind}_get_fd_by_id", -result, f"{kind} {number}")
+        raise refusal(f"{_NEXT[kind][2]}_get_fd_by_id", -result, f"{kind} {number}")
     return result
 
 
