@@ -65,5 +65,8 @@ def test_wrong_programs_are_told_where(source, tmp_path):
         build.run([str(source), "-o", str(tmp_path / "z")])
     assert ":1:" in caught.value.diagnostics[0].position and "nothing" in caught.value.diagnostics[0].message
     assert not (tmp_path / "z").exists()
+    with pytest.raises(UsageError, match="No such file"):
+        build.run([str(tmp_path / "a.txt")])
+    (tmp_path / "a.txt").touch()
     with pytest.raises(UsageError, match="in which language"):
         build.run([str(tmp_path / "a.txt")])

@@ -236,6 +236,24 @@ def test_config() -> None:
     assert (made.spec.map("AT_").key_size, made.spec.map("AT_").max_entries) == (32, 7)
 
 
+@pytest.mark.parametrize(
+    "setting, wanted",
+    [
+        ("max_map_keys = 4294967296", "a number from 1 to 4294967295"),
+        ("max_strlen = 1", "a number from 2 to 16384"),
+        ("max_strlen = true", "a number from 2 to 16384"),
+        ("max_probes = 0", "a positive number"),
+        ("missing_probes = perhaps", "error, warn or ignore"),
+        ("license = 1", "a word"),
+        ("cpp_demangle = 2", "true or false"),
+    ],
+)
+def test_config_takes_what_makes_sense(setting: str, wanted: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        unit(f"config = {{ {setting} }} BEGIN {{ }}")
+    assert f"expecting {wanted}, got" in caught.value.diagnostics[0].message
+
+
 def test_warnings_travel_with_the_unit() -> None:
     made = unit('BEGIN { strlen("a"); if (comm == "a name that is too long") { } }')
     assert [message.split(".")[0] for _, message, _ in made.warnings] == [

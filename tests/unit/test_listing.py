@@ -185,6 +185,7 @@ def test_near(catalogue):
     assert near(catalogue, "kprobe:vfs_raed")[0] == "kprobe:vfs_read"
     assert "tracepoint:sched:sched_switch" in near(catalogue, "t:sched:sched_swich")
     assert near(catalogue, "nokind:x") == []
+    assert near(catalogue, "struct task_strct") == ["struct task_struct"]
 
 
 def test_text(catalogue):

@@ -289,12 +289,17 @@ def _search_types(catalogue: Catalogue, kind: str, pattern: str) -> Iterator[Gro
     if btf is None:
         raise UsageError(f"this kernel's types are not known: {catalogue.btf_reason}")
     if is_glob(pattern):
-        names = select(pattern, btf.names("enum", "enum64") if kind == "enum" else btf.names(kind))
-        found = sorted(dict.fromkeys(names))
+        found = sorted(dict.fromkeys(select(pattern, _type_names(catalogue, kind))))
     else:
         found = [pattern] if btf.id_of(pattern, kind) is not None else []
     if found:
         yield kind, [f"{kind} {name}" for name in found]
+
+
+def _type_names(catalogue: Catalogue, kind: str) -> list[str]:
+    if catalogue.btf is None:
+        return []
+    return list(catalogue.btf.names("enum", "enum64") if kind == "enum" else catalogue.btf.names(kind))
 
 
 def _search_files(catalogue: Catalogue, kind: str, rest: str, pid: int) -> Iterator[Group]:
@@ -348,6 +353,9 @@ def near(catalogue: Catalogue, pattern: str) -> list[str]:
     """Texts like a pattern that matched nothing, best first."""
     from .providers.base import near_names
 
+    type, _, wanted = pattern.strip().partition(" ")
+    if type in TYPES and wanted:
+        return [f"{type} {name}" for name in near_names(wanted, _type_names(catalogue, type))]
     kind, colon, rest = pattern.partition(":")
     found: list[str] = []
     for name in _kinds(kind) if colon else list(KINDS):

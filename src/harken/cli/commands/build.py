@@ -72,10 +72,10 @@ def run(argv: Sequence[str]) -> int:
             files.append(word)
     if len(files) != 1:
         raise UsageError("build: one program at a time" if files else "build: no program given", "harken build --help")
+    source = Source(*_read(files[0]))
     language = language or {".c": "c", ".bt": "bt"}.get(os.path.splitext(files[0])[1], "")
     if language not in ("c", "bt"):
         raise UsageError(f"build: in which language is {files[0]}?", "-x c, or -x bt")
-    source = Source(*_read(files[0]))
     from ...kernel.kernel import live
 
     kernel = live()

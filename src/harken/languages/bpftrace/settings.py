@@ -24,7 +24,7 @@ _WORD: tuple[str, ...] = ()
 #: only goes to Unit.config)
 _SETTINGS: dict[str, tuple[range | tuple[str, ...] | type, str]] = {
     "max_strlen": (range(2, 16385), "max_strlen"),
-    "max_map_keys": (_POSITIVE, "max_map_keys"),
+    "max_map_keys": (range(1, 1 << 32), "max_map_keys"),
     "max_probes": (_POSITIVE, "max_probes"),
     "max_bpf_progs": (_POSITIVE, "max_bpf_progs"),
     "missing_probes": (("error", "warn", "ignore"), "missing_probes"),
