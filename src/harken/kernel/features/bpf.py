@@ -53,9 +53,10 @@ def create_map(asking: Asking, kind: int, key: int, value: int, entries: int, fl
     return bpf(asking.kernel, abi.BPF_MAP_CREATE, attribute)
 
 
-def loads(asking: Asking, what: str, insns: Iterable[Insn], kind: int = _TRACEPOINT, **options: object) -> Answer:
+def loads(asking: Asking, what: str, insns: Iterable[Insn] | bytes, kind: int = _TRACEPOINT, **options: object) -> Answer:
     """Whether the verifier takes a program; ``what`` says what is special about it."""
-    fd = try_load_program(asking.kernel, kind, encode(insns), name="harken_probe", **options)
+    code = insns if isinstance(insns, bytes) else encode(insns)
+    fd = try_load_program(asking.kernel, kind, code, name="harken_probe", **options)
     tried = f"bpf(BPF_PROG_LOAD, {what})"
     if fd >= 0:
         asking.kernel.close(fd)
@@ -119,7 +120,7 @@ def _bounded_loops(asking: Asking) -> Answer:
 
 
 def _insns_1m(asking: Asking) -> Answer:
-    return loads(asking, "4,200 instructions", (*[mov64(R0, imm=0)] * 4199, exit_()))
+    return loads(asking, "4,200 instructions", encode((mov64(R0, imm=0),)) * 4199 + encode((exit_(),)))
 
 
 def _callback_program(helper: str, before: tuple[Insn, ...], reference: int) -> tuple[Insn, ...]:
