@@ -10,7 +10,8 @@ must find its own.  Runs alternate (A B A B ...); medians and the ratio of media
 start-up
     From the start of the process until it holds the first descriptor of an attachment (a BPF link, or a perf event beside a BPF program),
     by looking at /proc/PID/fd every millisecond.  ``harken`` has the program in its cache, ``harken new`` compiles it, ``harken cold`` has
-    no cache at all (features are probed, the kernel's types indexed).
+    no cache at all (features are probed, the kernel's types indexed).  On a busy machine the seconds of CPU, which include a third of a
+    second of running and the end, say more.
 peak memory
     ``ru_maxrss`` from wait4(2), by a spawner of 9 MB.
 events
@@ -106,8 +107,8 @@ def attached(pid: int) -> bool:
     return program and event
 
 
-def start_up(tool: Tool, script: str, warm: Path) -> tuple[float, float]:
-    """(seconds to the first attachment, peak MB) of one run."""
+def start_up(tool: Tool, script: str, warm: Path) -> tuple[float, float, float]:
+    """(seconds to the first attachment, seconds of CPU until its end soon afterwards, peak MB) of one run."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report")
         environment = {**os.environ, **tool.environment(warm)}
@@ -135,8 +136,8 @@ def start_up(tool: Tool, script: str, warm: Path) -> tuple[float, float]:
             spawner.wait()
         if tool.cache in ("new", "cold"):
             shutil.rmtree(environment["HARKEN_CACHE"], ignore_errors=True)
-        peak = float(report.read_text().splitlines()[1].split()[3]) / 1024
-        return seconds, peak
+        _, _, _, peak, user, system = report.read_text().splitlines()[1].split()
+        return seconds, float(user) + float(system), float(peak) / 1024
 
 
 def events(tool: Tool, count: int, pages: int, mode: str, warm: Path) -> tuple[float, float, int, int]:
@@ -180,7 +181,7 @@ def main() -> int:
                 for _ in range(options.n):
                     for tool in (HARKEN, NEW, COLD, BCC):
                         rows.setdefault(tool.name, []).append(start_up(tool, script, warm))
-                table(f"{name}: start to first attachment", rows, ("seconds", "peak MB"), lambda peer, own: peer / own)
+                table(f"{name}: start to first attachment", rows, ("seconds", "of CPU", "peak MB"), lambda peer, own: peer / own)
                 kept[name] = rows
         if "events" in parts:
             for mode, pages in MODES:
