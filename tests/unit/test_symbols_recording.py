@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from harken.abi import perf_event as abi
@@ -11,7 +13,7 @@ from harken.formats.perf_data import PerfData
 from harken.kernel.kernel import live
 from harken.symbols.kernel_symbols import KernelSymbols
 from harken.symbols.symbol_table import SymbolTable
-from harken.symbols.symbolizer_chains import hexadecimal
+from harken.symbols.symbolizer_chains import END_OF_CHAIN, hexadecimal
 from harken.symbols.symbolizer_recording import RecordingSymbolizer
 from harken.testing.elf_builder import ElfBuilder
 from harken.testing.perf_data_builder import DEFAULT_TYPE, PerfDataBuilder
@@ -146,3 +148,80 @@ def test_the_command(tmp_path, files, capsys) -> None:
     assert symbolize.run(["--recording", str(tmp_path / "none")]) == 2 and "cannot open" in capsys.readouterr().err
     path.write_bytes(b"something else")
     assert symbolize.run(["--recording", str(path)]) == 1 and "not a perf.data file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_mappings_that_change_all_the_time(files, seed) -> None:
+    """Samples of few processes, out of order and in several batches, while files are mapped over one another: told one by one."""
+    chance = random.Random(seed)
+    builder = PerfDataBuilder("<", (DEFAULT_TYPE, CHAINS)[seed % 2])
+    spaces: dict[int, list[str | None]] = {pid: [None] * 4 for pid in range(1, 6)}
+    expected: list[tuple[int, str]] = []
+    for number in range(30):
+        rounds: list[list[tuple[int, tuple[int, ...]]]] = [[], []]
+        for time in range(number * 100, number * 100 + 100):
+            pid, page, what = chance.randrange(1, 6), chance.randrange(4), chance.random()
+            if what < 0.05:
+                path = chance.choice(files)
+                builder.mmap2(pid, 0x10000 + 0x1000 * page, 0x1000, PLACE, path, time)
+                spaces[pid][page] = path
+            elif what < 0.06:
+                child = chance.choice([other for other in spaces if other != pid])
+                builder.fork(pid, child, time)
+                if any(spaces[pid]):  # of a process that has no mappings, nothing is inherited
+                    spaces[child] = list(spaces[pid])
+            elif what < 0.9 and (mapped := spaces[pid][page]):  # nothing runs where nothing is mapped
+                rounds[chance.randrange(2)].append((time, (pid, 0x10010 + 0x1000 * page)))
+                mapped = spaces[pid][page]
+                expected.append((time, f"in_{mapped.rpartition('/')[2]} ({mapped})" if mapped else "[unknown] ([unknown])"))
+        for cpu in rounds:
+            for time, (pid, ip) in cpu:
+                after = builder.chain([abi.PERF_CONTEXT_USER, ip]) if seed % 2 else b""
+                builder.sample(after, ip=ip, pid=pid, tid=pid, time=time)
+        builder.round()
+    for window in (1 << 26, 5000):
+        recording = PerfData(builder.build())
+        symbolizer = RecordingSymbolizer(live(), recording, kernel_symbols=KernelSymbols(None, KERNEL))
+        found: list[str] = []
+        for batch in recording.batches(window):
+            texts = [text.decode().split() for text in symbolizer.texts(batch)]
+            found += [" ".join(words[1:]) for words in texts]
+        assert found == [text for _, text in sorted(expected)] and len(found) > 500
+
+
+def test_no_times_and_times_that_are_no_numbers(files) -> None:
+    one, two = files
+    untimed = PerfDataBuilder("<", abi.PERF_SAMPLE_IP | abi.PERF_SAMPLE_TID)
+    far = PerfDataBuilder("<")
+    for builder, later in ((untimed, 0), (far, (1 << 63) - 1000)):
+        builder.mmap2(7, 0x10000, 0x1000, PLACE, one, later).sample(ip=0x10010, pid=7, tid=7, **({"time": later + 5} if later else {}))
+        builder.mmap2(7, 0x10000, 0x1000, PLACE, two, later + 10).sample(
+            ip=0x10010, pid=7, tid=7, **({"time": later + 20} if later else {})
+        )
+        assert text(builder) == [at(0x10010) + f"in_one ({one})", at(0x10010) + f"in_two ({two})"]
+
+
+def test_chains_share_their_outer_ends(files) -> None:
+    one, _ = files
+    builder = PerfDataBuilder(sample_type=CHAINS).mmap2(7, 0x10000, 0x1000, PLACE, one, 1)
+    kernel, user = abi.PERF_CONTEXT_KERNEL, abi.PERF_CONTEXT_USER
+    stack = [0x10010, 0xFFFFFFFF81000204, 5] * 30
+    chains = [[kernel, 0xFFFFFFFF81000104, user, *stack[inner:]] for inner in (0, 1, 2, 40)]
+    chains += [[user, *stack], [kernel, *[0xFFFFFFFF81000204] * 90], [user, END_OF_CHAIN, 5]]
+    for time, chain in enumerate(chains, 10):
+        builder.sample(builder.chain(chain), ip=1, pid=7, tid=7, time=time)
+    names = {0x10010: f"{PLACE + 0x10:16x} in_one ({one})", 5: f"{5:16x} [unknown] ([unknown])", END_OF_CHAIN: ""}
+    expected = []
+    for chain in chains:
+        expected.append("")
+        mode = 0
+        for word in chain:
+            if word in (kernel, user):
+                mode = word
+            elif word >> 63:
+                name = {0xFFFFFFFF81000104: "second", 0xFFFFFFFF81000204: "last"}[word] if mode == kernel else ""
+                expected.append(f"\t{word:16x} " + (f"{name} ([kernel.kallsyms])" if name else "[unknown] ([unknown])"))
+            elif names[word]:
+                expected.append(f"\t{names[word]}")
+        expected.append("")
+    assert text(builder) == expected

@@ -87,10 +87,15 @@ def hexadecimal(addresses: list[int], before: bytes) -> list[bytes]:
     if not addresses:
         return []
     text = b"\n" + pack(f">{len(addresses)}Q", *addresses).hex("\n", 8).encode()
-    for zeros in (4, 2, 1):
-        text = text.replace(b"\n" + b"0" * zeros, b"\n" + b" " * zeros)
+    start = b"\n" + before
+    if max(addresses) >> 48:
+        text = text.replace(b"\n", start)
+        for zeros in (4, 2, 1):
+            text = text.replace(start + b"0" * zeros, start + b" " * zeros)
+    else:  # as nearly all are
+        text = text.replace(b"\n0000", start + b"    ")
     for zeros in (4, 4, 2, 1):
         if b" 0" not in text:
             break
         text = text.replace(b" " + b"0" * zeros, b" " * (1 + zeros))
-    return text.replace(b"\n", b"\n" + before).split(b"\n")[1:]
+    return text.split(b"\n")[1:]

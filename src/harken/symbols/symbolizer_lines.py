@@ -104,20 +104,18 @@ class AddressLines:
         parts: list[list[int]] = []
         for table, wanted in work:
             addresses = sorted(wanted)
-            end = bisect_left(addresses, CONTEXT_MAX)
-            # marks of the kernel are no frames
-            lines = dict.fromkeys(addresses[end:], b"")
             start, split = bisect_left(addresses, 0), bisect_left(addresses, _KERNEL)
+            own = addresses[start:split]
+            texts: list[bytes] = []
+            shown = self._cut(table, own, texts, in_file)
+            lines = dict(zip(own, map(bytes.__add__, hexadecimal(shown, before), texts)))
             for address in addresses[:start]:
                 lines[address] = b"%b%16x" % (before, ~address) + self._unknown.unknown
-            if start < split:
-                own = addresses[start:split]
-                texts: list[bytes] = []
-                shown = self._cut(table, own, texts, in_file)
-                lines.update(zip(own, map(bytes.__add__, hexadecimal(shown, before), texts)))
             found.append(lines)
-            parts.append(addresses[split:end])
-            of_kernel.update(parts[-1])
+            parts.append(addresses[split:])
+            of_kernel.update(addresses[split:])
+        # marks of the kernel are no frames
+        kernels.update(dict.fromkeys([address for address in of_kernel if address >= CONTEXT_MAX], b""))
         of_kernel.difference_update(kernels)
         new = sorted(of_kernel)
         kernels.update(zip(new, map(bytes.__add__, hexadecimal(new, before), self._texts_of_kernel(new))))

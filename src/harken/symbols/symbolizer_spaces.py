@@ -76,12 +76,13 @@ class RecordedSpaces:
         self._runs: dict[int, list[tuple[int, int]]] = {}
         self._ended: dict[int, list[Table]] = {}
         self._own: dict[int, list[Any]] = {}
+        self._firsts: dict[int, Any] = {}
         self._moment: Any = 0
 
     def tables(self, batch: Batch) -> list[Table]:
         """What holds for the samples of a batch, each of which is in one table."""
         self._batch, self._moments = batch, []
-        self._runs, self._ended, self._own = {}, {}, {}
+        self._runs, self._ended, self._own, self._firsts = {}, {}, {}, {}
         for pid, start, end in batch.runs():
             runs = self._runs.get(pid)
             if runs is None:
@@ -98,7 +99,7 @@ class RecordedSpaces:
             else:
                 self._divide(tables, runs)
             found += tables
-        self._batch, self._moments, self._own = None, [], {}
+        self._batch = None
         return found
 
     def comms(self, batch: Batch) -> list[str]:
@@ -163,12 +164,22 @@ class RecordedSpaces:
         until, ended = self._moment, self._ended.get(pid)
         if pid not in self._runs:
             return
+        if self._earliest(pid) >= until:  # it did not run before, as nearly all that are forked
+            return
         own = self._moments_of(pid)
         since = bisect_left(own, ended[-1].until) if ended else 0
         if bisect_left(own, until) <= since:  # it did not run meanwhile
             return
         starts, maps = self.processes.layout(pid)
         self._ended.setdefault(pid, []).append(Table(pid, until, list(starts), list(maps)))
+
+    def _earliest(self, pid: int) -> Any:
+        """The moment of a process's first sample."""
+        first = self._firsts.get(pid)
+        if first is None:
+            recorded = self._recorded_moments()
+            first = self._firsts[pid] = min([min(recorded[start:end]) for start, end in self._runs[pid]])
+        return first
 
     def _moments_of(self, pid: int) -> list[Any]:
         """The moments of a process's samples, ascending."""
