@@ -355,6 +355,37 @@ def test_records_of_one_size_reach_the_callback_in_bulk(monkeypatch: pytest.Monk
     assert seen == [(5, index, 20) for index in range(30)] and len(told) == 1
 
 
+def test_what_an_interrupt_leaves_is_delivered_by_the_next_poll() -> None:
+    seen: list[int] = []
+    left: list[tuple[int, int]] = []
+
+    class Column(FakePerf):
+        def by_cpu(self, limit: int) -> Iterator[tuple[int, memoryview, range]]:  # type: ignore[override]
+            one = [bytes(8) + (4).to_bytes(4, "little") + bytes([index, 0, 0, 0]) for index in range(20)]
+            yield 5, memoryview(b"".join(one)), range(12, 20 * 16 + 12, 16)
+
+        def rewind(self, cpu: int, start: int) -> None:
+            left.append((cpu, start))
+
+    def callback(cpu: int, data: int, size: int) -> None:
+        seen.append(cpu)
+        if len(seen) == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        PerfReader(Column([]), callback, None).read()  # type: ignore[arg-type]
+    assert len(seen) == 7 and left == [(5, 12 + 7 * 16)]
+
+    ring = FakeRing([bytes(16)] * 4)
+
+    def stops(ctx: object, data: int, size: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        RingReader(ring, stops, None).read()  # type: ignore[arg-type]
+    assert ring.back == 16
+
+
 class FakeReader:
     """A reader that finds so many records each time it looks."""
 

@@ -346,6 +346,20 @@ def test_a_handler_that_raises_within_a_column(buffer: tuple[PerfBuffer, list[Pe
     assert seen == list(range(30))
 
 
+def test_a_batch_can_be_taken_back_in_part(buffer: tuple[PerfBuffer, list[PerfProducer]]) -> None:
+    reader, producers = buffer
+    for index in range(200):  # around the end of the ring
+        producers[1].sample(bytes([index]) * 4)
+        if index == 149:
+            assert len(records(reader)) == 150
+    batches = reader.by_cpu()
+    cpu, data, starts = next(batches)
+    first = data[starts[0]]
+    reader.rewind(cpu, starts[3])
+    batches.close()
+    assert cpu == 1 and [record[0] for record in records(reader)] == list(range(first + 3, 200))
+
+
 def test_a_damaged_perf_ring_is_an_error_not_an_endless_loop(buffer: tuple[PerfBuffer, list[PerfProducer]]) -> None:
     reader, producers = buffer
     producers[0].sample(b"1234")

@@ -115,6 +115,12 @@ class PerfReader:
                         break
                     except Exception as error:
                         _failed(error, callback)
+                    except BaseException:
+                        # what was not delivered stays for the next poll
+                        after = next(waiting, None)
+                        if after is not None:
+                            buffer.rewind(cpu, after[0] - base)
+                        raise
                 if buffer.lost_by_cpu != self._told:
                     self._tell()
         finally:
@@ -176,6 +182,11 @@ class RingReader:
                         break
                     except Exception as error:
                         _failed(error, callback)
+                    except BaseException:
+                        after = next(waiting, None)
+                        if after is not None:
+                            buffer.rewind(after[0] - base)
+                        raise
         finally:
             batches.close()
             window.over(None)

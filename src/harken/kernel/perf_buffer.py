@@ -15,7 +15,7 @@ from .ring import ALL, CHUNK, barrier_of, close_maps, not_mapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from typing import Any, Self
 
     from .bpf import Map
@@ -144,7 +144,7 @@ class PerfBuffer:
         """Hands each waiting record to ``handle``; see ``RingBuffer.consume``."""
         count = 0
         size_at = _U32.unpack_from
-        for ring, batches in self._readers(limit):
+        for cpu, batches in self._readers(limit):
             done = 0
             starts: Sequence[int] = ()
             try:
@@ -157,7 +157,7 @@ class PerfBuffer:
             except BaseException:
                 # what was not read stays for the next call
                 if done < len(starts):
-                    ring.position -= (ring.position - (starts[done] - _RAW_HEADER)) & (ring.size - 1)
+                    self.rewind(cpu, starts[done])
                 raise
             finally:
                 batches.close()
@@ -180,28 +180,31 @@ class PerfBuffer:
             if limit <= 0:
                 return
 
-    def by_cpu(self, limit: int = ALL) -> Iterator[tuple[int, memoryview, Sequence[int]]]:
+    def by_cpu(self, limit: int = ALL) -> Generator[tuple[int, memoryview, Sequence[int]], None, None]:
         """Yields (CPU, data, starts) as ``batches`` does, at most ``limit`` records of each CPU.
 
         Losses that the kernel told of before a batch's first record are in ``lost_by_cpu`` when it comes.
         """
-        cpus = {id(ring): cpu for cpu, ring in self._rings.items()}
-        for ring, batches in self._readers(limit):
-            cpu = cpus[id(ring)]
+        for cpu, batches in self._readers(limit):
             try:
                 for data, starts in batches:
                     yield cpu, data, starts
             finally:
                 batches.close()
 
-    def _readers(self, limit: int) -> Iterator[tuple[_CpuRing, Batches]]:
+    def rewind(self, cpu: int, start: int) -> None:
+        """Leaves a CPU's record at ``start``, and those behind it, for the next call; only while their batch is the current one."""
+        ring = self._rings[cpu]
+        ring.position -= (ring.position - (start - _RAW_HEADER)) & (ring.size - 1)
+
+    def _readers(self, limit: int) -> Iterator[tuple[int, Batches]]:
         order = list(self._rings.items())
         # do not always favour the same CPU when a limit cuts in
         turn = self._next % len(order) if order else 0
         self._next += 1
         for cpu, ring in order[turn:] + order[:turn]:
             if ring.position < ring.head[0]:
-                yield ring, self._read(cpu, ring, limit)
+                yield cpu, self._read(cpu, ring, limit)
 
     def _read(self, cpu: int, ring: _CpuRing, limit: int) -> Batches:
         data, size = ring.data, ring.size
