@@ -358,6 +358,9 @@ def main() -> int:
         out.write(text)
         out.flush()
 
+    import signal
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the guest, which has a session of its own
     try:
         vm = Vm(options.release, packages=options.package, programs=options.add)
         outcome = vm.run(
