@@ -59,6 +59,8 @@ class Batch:
         self.events_between: list[tuple[Any, Other]] = []
         self._times: list[int] | None = None
         self._floats = True
+        self._moments: list[Any] = []
+        self._held: list[Any] = []
         self._order: list[int] | None = None
         self._places: list[int] | None = None
         self._kept: Callable[[Any], Any] | None = None
@@ -80,7 +82,7 @@ class Batch:
     def others(self) -> list[tuple[int, Other]]:
         if self._order is None:
             return self.events_between
-        moments = self.sorted(self._in_order())
+        moments = self.sorted(self._moments)
         return [(bisect_left(moments, moment), event) for moment, event in self.events_between]
 
     @property
@@ -113,6 +115,7 @@ class Batch:
         if pids is None:
             return [(-1, 0, self._count)] if self._count else []
         found, end = [], 0
+        self._held.append(pids)
         for pid, group in groupby(pids):
             start = end
             end += len(list(group))
@@ -121,7 +124,7 @@ class Batch:
 
     def recorded_moments(self) -> list[Any]:
         """The moment of every sample in the order of the recording; if they have no time, their numbers in it."""
-        return self._in_order() if self._order is not None else list(range(self._count))
+        return self._moments if self._order is not None else list(range(self._count))
 
     def moments_of(self, times: list[int]) -> list[Any]:
         """Times as moments."""
@@ -197,6 +200,7 @@ class Batch:
         numbers = dict(zip(kept, range(count)))
         self._order = [numbers[index] for index in order[:count]]
         self._count, self._places, self._sorter, self._kept = count, None, None, getter(kept)
+        self._moments = self._still(self._moments)
         return rest
 
     @property
@@ -272,7 +276,7 @@ class Batch:
         self._floats = sum(moments) < inf
         if not self._floats:  # times behind the year 2262: no numbers
             moments = self._in_order()
-        self._order = sorted(range(len(moments)), key=moments.__getitem__)
+        self._order, self._moments = sorted(range(len(moments)), key=moments.__getitem__), moments
 
     def _in_order(self) -> list[Any]:
         """What tells the time of every sample, as they are recorded."""

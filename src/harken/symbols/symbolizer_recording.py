@@ -70,6 +70,8 @@ class RecordingSymbolizer:
     ) -> None:
         self._kernel, self._recording = kernel, recording
         self._kernel_symbols = kernel_symbols
+        #: To give back hundreds of thousands of objects one by one takes a tenth of the time of a program that is about to end.
+        self._held: list[Any] = []
         self.spaces = RecordedSpaces(recording, self._of_the_kernel)
         names = (readable if parameters else short) if demangle else None
         self._lines = AddressLines(kernel, self.spaces.processes, self._symbols, symbol, offset, module, names)
@@ -96,6 +98,7 @@ class RecordingSymbolizer:
         if keys is None and addresses is None:
             return [head + b"\n" for head in before or [b""] * len(batch)]
         tables = self.spaces.tables(batch)
+        self._held = [addresses, keys, tables]
         texts = batch.sorted(self._of_chains(tables, keys) if keys is not None else self._of_addresses(tables, addresses or []))
         return texts if before is None else list(map(bytes.__add__, before, texts))
 
@@ -113,7 +116,9 @@ class RecordingSymbolizer:
             for start, end in table.runs:
                 wanted.update(addresses[start:end])
             work.append((table, wanted))
-        return _gathered(tables, self._lines.lines(work, b" ", False), addresses)
+        lines = self._lines.lines(work, b" ", False)
+        self._held += [work, lines]
+        return _gathered(tables, lines, addresses)
 
     def _of_chains(self, tables: list[Table], keys: list[bytes]) -> list[bytes]:
         """The texts of call chains."""
@@ -126,7 +131,9 @@ class RecordingSymbolizer:
             words = words_of_chains(whole)
             work.append((table, set(words)))
             parts.append((whole, cut, words))
-        texts = [_chains(lines, *part) for lines, part in zip(self._lines.lines(work, b"\t", True), parts)]
+        lines = self._lines.lines(work, b"\t", True)
+        texts = [_chains(*both) for both in zip(lines, parts)]
+        self._held += [work, parts, lines, texts]
         return _gathered(tables, texts, keys)
 
     # -- private: the kernel
@@ -180,8 +187,9 @@ class RecordingSymbolizer:
                 self._lines.shift = event.offset - places[0]
 
 
-def _chains(lines: dict[int, bytes], whole: list[bytes], cut: dict[bytes, list[bytes]], words: list[int]) -> dict[bytes, bytes]:
+def _chains(lines: dict[int, bytes], part: tuple[list[bytes], dict[bytes, list[bytes]], list[int]]) -> dict[bytes, bytes]:
     """The texts of the different call chains of a process, from the lines of its addresses."""
+    whole, cut, words = part
     lines[END_OF_CHAIN] = b"\n\0\n"
     texts = b"".join(getter(words)(lines)).split(b"\0")[1:-1]
     if len(texts) != len(whole):  # the end's mark stands within a chain
