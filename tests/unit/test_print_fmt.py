@@ -339,6 +339,10 @@ def test_hostile_formats_give_a_renderer(body, rng):
         renderer(random_record(known, random.Random(rng.random())))
 
 
+def test_a_name_may_hold_anything():
+    assert compile_format(event('"%d", REC->a', name="a\0'b"), Env("<"))(bytes(80)) == "0"
+
+
 def test_deep_nesting_is_refused():
     for body in ("(" * 5000 + "1" + ")" * 5000, "!" * 5000 + "1", "1 ? " * 3000 + "1", "-" * 3000 + "1", "1" + " + 1" * 3000):
         for dialect in ("kernel", "trace-cmd"):

@@ -230,7 +230,7 @@ def _assemble(event: EventFormat, coder: Coder, text: str, values: list[str]) ->
         return names["many"]
 
     def run(code: str) -> None:
-        exec(compile(code, f"<print fmt of {event.name}>", "exec"), names)  # made of a parsed format; all names in it are ours
+        exec(compile(code, f"<print fmt of {event.name!r}>", "exec"), names)  # made of a parsed format; all names in it are ours
 
     run(source)
     parts = (text, values, dict(coder.slots), names, coder.order)
