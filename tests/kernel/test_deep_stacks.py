@@ -54,7 +54,7 @@ def chain(text: str) -> list[list[str]]:
         ("BEGIN", "prog_run"),
         ("tracepoint:sched:sched_process_fork", "tracepoint_perf"),
         ("rawtracepoint:sys_enter", "raw_tracepoint"),
-        ("profile:hz:99", "perf_software"),
+        ("profile:hz:9", "perf_software"),  # emulated machines are slow, and the program copies much
         ("kprobe:__x64_sys_getpgid", "kprobe_perf"),
         ("fentry:__x64_sys_getpgid", "fentry"),
         ("uprobe:LIBC:getpgid", "uprobe_perf"),
