@@ -81,7 +81,7 @@ WORK: dict[str, str] = {
     "statsnoop": "files",
     "syncsnoop": "sync",
     "syscount": "files fail",
-    "tcpdrop": "drop",
+    "tcpdrop": "drop congested",
     "tcpretrans": "retransmit congested",
     "tcpcong": "congested",
     **dict.fromkeys(

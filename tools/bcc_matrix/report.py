@@ -139,8 +139,9 @@ def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> 
         "- *refused*: ended with a reason",
         "- *fails*: harken's fault",
         "",
-        "A cell's `n/m`: of m variants of arguments that were run on this kernel n showed data (on a second kernel only those are run that",
-        "the first did not show). The column of variants counts those that showed data on any kernel.",
+        "A cell's `n/m`: of m variants of arguments that were run on this kernel n showed data. The column of variants counts those that",
+        "showed data on any kernel, of all that were run on any; what one kernel has shown need not be run on another. "
+        + _partly({kernel: sum(kernel in runs for runs in tools.values()) for kernel in kernels}, len(tools)),
         "",
         f"| tool | {' | '.join(kernels)} | variants | where it does not work anywhere, why |",
         "|---|" + "---|" * (len(kernels) + 2),
@@ -152,6 +153,12 @@ def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> 
 
 
 _NO_FUNCTIONS = ("cannot be attached on this kernel: f", "0 functions traced", "No functions matched")
+
+
+def _partly(ran: dict[str, int], tools: int) -> str:
+    """Which kernels did not run everything."""
+    few = [kernel for kernel, number in ran.items() if number < tools / 4]
+    return f"On {' and '.join(few)} only those tools were run that need an older kernel than the others, and a few more." if few else ""
 
 
 def _counted(kinds: list[str]) -> str:
