@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 from typing import Any
 
 import pytest
 
+from harken.base.errors import KernelError
 from harken.session import python_names
 from harken.session.python_names import PythonNames
 
@@ -68,3 +71,32 @@ def test_a_process_that_shows_its_runtime_is_not_looked_at_again(clock: Clock) -
     clock.now += 0.002
     names.look_again()
     assert names.looked[4:] == [8] and not names.pause
+
+
+def test_ended_processes_make_room_in_a_full_map(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Table(dict[bytes, bytes]):
+        def update(self, key: bytes, value: bytes) -> None:  # type: ignore[override]
+            if key not in self and len(self) >= 2:
+                raise KernelError("full", errno=errno.E2BIG)
+            self[key] = value
+
+        def items(self) -> Any:
+            return list(super().items())
+
+        def delete(self, key: bytes) -> None:
+            del self[key]
+
+    running = {1, 2, 3, 4}
+    monkeypatch.setattr(python_names.procfs_process, "start_time", lambda _kernel, pid: 7 if pid in running else None)
+    unused: Any = None
+    table: Any = Table()
+    names = PythonNames(unused, unused, table)
+    for pid in (1, 2, 3):
+        names._tell(pid, b"")
+    assert len(table) == 2 and names.late == 1  # all of them run
+    running.remove(1)
+    names._tell(4, b"")
+    assert names.late == 2  # it was looked just now
+    clock.now += 1
+    names._tell(4, b"")
+    assert sorted(int.from_bytes(key, sys.byteorder) for key in table) == [2, 4] and names.late == 2

@@ -10,11 +10,15 @@ new one counts from now on, and that stacks that were counted before may have be
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
+import sys
 from time import monotonic
 
+from ..base.errors import KernelError
 from ..compiler.builtins.python_frames import FIELDS
+from ..kernel import procfs_process
 from ..symbols.model import PYTHON, Frame
 from ..symbols.python_lines import line_at
 from ..symbols.python_memory import MemoryView, Unreadable
@@ -38,6 +42,8 @@ _MOST_CODES, _BELIEVED = 1 << 18, 0.5
 #: Seconds for which a process is looked at again that has just mapped an interpreter's file but shows no runtime yet.  Its loader needs
 #: well below a millisecond to map the rest, and a short script not many to run: look soon, then ever less often.
 _SOONEST, _LATEST = 0.001, 0.4
+#: Seconds between two searches for ended processes when the program's map is full.
+_SWEEP = 1.0
 
 
 class _Kept:
@@ -57,7 +63,7 @@ class PythonNames:
         table: the programs' map ``PROCESSES``.
 
     Attributes:
-        late: processes whose first stacks are missing: the program met them before they were known.
+        late: processes whose first stacks are missing: the program met them before they were known, or too many run at once.
         reused: code objects in whose place another one was found.
     """
 
@@ -68,6 +74,7 @@ class PythonNames:
         #: process -> when it was noticed, and when to look at it next
         self._again: dict[int, tuple[float, float]] = {}
         self.late = self.reused = 0
+        self._sweep_at = 0.0
 
     # -- processes
 
@@ -91,8 +98,9 @@ class PythonNames:
         before = self._known.get(pid)
         if before is None or before.runtime != runtime:
             self._known[pid] = PythonProcess(self._kernel, pid, runtime)
-            for key in [key for key in self._codes if key[0] == pid]:
-                del self._codes[key]
+            if before is not None:  # another program now, or another process of that number
+                for key in [key for key in self._codes if key[0] == pid]:
+                    del self._codes[key]
         device = inode = 0
         try:
             state = os.stat(f"/proc/{pid}/ns/pid")
@@ -107,9 +115,32 @@ class PythonNames:
             "device": device,
             "inode": inode,
         }
-        self._table.update(struct.pack("=I", pid), struct.pack(f"={len(FIELDS)}Q", *[found.get(name, 0) for name in FIELDS]))
+        self._tell(pid, struct.pack(f"={len(FIELDS)}Q", *[found.get(name, 0) for name in FIELDS]))
         self._again.pop(pid, None)
         return True
+
+    def _tell(self, pid: int, value: bytes) -> None:
+        """Puts a process into the program's map; where that is full, those that have ended make room."""
+        key = struct.pack("=I", pid)
+        try:
+            self._table.update(key, value)
+            return
+        except KernelError as error:
+            if error.errno != errno.E2BIG:
+                raise
+        now = monotonic()
+        if now >= self._sweep_at:
+            self._sweep_at = now + _SWEEP
+            for other, _ in self._table.items():
+                if procfs_process.start_time(self._kernel, int.from_bytes(other, sys.byteorder)) is None:
+                    self._table.delete(other)
+            try:
+                self._table.update(key, value)
+                return
+            except KernelError as error:
+                if error.errno != errno.E2BIG:
+                    raise
+        self.late += 1
 
     def look_again(self) -> None:
         """Looks at processes that had only begun."""
