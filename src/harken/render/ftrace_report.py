@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from ..formats.print_fmt import Env, Renderer, compile_print_fmt, plain_renderer
 from ..formats.print_fmt_bulk import NotBulk, rows
-from ..formats.print_fmt_helpers import Memo
 from ..formats.print_fmt_plugins import kernel_stack_text
 from ..formats.print_fmt_raw import raw_renderer
 from .ftrace import Lines
 from .ftrace_batches import Item
 from .ftrace_bulk import BulkSpecial
+from .ftrace_functions import FunctionPaths, place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ("ReportLines", "latency_flags", "GENERATIONS")
 
 GENERATIONS = ("3.1", "3.4")
+
+_MOST_STEPS = 200_000  # of the function tracer that are kept
 
 #: Events whose plugin teaches libtraceevent the names of tasks: field of the pid, field of the name.
 _TEACHERS = {
@@ -97,7 +99,7 @@ class ReportLines(Lines):
         self.parent, self.indent, self.offset = parent, indent, offset
         self._learnt: dict[int, str] = {}
         self._stacks: dict[int, list[str]] = {}
-        self._function_names: Memo = Memo(lambda address: self._name(address)[1] or "")
+        self._paths = self._new_paths()
         if plugins and raw is not True:
             for number in range(1, 32):
                 event = self.events.get(number)
@@ -215,20 +217,8 @@ class ReportLines(Lines):
         address, caller = self._numbers(item, "ip", "parent_ip")
         shown, name = self._name(address)
         shown_parent, parent = self._name(caller)
-        depth = self._depth(parent, name, item.cpu) if parent and self.indent else 0
+        depth = place(self._stacks.setdefault(item.cpu, []), parent, name) if parent and self.indent else 0
         return " " * (3 * depth) + shown + (f" <-- {shown_parent}" if self.parent else "")
-
-    def _depth(self, parent: str, child: str | None, cpu: int) -> int:
-        """The place of the caller on the stack of names that is kept for each CPU; a caller that is not on it starts anew."""
-        stack = self._stacks.setdefault(cpu, [])
-        try:
-            depth = stack.index(parent)
-        except ValueError:
-            depth = 0
-            stack[:1] = [parent]
-        if child:
-            stack[depth + 1 : depth + 2] = [child]
-        return depth
 
     def _functions(self, items: Sequence[Item]) -> list[str | None]:
         return [self._function(item) for item in items]
@@ -265,41 +255,25 @@ class ReportLines(Lines):
             buffer = group.batch.buffer
             all_places = np.ndarray((len(buffer) - field.size + 1,), dtype=f"{self.env.order}u{field.size}", buffer=buffer, strides=(1,))
             columns.append(all_places[group.starts + field.offset].tolist())
-        names, texts, indent, parents = self._function_names, list[bytes](), self.indent, self.parent
-
-        numbers: dict[tuple[int, int, int], int] = {}
-        codes = []
-        depth = caller = 0
-        for address, above in zip(*columns):
-            parent = names[above]
-            depth = 0
-            if parent and indent:
-                # _depth, spelled out: this runs for every record
-                if parent in stack:
-                    depth = stack.index(parent)
-                else:
-                    stack[:1] = [parent]
-                child = names[address]
-                if child:
-                    if depth + 1 < len(stack):
-                        stack[depth + 1] = child
-                    else:
-                        stack.append(child)
-            if parents:
-                caller = above
-            key = depth, address, caller
-            code = numbers.get(key)
-            if code is None:
-                code = numbers[key] = len(texts)
-                text = " " * (3 * depth) + self._name(address)[0] + (f" <-- {self._name(caller)[0]}" if parents else "")
-                texts.append(text.encode("utf-8", "surrogateescape"))
-            codes.append(code)
+        if self._paths.steps > _MOST_STEPS:
+            self._paths = self._new_paths()
+        codes, state = [], self._paths.state(tuple(stack))
         try:
-            table = rows(texts, np)
+            for pair in zip(*columns):
+                code, state = state[pair]
+                codes.append(code)
+            stack[:] = state.stack
+            table = rows(self._paths.texts, np)
         except NotBulk:
             return None
         chosen = np.array(codes, dtype="i8")
         return lambda low, high: [table[chosen[low:high]]]
+
+    def _new_paths(self) -> FunctionPaths:
+        def text(depth: int, address: int, caller: int) -> str:
+            return " " * (3 * depth) + self._name(address)[0] + (f" <-- {self._name(caller)[0]}" if self.parent else "")
+
+        return FunctionPaths(lambda address: self._name(address)[1], text, self.indent)
 
     def _repeats(self, items: Sequence[Item]) -> list[str | None]:
         texts: list[str | None] = []
