@@ -52,7 +52,7 @@ def started(words):
 
 
 def wait_for(condition):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150  # emulated machines may be slow
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -95,7 +95,7 @@ def why_no_trace_cmd(root):
 
 @pytest.mark.parametrize("peer", ["trace-cmd", ""])
 def test_all_at_once(tmp_path, peer):
-    """Three recorders of harken, one of which is killed, beside others."""
+    """Two recorders of harken, one of which is killed, beside a trace-cmd and somebody's own tracing."""
     root = tracefs.find(live())
     why_not = why_no_trace_cmd(root)
     if peer and why_not:
@@ -107,21 +107,20 @@ def test_all_at_once(tmp_path, peer):
         somebody.write("events/sched/sched_process_fork/enable", "1")
         pids = [
             started(["record", "-q", "-o", str(tmp_path / "one.dat"), "--compression", "none", "-e", "sched:sched_switch"]),
-            started(["record", "-q", "-o", str(tmp_path / "two.dat"), "--compression", "none", "-e", EXEC, "-C", "mono"]),
-            started(["record", "-q", "-o", str(tmp_path / "killed.dat"), "-b", "64", "-e", "raw_syscalls", "-e", "sched"]),
+            started(["record", "-q", "-o", str(tmp_path / "two.dat"), "-b", "64", "-e", "raw_syscalls:sys_enter", "-C", "mono"]),
         ]
-        killed, everyone = pids[2], tuple(pids)
+        killed, everyone = pids[1], tuple(pids)
         theirs = None
         try:
             if peer:
                 events = ["-e", "sched:sched_process_exit", "-e", EXEC]
-                words = ["trace-cmd", "record", "-o", str(tmp_path / "three.dat"), *events]
+                words = ["trace-cmd", "record", "--compression", "none", "-o", str(tmp_path / "three.dat"), *events]
                 theirs = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
             def recording():
                 ours = instances_of(root, everyone)
                 try:
-                    return len(ours) == 3 and all(root.read(f"instances/{name}/tracing_on").strip() == "1" for name in ours)
+                    return len(ours) == 2 and all(root.read(f"instances/{name}/tracing_on").strip() == "1" for name in ours)
                 except KernelError:  # an instance that a recorder made to try something, and removed
                     return False
 
@@ -134,7 +133,6 @@ def test_all_at_once(tmp_path, peer):
             os.kill(pids.pop(), signal.SIGKILL)  # in the middle of its recording
             os.waitpid(killed, 0)
             subprocess.run([sys.executable, "-S", "-c", ""], check=True)  # the others do not mind
-            end(pids)
             subprocess.run([sys.executable, "-S", "-c", ""], check=True)
             if theirs is not None:
                 theirs.send_signal(signal.SIGINT)
@@ -150,9 +148,8 @@ def test_all_at_once(tmp_path, peer):
                 theirs.wait()
     one, two = events_of(tmp_path / "one.dat"), events_of(tmp_path / "two.dat")
     assert set(one) == {"sched_switch"} and one["sched_switch"] > 0
-    assert set(two) == {"sched_process_exec"} and two["sched_process_exec"] >= 3
+    assert set(two) == {"sys_enter"} and two["sys_enter"] > 100  # up to the last pages that were moved
     assert text.count("sched_process_fork: ") >= 3 and "sched_switch" not in text
-    assert "sys_enter" in events_of(tmp_path / "killed.dat")  # readable, up to the last pages that it moved
     if theirs is not None:
         three = events_of(tmp_path / "three.dat")
         assert set(three) == {"sched_process_exit", "sched_process_exec"} and three["sched_process_exec"] >= 3
