@@ -23,6 +23,7 @@ Example:
 from __future__ import annotations
 
 import struct
+import sys
 from bisect import bisect_right
 
 TYPE_CHECKING = False
@@ -39,6 +40,8 @@ _CHANGING = (b"\t[bpf]", b"\t[__builtin__")
 _NO_ADDRESS = b"AaUNn?-"
 #: Types that perf reads.
 _MEMORY = b"TtWwDdBb"
+_ADDRESSED = bytes([value not in _NO_ADDRESS for value in range(256)])
+_DIGITS = b"0123456789abcdefABCDEF"
 _PAGE = 4096
 
 
@@ -128,7 +131,13 @@ def changing_lines(text: bytes) -> bytes:
 
 def build(text: bytes) -> tuple[bytes, bytes]:
     """Indexes of the lasting and of the changing symbols of a kallsyms text; lines that are none are left out."""
-    lines = text.split(b"\n")
+    # the kernel's own symbols come first, and are cut all at once
+    tail = text.find(b"\t[")
+    tail = text.rfind(b"\n", 0, tail) + 1 if tail >= 0 else len(text)
+    columns = _columns(text[:tail])
+    if columns is None:
+        tail, columns = 0, ([], [], [])
+    lines = text[tail:].split(b"\n")
     if lines and not lines[-1]:
         lines.pop()
     changing: list[bytes] = []
@@ -136,48 +145,81 @@ def build(text: bytes) -> tuple[bytes, bytes]:
         changing = changing_lines(text).split(b"\n")
         known = set(changing)
         lines = [line for line in lines if line not in known]
-    return _index(lines), _index(changing)
+    return _index(columns, lines), _index(([], [], []), changing)
 
 
-def _index(lines: list[bytes]) -> bytes:
+def _columns(text: bytes) -> tuple[list[bytes], list[bytes], list[bytes]] | None:
+    """Addresses, types and names of lines without a module; None if they have to be looked at one by one."""
+    words = text.split()
+    count = text.count(b"\n") + (not text.endswith(b"\n") and bool(text))
+    addresses, types = words[0::3], words[1::3]
+    digits = b"\n".join(addresses)
+    if (
+        len(words) != 3 * count
+        or digits[16::17].strip(b"\n")
+        or len(digits) != 17 * count - 1
+        or digits.translate(None, _DIGITS + b"\n")
+        or len(b"".join(types)) != count
+        or b"\0" in text
+    ):
+        return None
+    return addresses, types, words[2::3]
+
+
+def _index(columns: tuple[list[bytes], list[bytes], list[bytes]], lines: list[bytes]) -> bytes:
+    """The index of what was cut already, and of lines."""
     from array import array
-    from itertools import accumulate
+    from itertools import accumulate, compress
 
-    lines = _well_formed(lines)
-    lines.sort(key=_address)  # stable: symbols at one address stay in the text's order
-    pure = [line for line in lines if line[17] not in _NO_ADDRESS]
-    addressed = len(pure)
-    if addressed != len(lines):
-        pure += [line for line in lines if line[17] in _NO_ADDRESS]
-    lines = pure
-    starts = array("Q", bytes.fromhex(b"".join([line[:16] for line in lines]).decode("ascii")))
+    addresses, types, names = columns
+    for line in _well_formed(lines):
+        addresses.append(line[:16])
+        types.append(line[17:18])
+        names.append(line[19:])
+    starts = array("Q", bytes.fromhex(b"".join(addresses).decode("ascii")))
     if starts.itemsize != 8:
         raise AssertionError("array('Q') is 8 bytes")
-    if struct.pack("=H", 1) == b"\1\0":
+    if sys.byteorder == "little":
         starts.byteswap()
-    _best_last(lines, starts[:addressed])
-    names = [line[19:] for line in lines]
-    owners = array("H", bytes(2 * len(lines)))
+    values = starts.tolist()
+    order = sorted(range(len(values)), key=values.__getitem__)  # stable: symbols at one address stay in the text's order
+    kinds = b"".join(types)
+    plain = kinds.translate(_ADDRESSED)
+    if 0 in plain:
+        chosen = [plain[index] for index in order]
+        others = [index for index in order if not plain[index]]
+        order = list(compress(order, chosen))
+    else:
+        others = []
+    addressed = len(order)
+    _best_last(order, values, kinds)
+    order += others
+    if order != list(range(len(values))):
+        starts = array("Q", [values[index] for index in order])
+        names = [names[index] for index in order]
+    owners = array("H", bytes(2 * len(names)))
     modules: dict[bytes, int] = {b"": 0}
-    for place, name in enumerate(names):
-        if b"\t" in name:
-            names[place], _, owner = name.partition(b"\t")
-            number = modules.setdefault(owner.strip(b"[] \t"), len(modules))
-            owners[place] = number if number < 0xFFFF else 0
-    offsets = array("I", accumulate([len(name) + 1 for name in names], initial=0))
     block = b"\0".join(names) + b"\0" if names else b""
+    if b"\t" in block:
+        for place, name in enumerate(names):
+            if b"\t" in name:
+                names[place], _, owner = name.partition(b"\t")
+                number = modules.setdefault(owner.strip(b"[] \t"), len(modules))
+                owners[place] = number if number < 0xFFFF else 0
+        block = b"\0".join(names) + b"\0"
+    offsets = array("I", accumulate([len(name) + 1 for name in names], initial=0))
     owner_names = b"\0".join(list(modules)[:0xFFFF])
-    head = _HEAD.pack(_MAGIC, len(lines), addressed, len(block), len(owner_names))
-    padding = bytes((2 * len(lines)) % 4)
+    head = _HEAD.pack(_MAGIC, len(names), addressed, len(block), len(owner_names))
+    padding = bytes((2 * len(names)) % 4)
     return b"".join((head, starts.tobytes(), offsets.tobytes(), owners.tobytes(), padding, block, owner_names))
 
 
 def _well_formed(lines: list[bytes]) -> list[bytes]:
     """Lines with 16 digits (32-bit kernels print 8); others are made so or dropped."""
-    digits = frozenset(b"0123456789abcdefABCDEF")
+    digits = frozenset(_DIGITS)
     if all([line[16:17] == b" " and line[18:19] == b" " and len(line) > 19 for line in lines]):
         heads = b"".join([line[:16] for line in lines])
-        if not heads.translate(None, bytes(digits)) and not any([b"\0" in line for line in lines]):
+        if not heads.translate(None, _DIGITS) and not any([b"\0" in line for line in lines]):
             return lines
     found = []
     for line in lines:
@@ -187,23 +229,17 @@ def _well_formed(lines: list[bytes]) -> list[bytes]:
     return found
 
 
-def _best_last(lines: list[bytes], starts: object) -> None:
+def _best_last(order: list[int], values: list[int], kinds: bytes) -> None:
     """Puts the best of the symbols at one address behind the others."""
-    addresses = list(starts)  # type: ignore[call-overload]
-    doubled = [place for place, (one, two) in enumerate(zip(addresses, addresses[1:])) if one == two]
+    from itertools import compress
+    from operator import eq
+
+    addresses = [values[index] for index in order]
     end = 0
-    for place in doubled:
+    for place in compress(range(len(addresses)), map(eq, addresses, addresses[1:])):
         if place < end:
             continue
         end = place + 1
         while end < len(addresses) and addresses[end] == addresses[place]:
             end += 1
-        lines[place:end] = sorted(lines[place:end], key=_is_memory)
-
-
-def _address(line: bytes) -> bytes:
-    return line[:16]
-
-
-def _is_memory(line: bytes) -> bool:
-    return line[17] in _MEMORY
+        order[place:end] = sorted(order[place:end], key=lambda index: kinds[index] in _MEMORY)
