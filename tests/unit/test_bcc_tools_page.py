@@ -8,23 +8,33 @@ from pathlib import Path
 import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "bcc_tools.md"
-VERDICTS = {"works", "attaches", "refused", "fails", "-"}
+VERDICTS = {"works", "attaches", "refused", "fails", "not", "-"}
+
+
+def tables():
+    """The page's tables: (heading, rows) each."""
+    found: list[list[list[str]]] = [[]]
+    for line in PAGE.read_text().splitlines():
+        if line.startswith("| "):
+            found[-1].append([cell.strip() for cell in line.replace("\\|", "\0").strip("|").split("|")])
+        elif not line.startswith("|") and found[-1]:
+            found.append([])
+    return [(head, body) for head, *body in filter(None, found)]
 
 
 def rows():
-    lines = PAGE.read_text().splitlines()
-    table = [line for line in lines if line.startswith("| ")]
-    head, *body = [[cell.strip() for cell in line.replace("\\|", "\0").strip("|").split("|")] for line in table]
-    return head, body
+    return tables()[0]
 
 
 @pytest.mark.skipif(not PAGE.exists(), reason="the page is made by python -m tools.bcc_matrix")
 def test_every_tool_has_a_verdict_or_a_reason():
     head, body = rows()
     assert head[0] == "tool" and {"6.1", "6.12"} <= set(head)
-    kernels = len(head) - 2
+    kernels = len(head) - 3
     for tool, *cells in body:
-        assert len(cells) == kernels + 1, tool
+        assert len(cells) == kernels + 2, tool
+        good, most = map(int, cells[kernels].split("/"))
+        assert good <= most and (good > 0) == any(cell.startswith("works") for cell in cells[:kernels]), tool
         verdicts = {cell.split()[0] for cell in cells[:kernels]}
         assert verdicts <= VERDICTS, (tool, verdicts)
         assert "works" in verdicts or cells[-1], f"{tool}: no reason is given"
@@ -35,10 +45,18 @@ def test_every_tool_has_a_verdict_or_a_reason():
 def test_the_counts_are_those_of_the_table():
     _, body = rows()
     best = [
-        next((kind for kind in ("works", "attaches", "refused", "fails") if kind in {c.split()[0] for c in cells[:-1]}), "-")
+        next((kind for kind in ("works", "attaches", "refused", "fails") if kind in {c.split()[0] for c in cells[:-2]}), "-")
         for _, *cells in body
     ]
-    numbers = [int(word) for word in re.findall(r"(\d+) (?:work|attach|are refused|fail)\b", PAGE.read_text())]
+    numbers = [int(word) for word in re.findall(r"(\d+) (?:work|attach|are refused|fail|not run here)\b", PAGE.read_text())]
     assert sum(numbers) == len(body) == len(best)
     works = [int(word) for word in re.findall(r"(\d+) work\b", PAGE.read_text())]
     assert sum(works) == best.count("works")
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the page is made by python -m tools.bcc_matrix")
+def test_what_works_on_some_kernels_only_has_a_reason_for_the_others():
+    _, body = rows()
+    works = {tool for tool, *cells in body if any(cell.startswith("works") for cell in cells)}
+    for tool, kernel, reason in tables()[1][1]:
+        assert tool in works and kernel in rows()[0] and len(reason) > 10, tool
