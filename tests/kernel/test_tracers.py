@@ -63,4 +63,4 @@ def test_the_longest_latency_is_recorded_as_text(root, tmp_path, capfd):
     text = capfd.readouterr().out
     assert f"# {name} latency trace v1.1.5 on {os.uname().release}" in text and "| task: " in text
     with open_trace(str(path)) as trace:
-        assert text == f"cpus={trace.cpus}\n" + trace.text().decode("utf-8", "surrogateescape")
+        assert text == f"cpus={trace.cpus}\n" + trace.text().decode("utf-8", "surrogateescape") + "\n"

@@ -178,7 +178,7 @@ def _records(report: Report, traces: list[TraceFile]) -> int:
             write(f"{label}cpus={trace.cpus}\n")
         if text is not None:
             sys.stdout.flush()
-            sys.stdout.buffer.write(text)
+            sys.stdout.buffer.write(text + b"\n")  # trace-cmd ends it with an empty line
             sys.stdout.buffer.flush()
     output = Output(report, traces)
     raw = getattr(sys.stdout, "buffer", None)
