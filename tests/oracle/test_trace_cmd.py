@@ -197,3 +197,26 @@ def test_trace_cmd_listens_to_us(tmp_path, options):
     finally:
         listening.send_signal(signal.SIGINT)
         listening.communicate(timeout=20)
+
+
+@pytest.mark.parametrize("version", [6, 7])
+def test_the_text_of_a_tracer_of_latencies(tmp_path, version):
+    """What record makes of wakeup and its like; the text is what such a tracer's trace file holds."""
+    from harken.formats.trace_dat_parts import BufferSource
+    from harken.formats.trace_dat_writer import write_trace
+    from harken.kernel.kernel import live
+    from harken.kernel.tracefs import find
+    from harken.session.recorder_ftrace_parts import collect
+
+    text = b"# tracer: wakeup\n#\n  <idle>-0       0dNh4.    2us!:        0:120:R   + [000]      18: 98:R ktimers/0\n => ttwu_do_activate\n"
+    path = str(tmp_path / "trace.dat")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        parts = collect(find(live()), [("sched", "sched_switch")])
+        write_trace(fd, parts, [BufferSource("", "local", 4096, text=text)], version, "none")
+    finally:
+        os.close(fd)
+    if version == 7:
+        assert "ktimers/0" in same(["report", "-i", path])
+    else:  # of version 6, also of its own files, trace-cmd 3.1.6 leaves the first eight bytes of the text out
+        assert text.decode() in run(*HARKEN, "report", "-i", path).stdout
