@@ -302,7 +302,7 @@ def _generate(
     if end > _SCRATCH_LIMIT:
         raise StackError(
             f"the probe needs {end} bytes of memory at once; {_SCRATCH_LIMIT} is the most that a program can have per CPU",
-            "make local variables, strings or copied stacks smaller (bpftrace: config max_strlen, user_stack_bytes), or print in several steps",
+            "make variables, strings (config max_strlen) or copied stacks (user_stack_bytes) smaller, or print in several steps",
             program.span,
         )
     # tidying may have removed the last call of a function: the kernel takes no type information for what nobody calls

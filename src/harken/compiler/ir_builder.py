@@ -22,7 +22,7 @@ from .ir_values import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from ..base.ctype import CType
@@ -188,6 +188,34 @@ class Builder:
     def not_null(self, pointer: Value, then: Block, otherwise: Block) -> None:
         """Branch to ``then`` if the pointer is not null."""
         self.condbr(self.icmp("ne", pointer, Const(0)), then, otherwise)
+
+    def short_circuit(self, node: Any, branch: Callable[[Any, Block, Block], None], then: Block, otherwise: Block) -> None:
+        """``a && b && ...`` or ``a || b || ...`` as jumps: a side is computed only when it matters.
+
+        Args:
+            node: any front end's expression, with ``op`` ("&&" or "||"), ``left`` and ``right``.
+            branch: builds a condition that goes to the first block if it holds, else to the second.
+        """
+        op, kind, sides = node.op, type(node), []
+        while type(node) is kind and node.op == op:  # chains may be long: no recursion
+            sides.append(node.right)
+            node = node.left
+        while sides:
+            more = self.block("and" if op == "&&" else "or")
+            branch(node, *((more, otherwise) if op == "&&" else (then, more)))
+            self.goto(more)
+            node = sides.pop()
+        branch(node, then, otherwise)
+
+    def decided(self, jumps: Callable[[Block, Block], None]) -> Inst:
+        """A condition that is built as jumps, as I1."""
+        yes, no, done = self.block("yes"), self.block("no"), self.block("join")
+        jumps(yes, no)
+        for block in (yes, no):
+            self.goto(block)
+            self.br(done)
+        self.goto(done)
+        return self.phi(I1, ((yes, Const(1, I1)), (no, Const(0, I1))))
 
     def phi(self, type: Type, incoming: Iterable[tuple[Block, Value]], **pointer: Any) -> Inst:
         """A phi at the start of the current block."""

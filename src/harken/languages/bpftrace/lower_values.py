@@ -41,15 +41,7 @@ class ValueCode(MemberCode):
     def truth(self, node: A.Expr) -> Value:
         """A condition as I1."""
         if isinstance(node, A.Binary) and node.op in ("&&", "||") and id(node) not in self.constants:
-            b = self.code.b
-            yes, no, done = b.block("yes"), b.block("no"), b.block("join")
-            self.branch(node, yes, no)
-            b.goto(yes)
-            b.br(done)
-            b.goto(no)
-            b.br(done)
-            b.goto(done)
-            return b.phi(I1, ((yes, Const(1, I1)), (no, Const(0, I1))))
+            return self.code.b.decided(lambda yes, no: self.branch(node, yes, no))
         value = self.expr(node)
         if value.type.kind == "string":
             return self.code.b.unary("not", strings_equal(self.code, value, Val(T.string(1), literal=b"")))
@@ -59,13 +51,7 @@ class ValueCode(MemberCode):
         """A condition as jumps: && and || evaluate their right side only when it matters."""
         b = self.code.b
         if isinstance(node, A.Binary) and node.op in ("&&", "||"):
-            middle = b.block("and" if node.op == "&&" else "or")
-            if node.op == "&&":
-                self.branch(node.left, middle, no)
-            else:
-                self.branch(node.left, yes, middle)
-            b.goto(middle)
-            self.branch(node.right, yes, no)
+            b.short_circuit(node, self.branch, yes, no)
         elif isinstance(node, A.Unary) and node.op == "!":
             self.branch(node.operand, no, yes)
         else:

@@ -46,13 +46,7 @@ class ConditionCode(ArithmeticCode):
         """Goes to ``then`` if an expression is not zero, else to ``otherwise``."""
         b = self.b
         if isinstance(node, tree.Binary) and node.op in ("&&", "||"):
-            more = b.block("and" if node.op == "&&" else "or")
-            if node.op == "&&":
-                self.branch(node.left, more, otherwise)
-            else:
-                self.branch(node.left, then, more)
-            b.goto(more)
-            self.branch(node.right, then, otherwise)
+            b.short_circuit(node, self.branch, then, otherwise)
         elif isinstance(node, tree.Unary) and node.op == "!":
             self.branch(node.operand, otherwise, then)
         else:
@@ -63,15 +57,7 @@ class ConditionCode(ArithmeticCode):
                 b.condbr(condition, then, otherwise)
 
     def logical(self, node: tree.Binary) -> Value:
-        b = self.b
-        yes, no, done = b.block("true"), b.block("false"), b.block("join")
-        self.branch(node, yes, no)
-        b.goto(yes)
-        b.br(done)
-        b.goto(no)
-        b.br(done)
-        b.goto(done)
-        return b.phi(I1, ((yes, Const(1, I1)), (no, Const(0, I1))))
+        return self.b.decided(lambda then, otherwise: self.branch(node, then, otherwise))
 
     def comparison(self, node: tree.Binary) -> Value:
         b = self.b
