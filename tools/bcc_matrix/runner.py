@@ -91,9 +91,9 @@ def _pinned_maps(setting: Setting) -> list[Any]:
     from harken.kernel.kernel import live
 
     kept = []
-    for name, key in (
-        ("cgroupmap", os.stat("/sys/fs/cgroup").st_ino),
-        ("mntnsmap", os.stat("/proc/self/ns/mnt").st_ino),
+    for name, key, size in (
+        ("cgroupmap", os.stat("/sys/fs/cgroup").st_ino, 8),
+        ("mntnsmap", os.stat("/proc/self/ns/mnt").st_ino, 4),
     ):
         path = setting.values[name]
         try:
@@ -101,8 +101,8 @@ def _pinned_maps(setting: Setting) -> list[Any]:
         except OSError:
             pass
         try:
-            map = create_map(live(), MapSpec(name, abi.BPF_MAP_TYPE_HASH, 8, 8, 1024))
-            map.update(key.to_bytes(8, "little"), (1).to_bytes(8, "little"))
+            map = create_map(live(), MapSpec(name, abi.BPF_MAP_TYPE_HASH, 8, size, 1024))
+            map.update(key.to_bytes(8, "little"), (1).to_bytes(size, "little"))
             map.pin(path)
             kept.append(map)
         except (HarkenError, OSError) as error:
