@@ -89,7 +89,7 @@ def output(argv: tuple[str, ...]) -> list[str]:
 
 def measure(title: str, data: str, pairs: int, folder: str) -> dict[str, Any]:
     """Compares and times one recording."""
-    harken = (sys.executable, str(Path(sys.executable).with_name("harken")), "symbolize", "--recording", data)
+    harken = (sys.executable, "-c", "from harken.cli.main import script; script()", "symbolize", "--recording", data)
     theirs, ours = output((*PERF, data)), output(harken)
     if len(theirs) == len(ours):
         different = sum(left != right for left, right in zip(theirs, ours))

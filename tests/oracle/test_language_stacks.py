@@ -94,6 +94,85 @@ def test_gdb_shows_the_same_frames(program: str) -> None:
         assert [name for name in ours if name in OURS] == [name for name in gdb if name in OURS]
 
 
+#: 200 calls of ``leaf``, each by another way that chance has chosen: frames of all sizes, libc's callbacks, signal handlers.
+CHANCE = """
+#include <alloca.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#define OWN __attribute__((noinline, noclone))
+volatile int sink; static unsigned state = 12345; static int left;
+static unsigned chance(unsigned n) { state = state * 1103515245u + 12345u; return (state >> 16) % n; }
+OWN void leaf(void) { volatile char b[40]; b[0] = 1; sink += b[0]; }
+OWN void go(void);
+OWN void plain(void) { go(); sink++; }
+OWN void large(void) { volatile char b[1000]; memset((void *)b, 1, sizeof b); go(); sink += b[9]; }
+OWN void variable(unsigned n) { volatile char *b = alloca(n); b[n - 1] = 1; go(); sink += b[0]; }
+OWN long many(long a, long b, long c, long d, long e, long f, long g, long h) { go(); sink++; return a ^ b ^ c ^ d ^ e ^ f ^ g ^ h; }
+OWN void aligned(void) { volatile char b[64] __attribute__((aligned(64))); b[5] = 1; go(); sink += b[5]; }
+static int entered;
+OWN int compare(const void *a, const void *b) { if (!entered++) go(); return *(int *)a - *(int *)b; }
+OWN void sorts(void) { int v[3] = {3, 2, 1}, before = entered; entered = 0; qsort(v, 3, 4, compare); entered = before; sink += v[0]; }
+OWN void finds(void) { int v[1] = {1}, before = entered; entered = 0; bsearch(v, v, 1, 4, compare); entered = before; sink += v[0]; }
+OWN void handler(int s) { go(); sink += s; }
+OWN void raises(void) { raise(SIGUSR1); sink++; }
+OWN void go(void) {
+    if (left-- <= 0) { leaf(); sink++; return; }
+    switch (chance(8)) {
+    case 0: plain(); break;
+    case 1: large(); break;
+    case 2: variable(16 + chance(900)); break;
+    case 3: sink += many(1, 2, 3, 4, 5, 6, sink, 8); break;
+    case 4: aligned(); break;
+    case 5: sorts(); break;
+    case 6: finds(); break;
+    case 7: raises(); break;
+    }
+    sink++;
+}
+int main(void) {
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_NODEFER};
+    sigaction(SIGUSR1, &action, 0);
+    for (int i = 0; i < 200; i++) { left = chance(9); go(); }
+    return 0;
+}
+"""
+
+
+def test_two_hundred_stacks_of_chance_are_those_of_gdb(tmp_path: Path) -> None:
+    for name in ("gcc", "gdb", "setarch"):
+        if shutil.which(name) is None:
+            pytest.skip(f"{name} is not installed")
+    (tmp_path / "chance.c").write_text(CHANCE)
+    program = str(tmp_path / "chance")
+    subprocess.run(["gcc", "-O2", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-o", program, tmp_path / "chance.c"], check=True)
+    (tmp_path / "commands").write_text(
+        # with debug information of libc, gdb adds inlined functions and tail calls
+        "set pagination off\nset debug-file-directory /nonexistent\nset backtrace past-main on\n"
+        "set backtrace past-entry on\nhandle SIGUSR1 nostop noprint pass\n"
+        "break leaf\ncommands\nsilent\nbt\ncontinue\nend\nrun\n"
+    )
+    done = subprocess.run(["gdb", "-q", "-nx", "-batch", "-x", tmp_path / "commands", program], capture_output=True, text=True, timeout=120)
+    theirs: list[list[int]] = []
+    for line in done.stdout.split("\n"):
+        match = re.match(r"#(\d+) +(?:0x([0-9a-f]+) in )?", line)
+        if match and match[1] == "0":
+            theirs.append([])
+        elif match and match[2]:  # without: the mark of a signal handler
+            theirs[-1].append(int(match[2], 16))
+    if not theirs:
+        pytest.skip(f"gdb cannot run programs here: {done.stderr[-200:]}")
+    # gdb runs programs where their addresses are always the same
+    text = f"config = {{ user_stack_bytes = 28672 }} uprobe:{program}:leaf {{ print(ustack(dwarf, 127)); }}"
+    with trace(text, command=["setarch", "-R", program], cached=False) as running:
+        found = [event.values[0] for event in running]
+    assert not running.losses
+    ours = [[frame.address for frame in stack[1:] if "restore_rt" not in frame.name] for stack in found]
+    assert all(stack[0].name == "leaf" for stack in found) and len({tuple(stack) for stack in ours}) > 100
+    assert ours == theirs and len(ours) == 200
+
+
 def _interpreters() -> list[str]:
     found = {"/usr/bin/python3", *glob.glob(os.path.expanduser("~/.pyenv/versions/3.1[1-9]*/bin/python3"))}
     return sorted(path for path in found if os.path.exists(path))
