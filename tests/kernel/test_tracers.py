@@ -64,3 +64,17 @@ def test_the_longest_latency_is_recorded_as_text(root, tmp_path, capfd):
     assert f"# {name} latency trace v1.1.5 on {os.uname().release}" in text and "| task: " in text
     with open_trace(str(path)) as trace:
         assert text == f"cpus={trace.cpus}\n" + trace.text().decode("utf-8", "surrogateescape") + "\n"
+
+
+@pytest.mark.parametrize("command", ["record", "stream"])
+def test_a_tracer_beside_events(root, tmp_path, capfd, command):
+    """The kernel changes no tracer while the buffer's raw files are open (EBUSY), so the order of a recorder's steps matters."""
+    name = next((name for name in ("blk", "timerlat") if name in root.tracers()), "")
+    if not name:
+        pytest.skip("no tracer that is cheap to switch on")
+    output = ["-q", "-o", str(tmp_path / "trace.dat")] if command == "record" else ["-q"]
+    assert run([command, "-p", name, "-e", "sched:sched_switch", *output, "sleep", "0.1"]) == 0
+    if command == "record":
+        capfd.readouterr()
+        assert run(["report", "-i", str(tmp_path / "trace.dat")]) == 0
+    assert "sched_switch:" in capfd.readouterr().out

@@ -43,6 +43,7 @@ def send(setup: Setup) -> int:
             formats = None if setup.all_formats or not buffers.formats else list(dict.fromkeys(buffers.formats))
             parts = collect(running.root, formats, extra_options(setup), trace.tracefs)
             parts = _named(parts, running.root.kernel, command.pid if command else 0, setup)
+            running.arm()
             sender = Sender(host, port, parts.cpus, trace.page_size, setup.tcp)
             sender.head(head_of(parts))
             raw = RawPages([trace])

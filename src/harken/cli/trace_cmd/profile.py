@@ -188,6 +188,7 @@ class _Live:
         self.root = running.root
         self._layout = parse_layout(self.head.header_page, self.head.order, self.head.kernel_long)
         events = [event for number in self.head.events.ids if (event := self.head.events.get(number)) is not None]
+        running.arm()
         self.raw = RawPages([trace for _, trace in buffers.traced])
         self.profiles = {
             id(trace): Profile(events, self.head.order, map(parse_hook, setup.hooks), setup.global_irqs) for _, trace in buffers.traced

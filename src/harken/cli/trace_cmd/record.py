@@ -144,14 +144,11 @@ def _record(running: Running) -> Outcome:
     if setup.priority:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(setup.priority))
     named = [(wanted.name, trace) for wanted, trace in buffers.traced]
+    running.arm()
     with Recorder(setup.output, parts, named, setup.temp, setup.max_kb * 1024) as recorder:
         progress = Progress([trace for _, trace in buffers.traced], lambda: recorder.size, None if not setup.quiet else False)
         try:
-            try:
-                running.start()
-            except HarkenError:
-                os.unlink(recorder.path if not setup.temp else os.path.join(setup.temp, os.path.basename(setup.output)))
-                raise
+            running.start()
             watched = (command.pidfd,) if command is not None and command.pidfd >= 0 else ()
             maps = {}
 

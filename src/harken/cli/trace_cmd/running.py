@@ -49,6 +49,7 @@ class Running:
         self.command: RecordedCommand | None = None
         self.stop = Stop()
         self._started = 0.0
+        self._armed = False
 
     def __enter__(self) -> Running:
         try:
@@ -73,13 +74,23 @@ class Running:
             print(f"WARNING: could not be put back: {error}", file=sys.stderr)
         self.stop.restore()
 
+    def arm(self) -> None:
+        """Chooses the tracers: after all slow work, and before the buffers' raw files are opened, which forbids it (EBUSY).
+
+        Raises:
+            HarkenError: a tracer or one of its options is refused.
+        """
+        if not self._armed:
+            self._armed = True
+            self.buffers.arm()
+
     def start(self) -> None:
         """Starts tracing, then the command.
 
         Raises:
             HarkenError: a tracer or one of its options is refused.
         """
-        self.buffers.arm()
+        self.arm()
         self.buffers.start()
         self._started = time.monotonic()
         if self.command is not None:

@@ -74,6 +74,7 @@ class _Stream:
 
         buffers = running.buffers
         head = head_file(collect(running.root, list(dict.fromkeys(buffers.formats)) or None))
+        running.arm()
         self.root = running.root
         self._layout = parse_layout(head.header_page, head.order, head.kernel_long)
         self._comms: dict[int, str] = {0: "<idle>"}
