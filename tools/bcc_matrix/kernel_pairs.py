@@ -98,7 +98,7 @@ def counted(text: str, pid: int) -> Any:
 def functions(text: str, pid: int) -> Any:
     """Functions with their addresses, of those that surely were called."""
     rows = [row[:2] for row in _rows(text) if len(row) == 3 and row[2].isdecimal()]
-    return heading(text, "ADDR"), sorted(row for row in rows if row[1] in ("vfs_read", "vfs_write", "vfs_open", "vfs_mkdir", "vfs_rmdir"))
+    return heading(text, "ADDR"), sorted(row for row in rows if re.search(r"\bvfs_(read|write|open|mkdir|rmdir)\b", row[1]))
 
 
 def histogram(text: str, pid: int) -> Any:
@@ -336,13 +336,14 @@ def _start_harken(script: str, args: list[str], out: str, err: str) -> int:
     return _start({"tool": "", "script": script}, args, _Harken, out, err)  # type: ignore[arg-type]
 
 
-def _settled(processes: list[Any], patience: float) -> bool:
-    """Waits until all tools wait."""
-    end, calm = time.monotonic() + patience, 0
-    while calm < 5 and time.monotonic() < end:
-        calm = calm + 1 if all(process.ended() or _waits(process.pid) for process in processes) else 0
+def _settled(processes: list[Any], patience: float) -> str:
+    """Waits until each tool has been seen waiting three times in a row; the numbers of those that were not, "" if all were."""
+    end, calm = time.monotonic() + patience, dict.fromkeys(processes, 0)
+    while min(calm.values()) < 3 and time.monotonic() < end:
+        for process in [process for process, times in calm.items() if times < 3]:
+            calm[process] = 3 if process.ended() else calm[process] + 1 if _waits(process.pid) else 0
         time.sleep(0.1)
-    return calm == 5
+    return " ".join(str(number) for number, times in enumerate(calm.values()) if times < 3)
 
 
 def run(
@@ -363,6 +364,7 @@ def run(
     os.makedirs(FOLDER, exist_ok=True)
     worker = Worker()
     outputs: dict[str, Any] = {}
+    processes: list[Any] = []
     try:
         worker.work()  # what Python does at the first time only is done
         for first in range(0, len(pairs), at_once):
@@ -373,8 +375,8 @@ def run(
                 out, err = (f"{FOLDER}/peer-{kind}-{number}" for kind in ("out", "err"))
                 running.append((pair, _Process(start(str(script(words[0])), words[1:], out, err)), out, err))
             processes = [process for _, process, _, _ in running]
-            ready = _settled(processes, patience)
-            tell(f"{time.strftime('%X')} {' '.join(pair.words[0] for pair in lot)}: {'ready' if ready else 'not ready'}")
+            late = _settled(processes, patience)
+            tell(f"{time.strftime('%X')} {' '.join(pair.words[0] for pair in lot)}: {f'not ready: {late}' if late else 'ready'}")
             worker.work()
             _settled(processes, 60.0)
             for process in processes:
@@ -387,5 +389,8 @@ def run(
                 outputs[pair.name] = {"status": process.status, "stdout": texts[0][-20000:], "stderr": texts[1][-1500:]}
                 tell(json.dumps([worker.pid, pair.name, outputs[pair.name]]))
     finally:
+        for process in processes:
+            process.signal(signal.SIGKILL)
+            process.ended(5.0)
         worker.close()
     return {"pid": worker.pid, "outputs": outputs}
