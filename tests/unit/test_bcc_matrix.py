@@ -26,6 +26,8 @@ from tools.bcc_matrix.data import line_of_data  # noqa: E402
         ("tcpsubnet", "[11/28/26 22:34:09]\n127.0.0.1/32           40012", "127.0.0.1/32           40012"),
         ("dirtop", "Considering /tmp with inode_id 1\n34 13 2340 70 /tmp", "34 13 2340 70 /tmp"),
         ("opensnoop", 'Traceback (most recent call last):\n  File "x", line 3, in y\nKeyError: 3', ""),
+        ("tcpconnlat", "#include <net/sock.h>\n    u64 ts;\n 237 worker 4 127.0.0.1 80 0.86", "237 worker 4 127.0.0.1 80 0.86"),
+        ("biolatency", "{'ts': '12:00:00', 'data': [{'interval-start': 0}]}", "{'ts': '12:00:00', 'data': [{'interval-start': 0}]}"),
         ("inject", "u64 conds_met = 0;", ""),
         ("memleak", "[23:31:49] Top 10 stacks:\n 45 bytes in 1 allocations from stack", "45 bytes in 1 allocations from stack"),
     ],

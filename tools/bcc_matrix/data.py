@@ -11,7 +11,8 @@ _HEADING = re.compile(
     r"Considering |Executing |If you do not see |Display kvm exit|LAddrPort|Function = |Process Name|Traceback|Exception|Current kernel)|"
     r"[\w.]*(Error|Exception|Interrupt)\b|File \"|target: |waker: |--\s+--|(hardirq|cpu|pid|disk|flags) = |[prut]:[^ ]*:|"
     r"\W*\d\d:\d\d:\d\d\W*$|\d\d:\d\d:\d\d loadavg|\[\d\d/\d\d/\d\d [\d:]+\]$|\[[\d:]+\] Top |\w{3} \w{3} +\d+ [\d:]+ \d{4}$|"
-    r"\d+ -> \d+\s*: \d+\s*\|\s*\|$"
+    r"\d+ -> \d+\s*: \d+\s*\|\s*\|$|"
+    r"#\w|//|/?\*[ /]|[^{].*[;{]$|\}$"  # the tool's own program, which -v shows
 )
 _CLEAR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\(B|\x1b[=>]")
 
