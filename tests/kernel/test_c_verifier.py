@@ -16,11 +16,12 @@ if importlib.util.find_spec("clang") is None:
 from harken.abi import bpf as abi  # noqa: E402
 from harken.base.diagnostics import Source  # noqa: E402
 from harken.base.errors import VerifierError  # noqa: E402
+from harken.compiler.context import Context  # noqa: E402
 from harken.compiler.target import Target  # noqa: E402
 from harken.formats.spec import Spec  # noqa: E402
 from harken.kernel.kernel import live  # noqa: E402
 from harken.kernel.loader import load  # noqa: E402
-from harken.languages.c.compile import Context, compile, program, table_specs  # noqa: E402
+from harken.languages.c.compile import compile, program, table_specs  # noqa: E402
 from harken.probes.catalogue import Catalogue  # noqa: E402
 
 pytestmark = pytest.mark.kernel

@@ -11,9 +11,10 @@ from language_machine import Catalogue  # noqa: E402
 
 from harken.abi import bpf as abi  # noqa: E402
 from harken.base.diagnostics import Source  # noqa: E402
+from harken.compiler.context import Context  # noqa: E402
 from harken.compiler.target import EVERYTHING, Target  # noqa: E402
 from harken.formats.spec import Spec  # noqa: E402
-from harken.languages.c.compile import Context, compile, program  # noqa: E402
+from harken.languages.c.compile import compile, program  # noqa: E402
 from harken.languages.c.unit import CUnit  # noqa: E402
 from harken.testing.fake_kernel import FakeKernel  # noqa: E402
 from harken.testing.interpreter import Interpreter  # noqa: E402

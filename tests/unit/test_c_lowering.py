@@ -17,8 +17,9 @@ from c_machine import ALL, KPROBE, PLAIN, compiled, run, signed, spec  # noqa: E
 
 from harken.abi import bpf as abi  # noqa: E402
 from harken.base.errors import SourceError  # noqa: E402
+from harken.compiler.context import Context  # noqa: E402
 from harken.formats.insn import disassemble  # noqa: E402
-from harken.languages.c.compile import Context, program  # noqa: E402
+from harken.languages.c.compile import program  # noqa: E402
 from harken.languages.c.probes import kind_of  # noqa: E402
 from harken.testing.c_random import PRELUDE  # noqa: E402
 from harken.testing.c_random import program as random_program  # noqa: E402

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 from ..base.errors import HarkenError, ProbeError
+from ..compiler.context import Context
 from .attach_kernel import KernelProbes, function_probe, probe_limit
 from .constants import BPFProgType
 from .errors import BPFError, attach_error
 from .names import catalogue, kernel
-from .program import Context
 from .utils import as_bytes
 
 TYPE_CHECKING = False

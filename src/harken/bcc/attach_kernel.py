@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 
 from ..base.errors import HarkenError, KernelError, ProbeError, VerifierError
+from ..compiler.context import Context
 from .errors import BPFError, attach_error
 from .facts import Facts
 from .names import catalogue, kernel
-from .program import Context
 from .utils import as_bytes
 
 TYPE_CHECKING = False

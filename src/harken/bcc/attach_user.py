@@ -6,11 +6,11 @@ import os
 
 from ..abi import bpf as abi
 from ..base.errors import HarkenError, KernelError, ProbeError
+from ..compiler.context import Context
 from .attach_events import KernelEvents
 from .attach_kernel import Share, event_name
 from .errors import BPFError, attach_error
 from .names import catalogue, kernel
-from .program import Context
 from .usdt import guarded_marker, marker_probe
 from .utils import as_bytes, get_online_cpus
 

@@ -21,6 +21,7 @@ import sys
 from ..abi.bpf import BPF_PROG_TYPE_KPROBE
 from ..base.diagnostics import Source
 from ..base.errors import HarkenError
+from ..compiler.context import Context
 from . import constants as _constants
 from .attach_user import Function, Probes, context_of_type
 from .constants import DEBUG_BPF, DEBUG_BPF_REGISTER_STATE, DEBUG_LLVM_IR, DEBUG_PREPROCESSOR, DEBUG_SOURCE
@@ -28,7 +29,7 @@ from .errors import BPFError, compile_error, load_error, no_offload, say
 from .maps import create_maps
 from .names import catalogue, kernel
 from .polling import Polling
-from .program import Context, Program
+from .program import Program
 from .trace_pipe import TracePipe
 from .utils import as_bytes
 

@@ -17,7 +17,8 @@ import os
 
 from ..base import cache
 from ..base.record import Record
-from ..formats.spec import AttachSpec, MapSpec, Spec
+from ..compiler.context import Context
+from ..formats.spec import MapSpec, Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ..base.diagnostics import Source
     from ..probes.model import Probe
 
-__all__ = ("Context", "FunctionInfo", "Program", "TableInfo")
+__all__ = ("FunctionInfo", "Program", "TableInfo")
 
 _KIND = "bcc"
 
@@ -54,33 +55,6 @@ class FunctionInfo(Record):
     kind: str
     target: str
     uses: tuple[str, ...]
-
-
-class Context(Record):
-    """How a program will run; the same fields as ``languages.c.compile.Context``, which the cache can keep."""
-
-    type: int
-    context: str
-    attach: tuple[AttachSpec, ...] = ()
-    expected_attach_type: int = 0
-    attach_function: str = ""
-    arity: int = -1
-    flags: int = 0
-    returns: bool = False
-
-    @property
-    def code(self) -> tuple[Any, ...]:
-        """What decides about the instructions: all but the places, of which it only matters whether they are in user space."""
-        user = any(["uprobe" in place.mechanism for place in self.attach])
-        return user, self.type, self.context, self.expected_attach_type, self.attach_function, self.arity, self.flags, self.returns
-
-    def to_plain(self) -> tuple[Any, ...]:
-        return (self.type, self.context, tuple([(a.probe, a.mechanism, a.target) for a in self.attach]), *self.code[3:])
-
-    @staticmethod
-    def from_plain(plain: tuple[Any, ...]) -> Context:
-        kind, context, attach, *rest = plain
-        return Context(kind, context, tuple([AttachSpec(*place) for place in attach]), *rest)
 
 
 class Program:
@@ -179,10 +153,9 @@ class Program:
         if plain is not None:
             return Spec.from_plain(plain)
         from ..compiler.target import Target
-        from ..languages.c import compile as c
+        from ..languages.c.compile import program
 
-        how = c.Context(**{field: getattr(context, field) for field in Context._fields})
-        made = c.program(self.unit, function, how, Target(*self._catalogue().features.target()), self._catalogue())
+        made = program(self.unit, function, context, Target(*self._catalogue().features.target()), self._catalogue())
         self._store(made.to_plain(), *code)
         return made
 
@@ -219,8 +192,7 @@ class Program:
         for chosen in plan(probes(), catalogue, uses, pid=pid, avoid=avoid):
             if not chosen.attacher:
                 raise refusal(chosen)
-            context = context_of(chosen, catalogue)
-            found.append(Context(**{field: getattr(context, field) for field in Context._fields}))
+            found.append(context_of(chosen, catalogue))
         if key:
             self._store(tuple([one.to_plain() for one in found]), *code)
         return found

@@ -10,10 +10,11 @@ from ...abi import bpf as abi
 from ...abi.arch import for_machine
 from ...base.ctype import Ptr, Struct
 from ...compiler.assemble import assemble
+from ...compiler.context import Context
 from ...compiler.ir import Module
 from ...compiler.target import Target
 from ...formats.spec import AttachSpec, Spec
-from .compile import Context, Options, add_program, compile, with_types
+from .compile import Options, add_program, compile, with_types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from ...base.diagnostics import Source, Span, error
 from ...base.errors import SourceError
 from ...base.record import Record
 from ...compiler.assemble import assemble
+from ...compiler.context import Context
 from ...compiler.ir import I64, PTR, Builder, Const, Function, Module, Param, Program, Value
 from ...compiler.passes.inline import call_order
 from ...formats.spec import MapSpec, Spec
@@ -34,11 +35,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ...compiler.target import Target
-    from ...formats.spec import AttachSpec
     from ...probes.catalogue import Catalogue
     from ...probes.model import Plan
 
-__all__ = ("Options", "Context", "add_program", "compile", "lower", "context_of", "program", "table_specs", "with_types")
+__all__ = ("Options", "add_program", "compile", "lower", "context_of", "program", "table_specs", "with_types")
 
 
 class Options(Record):
@@ -51,23 +51,6 @@ class Options(Record):
     cflags: tuple[str, ...] = ()
     usdt: tuple[Any, ...] = ()
     name: str = ""
-
-
-class Context(Record):
-    """How a program will run: what ``context_of`` makes of a plan, or what network programs and the like need.
-
-    ``type`` and ``expected_attach_type`` are BPF_PROG_TYPE_* and BPF_* numbers; ``context`` as in ``compiler.ir.Program``, or any other
-    word ("skb", "xdp") where the context is simply handed on; ``returns``: the program runs where the traced function returns.
-    """
-
-    type: int
-    context: str
-    attach: tuple[AttachSpec, ...] = ()
-    expected_attach_type: int = 0
-    attach_function: str = ""
-    arity: int = -1
-    flags: int = 0
-    returns: bool = False
 
 
 def compile(
