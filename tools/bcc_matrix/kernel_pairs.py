@@ -44,7 +44,7 @@ class Pair(NamedTuple):
     words: tuple[str, ...]
     essence: Callable[[str, int], Any]
     same_kernel: bool = False
-    """Whether addresses or names of kernel functions are compared, which are equal on the same kernel only."""
+    """Whether addresses or names of kernel functions are compared, or the tool takes a newer kernel's structures wrongly."""
 
     @property
     def name(self) -> str:
@@ -183,15 +183,15 @@ PAIRS = (
     _pair("execsnoop", executed),
     _pair("opensnoop -p {pid}", _columns("PATH", 0, 1, 2, 3, rest=4)),
     _pair("statsnoop -p {pid}", _columns("PATH", 0, 1, 2, 3, rest=4)),
-    _pair("filelife -p {pid}", _columns("AGE", 1, 2, rest=4)),
+    _pair("filelife -p {pid}", _columns("AGE", 1, 2, rest=4), True),
     _pair("killsnoop -p {pid}", killed),
     _pair("mountsnoop", mounted),
     _pair("shmsnoop -p {pid}", shared),
     _pair("capable -p {pid}", _columns("CAP", 2, 3, 4, 5, 6)),
-    _pair("bindsnoop -p {pid}", _columns("PROT", 0, 1, 2, 3, 4, 5, rest=6)),
+    _pair("bindsnoop -p {pid}", _columns("PROT", 0, 1, 2, 3, 4, 5, rest=6), True),
     _pair("solisten -p {pid}", _columns("BACKLOG", 0, 1, 2, 3, 4, rest=5)),
     _pair("tcpconnect -p {pid}", connected),
-    _pair("tcpaccept -p {pid}", connected),
+    _pair("tcpaccept -p {pid}", connected, True),
     _pair("tcplife", lives),
     _pair("tcpstates", moves),
     _pair("syscount -p {pid} -T 40", calls),
