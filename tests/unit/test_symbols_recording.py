@@ -40,7 +40,8 @@ def text(builder: PerfDataBuilder, chains: bool = True, **options) -> list[str]:
     recording = PerfData(builder.build())
     symbols = KernelSymbols(None, KERNEL)
     symbolizer = RecordingSymbolizer(live(), recording, kernel_symbols=symbols, **options)
-    return b"".join([text for batch in recording.batches() for text in symbolizer.texts(batch, chains)]).decode().split("\n")[:-1]
+    blocks = [block for batch in recording.batches() for block in symbolizer.blocks(batch, chains, size=3)]
+    return b"".join(blocks).decode().split("\n")[:-1]
 
 
 def at(ip: int) -> str:
@@ -184,7 +185,7 @@ def test_mappings_that_change_all_the_time(files, seed) -> None:
         symbolizer = RecordingSymbolizer(live(), recording, kernel_symbols=KernelSymbols(None, KERNEL))
         found: list[str] = []
         for batch in recording.batches(window):
-            texts = [text.decode().split() for text in symbolizer.texts(batch)]
+            texts = [text.decode().split() for text in symbolizer.blocks(batch, size=1)]
             found += [" ".join(words[1:]) for words in texts]
         assert found == [text for _, text in sorted(expected)] and len(found) > 500
 

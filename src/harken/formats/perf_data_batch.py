@@ -20,7 +20,7 @@ from .perf_data_columns import getter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from .perf_data_columns import Walk
@@ -64,7 +64,6 @@ class Batch:
         self._order: list[int] | None = None
         self._places: list[int] | None = None
         self._kept: Callable[[Any], Any] | None = None
-        self._sorter: Callable[[Any], Any] | None = None
         self._count = sum([len(group) for group in walk.samples])
         self._check()
         self._sort()
@@ -132,11 +131,13 @@ class Batch:
 
     def sorted(self, values: list[Any]) -> list[Any]:
         """Brings a value of every sample from the order of the recording into that of time."""
-        if self._order is None:
-            return values
-        if self._sorter is None:
-            self._sorter = getter(self._order)
-        return list(self._sorter(values))
+        return values if self._order is None else list(getter(self._order)(values))
+
+    def sorted_blocks(self, values: list[Any], size: int) -> Iterator[tuple[int, Sequence[Any]]]:
+        """``sorted`` in parts: (number of the first one, values)."""
+        order = self._order
+        for place in range(0, self._count, size):
+            yield place, values[place : place + size] if order is None else getter(order[place : place + size])(values)
 
     def chains(self, recorded: bool = False) -> list[bytes] | None:
         """The call chain of every sample, as words of this machine's order with the kernel's markers; None if no event samples them.
@@ -199,7 +200,7 @@ class Batch:
         kept = sorted(order[:count])
         numbers = dict(zip(kept, range(count)))
         self._order = [numbers[index] for index in order[:count]]
-        self._count, self._places, self._sorter, self._kept = count, None, None, getter(kept)
+        self._count, self._places, self._kept = count, None, getter(kept)
         self._moments = self._still(self._moments)
         return rest
 

@@ -27,7 +27,7 @@ from .symbolizer_spaces import RecordedSpaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from ..formats.perf_data import PerfData
@@ -82,12 +82,15 @@ class RecordingSymbolizer:
         self.spaces.processes.close()
         save()
 
-    def texts(self, batch: Batch, chains: bool = True, heads: Callable[[bool, list[str]], list[str]] | None = None) -> list[bytes]:
-        """What is to be printed of every sample, in order of time: a line, or with ``chains`` its call chain, one address in each line.
+    def blocks(
+        self, batch: Batch, chains: bool = True, heads: Callable[[bool, list[str]], list[str]] | None = None, size: int = 2048
+    ) -> Iterator[bytes]:
+        """What is to be printed, in order of time: of every sample a line, or with ``chains`` its call chain, one address in each line.
 
         Args:
             chains: show call chains, if there are any.
             heads: gives what stands before each sample, by whether chains follow, and by the names of the samples' threads.
+            size: samples in a block.
 
         Raises:
             FormatError: a sample is damaged.
@@ -96,14 +99,18 @@ class RecordingSymbolizer:
         addresses = batch.column("ip", recorded=True) if keys is None else None
         before = self.heads(batch, heads, keys is not None) if heads is not None else None
         if keys is None and addresses is None:
-            return [head + b"\n" for head in before or [b""] * len(batch)]
+            yield b"".join([head + b"\n" for head in before or [b""] * len(batch)])
+            return
         tables = self.spaces.tables(batch)
         self._held = [addresses, keys, tables]
-        texts = batch.sorted(self._of_chains(tables, keys) if keys is not None else self._of_addresses(tables, addresses or []))
-        return texts if before is None else list(map(bytes.__add__, before, texts))
+        texts = self._of_chains(tables, keys) if keys is not None else self._of_addresses(tables, addresses or [])
+        self._held.append(texts)
+        # what is put in order is written at once, while it is near
+        for place, block in batch.sorted_blocks(texts, size):
+            yield b"".join(block if before is None else map(bytes.__add__, before[place : place + size], block))
 
     def heads(self, batch: Batch, heads: Callable[[bool, list[str]], list[str]], chains: bool = False) -> list[bytes]:
-        """Only what stands before samples (see ``texts``)."""
+        """Only what stands before samples (see ``blocks``)."""
         return [head.encode("utf-8", "surrogateescape") for head in heads(chains, self.spaces.comms(batch))]
 
     # -- private: samples

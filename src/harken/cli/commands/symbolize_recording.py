@@ -32,8 +32,6 @@ names for the samples of a recording of perf, as 'perf script --no-inline' print
   --parameters        C++ names with their parameters
   --kallsyms FILE     the kernel's symbols from a copy of /proc/kallsyms
 """
-#: Samples that are written at once.
-_AT_ONCE = 2048
 #: What -F knows.
 FIELDS = (*HEADS, "ip", "sym", "symoff", "dso")
 _DEFAULT = ("ip", "sym", "dso")
@@ -86,11 +84,10 @@ def run(argv: list[str]) -> int:
         for batch in recording.batches():
             heads = _heads(recording, batch, fields) if wanted else None
             if "ip" in fields:
-                texts = symbolizer.texts(batch, chains, heads)
-            else:
-                texts = [head + b"\n" for head in symbolizer.heads(batch, heads)] if heads is not None else []
-            for start in range(0, len(texts), _AT_ONCE):
-                out.write(b"".join(texts[start : start + _AT_ONCE]))
+                for block in symbolizer.blocks(batch, chains, heads):
+                    out.write(block)
+            elif heads is not None:
+                out.write(b"".join([head + b"\n" for head in symbolizer.heads(batch, heads)]))
         sys.stdout.flush()
     except FormatError as error:
         sys.stdout.flush()
