@@ -103,6 +103,7 @@ class Recorder:
         self._failed: BaseException | None = None
         self._streams: list[PageStream] = []
         self._threads = 0
+        self._ending: tuple[int, int] | tuple[()] = ()
         self._growing_path = f"{temp.rstrip('/')}/{os.path.basename(path)}" if temp else path
         self._fd = os.open(self._growing_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
@@ -134,32 +135,57 @@ class Recorder:
             interval_ms: longest wait between two looks at all buffers.
             watched: descriptors that end a wait when they become readable (a pidfd of the traced command).
         """
-        from _thread import start_new_thread
-
-        ended, end = os.pipe2(os.O_CLOEXEC)
+        self.begin(interval_ms)
         try:
-            for stream in self._streams:
-                self._threads += 1
-                start_new_thread(self._serve, (stream, interval_ms, ended))
             clock = 0
             while not done() and self._failed is None:
                 clock += 1
                 if not self.kernel.poll(watched, interval_ms) and clock % 8 == 0:
                     self._save_comms()
         finally:
-            self.stopped = True
+            self._end()
+        if self._failed is not None:
+            raise self._failed
+
+    def begin(self, interval_ms: int = 100) -> None:
+        """Lets the threads wait for pages; whoever calls it before tracing starts loses nothing while they start.  ``run`` ends them."""
+        if self._ending:
+            return
+        from _thread import start_new_thread
+
+        ended, end = self._ending = os.pipe2(os.O_CLOEXEC)
+        ready, tell = os.pipe2(os.O_CLOEXEC)
+        try:
+            for stream in self._streams:
+                self._threads += 1
+                start_new_thread(self._serve, (stream, interval_ms, ended, tell))
+            waiting = self._threads
+            while waiting:
+                waiting -= len(os.read(ready, waiting))
+        finally:
+            os.close(ready)
+            os.close(tell)
+
+    def _end(self) -> None:
+        self.stopped = True
+        if self._ending:
+            ended, end = self._ending
             os.write(end, b"x")
             while self._threads:
                 self.kernel.poll((), 1)
             os.close(ended)
             os.close(end)
-        if self._failed is not None:
-            raise self._failed
+            self._ending = ()
 
-    def _serve(self, stream: PageStream, interval_ms: int, ended: int) -> None:
+    def _serve(self, stream: PageStream, interval_ms: int, ended: int, ready: int) -> None:
         try:
-            favour()
-            poll, fds, updated = self.kernel.poll, (stream.fd, ended), 0.0
+            try:
+                favour()
+                poll, fds, updated = self.kernel.poll, (stream.fd, ended), 0.0
+                stream.drain()  # what has run once runs faster when it matters
+                poll(fds, 0)
+            finally:
+                os.write(ready, b"x")
             while not self.stopped:
                 # The kernel wakes a reader when the buffer is half full (buffer_percent); slow streams are looked at in every interval.
                 busy = poll(fds, interval_ms)
@@ -253,6 +279,7 @@ class Recorder:
 
     def close(self) -> None:
         """Closes all descriptors; the file stays as it is."""
+        self._end()
         for stream in self._streams:
             stream.close()
         self._streams = []

@@ -147,7 +147,9 @@ def _record(running: Running) -> Outcome:
     running.arm()
     with Recorder(setup.output, parts, named, setup.temp, setup.max_kb * 1024) as recorder:
         progress = Progress([trace for _, trace in buffers.traced], lambda: recorder.size, None if not setup.quiet else False)
+        interval = max(setup.interval_us // 1000, 1) if setup.interval_us else 100
         try:
+            recorder.begin(interval)
             running.start()
             watched = (command.pidfd,) if command is not None and command.pidfd >= 0 else ()
             maps = {}
@@ -160,7 +162,7 @@ def _record(running: Running) -> Outcome:
                 progress.tick()
                 return running.over or (command is None and _gone(setup.pids))
 
-            recorder.run(done, max(setup.interval_us // 1000, 1) if setup.interval_us else 100, watched)
+            recorder.run(done, interval, watched)
         finally:
             buffers.stop()
             progress.end()
