@@ -45,6 +45,7 @@ _EXPECT: dict[str, str] = {
     "tcpsubnet": r"^\S+\.\d+/\d+\s+[1-9]|\"\S+/\d+\": *[1-9]",
     "tcpsynbl": _BAR,
     "tcptop": r"\d+\.\d+\.\d+\.\d+:\d+",
+    "tplist": r"^(b'|/\S+ )?\w+:\w+",
     "ttysnoop": r"typed on a terminal",
     **dict.fromkeys(
         ("javastat", "nodestat", "perlstat", "phpstat", "pythonstat", "rubystat", "tclstat", "ustat"), r"^\d+ .*\s[1-9]\d*(\s+\d+)*$"
