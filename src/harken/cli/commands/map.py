@@ -12,6 +12,7 @@ import sys
 
 from ...abi import bpf as abi
 from ...base.errors import KernelError, UsageError
+from ..objects import dispatch, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,26 +49,11 @@ usage: harken map [--json] COMMAND ...
 """
 
 _FLAGS = {"any": abi.BPF_ANY, "exist": abi.BPF_EXIST, "noexist": abi.BPF_NOEXIST}
-_ALIASES = {"show": "list", "enqueue": "push", "dequeue": "pop"}
 
 
 def run(argv: Sequence[str]) -> int:
     """Runs the command with the arguments after its name; returns the exit status."""
-    words = [word for word in argv if word not in ("--json", "-j", "-p", "--pretty")]
-    as_json = len(words) < len(argv)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(USAGE, end="", file=sys.stdout if words else sys.stderr)
-        return 0 if words else 2
-    command = _ALIASES.get(words[0], words[0])
-    action = _COMMANDS.get(command)
-    if action is None:
-        from ...base.diagnostics import nearest
-
-        near = nearest(command, list(_COMMANDS), 1)
-        raise UsageError(f"map: there is no command {command!r}", f"did you mean {near[0]}?" if near else "harken map --help")
-    from ...kernel.kernel import live
-
-    return action(live(), words[1:], as_json)
+    return dispatch(NAME, USAGE, _COMMANDS, argv)
 
 
 def _out(value: Any) -> None:
@@ -78,15 +64,7 @@ def _one(kernel: Kernel, words: list[str]) -> tuple[Map, list[str]]:
     """The map that the words begin with, and the words after it; the caller closes it."""
     from ...kernel import bpf_dump
 
-    if not words:
-        raise UsageError("map: which map?", "id N, name NAME or pinned FILE")
-    if words[0] in ("id", "name", "pinned"):
-        if len(words) < 2:
-            raise UsageError(f"map: {words[0]} needs a value")
-        how, what, rest = words[0], words[1], words[2:]
-    else:
-        how = "id" if words[0].isdecimal() else "pinned" if "/" in words[0] else "name"
-        what, rest = words[0], words[1:]
+    how, what, rest = named(NAME, "map", ("id", "name", "pinned"), words)
     found: list[Map] = bpf_dump.find(kernel, "map", how, what)  # type: ignore[assignment]
     if len(found) > 1:
         numbers = ", ".join([str(one.info().id) for one in found])
@@ -309,6 +287,6 @@ def _pin(kernel: Kernel, words: list[str], as_json: bool) -> int:
 
 
 _COMMANDS = {
-    "list": _list, "dump": _dump, "lookup": _lookup, "update": _update, "delete": _delete, "getnext": _getnext, "push": _update,
-    "pop": _pop, "peek": _lookup, "clear": _clear, "freeze": _freeze, "pin": _pin,
+    "list": _list, "show": _list, "dump": _dump, "lookup": _lookup, "update": _update, "delete": _delete, "getnext": _getnext,
+    "push": _update, "enqueue": _update, "pop": _pop, "dequeue": _pop, "peek": _lookup, "clear": _clear, "freeze": _freeze, "pin": _pin,
 }  # fmt: skip

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 
 from ...base.errors import UsageError
+from ..objects import dispatch, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,32 +34,13 @@ usage: harken prog [--json] COMMAND ...
 
 def run(argv: Sequence[str]) -> int:
     """Runs the command with the arguments after its name; returns the exit status."""
-    words = [word for word in argv if word not in ("--json", "-j", "-p", "--pretty")]
-    as_json = len(words) < len(argv)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(USAGE, end="", file=sys.stdout if words else sys.stderr)
-        return 0 if words else 2
-    actions = {"list": _list, "show": _list, "dump": _dump, "stats": _stats}
-    action = actions.get(words[0])
-    if action is None:
-        raise UsageError(f"prog: there is no command {words[0]!r}", "harken prog --help")
-    from ...kernel.kernel import live
-
-    return action(live(), words[1:], as_json)
+    return dispatch(NAME, USAGE, {"list": _list, "show": _list, "dump": _dump, "stats": _stats}, argv)
 
 
 def _some(kernel: Kernel, words: list[str]) -> tuple[list[Program], list[str]]:
     from ...kernel import bpf_dump
 
-    if not words:
-        raise UsageError("prog: which program?", "id N, name NAME, tag TAG or pinned FILE")
-    if words[0] in ("id", "name", "pinned", "tag"):
-        if len(words) < 2:
-            raise UsageError(f"prog: {words[0]} needs a value")
-        how, what, rest = words[0], words[1], words[2:]
-    else:
-        how = "id" if words[0].isdecimal() else "pinned" if "/" in words[0] else "name"
-        what, rest = words[0], words[1:]
+    how, what, rest = named(NAME, "program", ("id", "name", "tag", "pinned"), words)
     return bpf_dump.find(kernel, "program", how, what), rest  # type: ignore[return-value]
 
 
