@@ -51,14 +51,17 @@ class Outputs:
 
     def of(self, pair: kernel_pairs.Pair):
         if pair.name not in self.found:
-            if not self.found:
-                from tools.bcc_matrix.runner import _first_program
-
-                _first_program()  # so that the processes of the tools find types and features known
             first = PAIRS.index(pair) // AT_ONCE * AT_ONCE
             ran = kernel_pairs.run(PAIRS[first : first + AT_ONCE])
             self.found.update({name: {"pid": ran["pid"], **output} for name, output in ran["outputs"].items()})
         return self.found[pair.name]
+
+
+def test_a_program_is_compiled_and_attached():
+    """Beside that, the processes of the tools, which are forks of this one, then find types and features known."""
+    from tools.bcc_matrix.runner import _first_program
+
+    _first_program()
 
 
 @pytest.fixture(scope="module")
