@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ("RecordingSymbolizer",)
 
+#: Stands between the texts of two chains: five bytes, in whose steps it is searched for (longer ones are searched for in another way).
+_BETWEEN = bytes(5)
 _DEBUG_KALLSYMS = "/.debug/[kernel.kallsyms]/"
 
 
@@ -197,8 +199,8 @@ class RecordingSymbolizer:
 def _chains(lines: dict[int, bytes], part: tuple[list[bytes], dict[bytes, list[bytes]], list[int]]) -> dict[bytes, bytes]:
     """The texts of the different call chains of a process, from the lines of its addresses."""
     whole, cut, words = part
-    lines[END_OF_CHAIN] = b"\n\0\n"
-    texts = b"".join(getter(words)(lines)).split(b"\0")[1:-1]
+    lines[END_OF_CHAIN] = b"\n%b\n" % _BETWEEN
+    texts = b"".join(getter(words)(lines)).split(_BETWEEN)[1:-1]
     if len(texts) != len(whole):  # the end's mark stands within a chain
         lines[END_OF_CHAIN], place, texts = b"", 1, []
         for size in [len(key) >> 3 for key in whole]:
