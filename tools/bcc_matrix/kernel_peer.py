@@ -307,7 +307,7 @@ def main() -> int:
     parser.add_argument("--headers", type=Path, help="a folder with that kernel's unpacked header packages")
     parser.add_argument("--here", choices=("texts", "compile", "run"), help="one of the steps")
     parser.add_argument("tool", nargs="*", help="only these tools")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if options.here == "compile":
         _compile(Path(options.tool[0]), options.file)
         return 0
