@@ -21,13 +21,35 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # the public module wraps it in enums, which take 4 ms to import
 
-__all__ = ("Command", "watch")
+__all__ = ("Child", "Command", "watch")
 
 _TRACEME, _DETACH, _SETOPTIONS = 0, 17, 0x4200
 _EXITKILL = 1 << 20
 
 
-class Command:
+class Child:
+    """A process that we have started.
+
+    Attributes:
+        status: its wait status, None while it runs; somebody else may have reaped it, then 0.
+    """
+
+    pid: int
+    status: int | None = None
+
+    def poll(self) -> bool:
+        """Whether the child has ended (its wait status is then in ``status``)."""
+        if self.status is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                pid, status = self.pid, 0
+            if pid:
+                self.status = status
+        return self.status is not None
+
+
+class Command(Child):
     """A started and held child process.
 
     Args:
@@ -43,7 +65,7 @@ class Command:
             raise HarkenError("the command is empty")
         self._kernel = kernel
         self.words = tuple(words)
-        self.status: int | None = None
+        self.status = None
         self._traced = False
         self._held = True
         reader, writer = os.pipe()
@@ -80,17 +102,6 @@ class Command:
                 raise KernelError(f"cannot let process {self.pid} run", call=f"ptrace(PTRACE_DETACH, {self.pid})", errno=-result)
         else:
             os.kill(self.pid, signal.SIGCONT)
-
-    def poll(self) -> bool:
-        """Whether the child has ended (its wait status is then in ``status``)."""
-        if self.status is None:
-            try:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:
-                pid, status = self.pid, 0
-            if pid:
-                self.status = status
-        return self.status is not None
 
     def close(self) -> None:
         """Ends a child that is still held or still runs, and reaps it."""

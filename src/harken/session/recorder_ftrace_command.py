@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from ..base.errors import HarkenError, UsageError
+from .command import Child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ else:
 __all__ = ("RecordedCommand",)
 
 
-class RecordedCommand:
+class RecordedCommand(Child):
     """A child that waits for ``release``.
 
     Args:
@@ -33,7 +34,7 @@ class RecordedCommand:
 
     def __init__(self, words: Sequence[str], user: str = "", before: Callable[[], None] | None = None) -> None:
         self.words = tuple(words)
-        self.status: int | None = None
+        self.status = None
         self.failed = 0
         account = _account(user) if user else None
         gate, self._gate = os.pipe2(os.O_CLOEXEC)
@@ -76,17 +77,6 @@ class RecordedCommand:
             if number:
                 self.wait()
                 raise HarkenError(f"cannot run '{self.words[0]}': {os.strerror(number)}")
-
-    def poll(self) -> bool:
-        """Whether it has ended; ``status`` is its wait status then."""
-        if self.status is None:
-            try:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:
-                pid, status = self.pid, 0
-            if pid:
-                self.status = status
-        return self.status is not None
 
     def wait(self) -> None:
         while self.status is None:
