@@ -13,6 +13,10 @@ system) and of wall-clock seconds:
 perf      ``perf script --no-inline -F ip,sym,dso``
 warm      ``harken symbolize --recording``, with the symbol tables of an earlier run in harken's cache
 cold      the same with an empty cache, which it fills
+
+100,000 samples, CPython 3.11.2 of Debian 12, perf 6.1, two busy processors: harken has 2.1 to 3.0 times the speed of perf flat, 1.3 to 1.5
+times with call chains, and 0.4 to 0.6 times with an empty cache.  Counted by callgrind, the flat recording takes 660 million instructions
+of harken (40 of them for Python itself), and 1,220 million of perf.
 """
 
 from __future__ import annotations
