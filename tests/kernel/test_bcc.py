@@ -225,23 +225,26 @@ def test_kernel_functions(b: Any) -> None:
     assert b.num_open_kprobes() == 0
 
 
-@pytest.mark.keeps_fds
-def test_a_function_without_a_description_is_probed_in_another_way() -> None:
+@on_the_host_only
+def test_a_kfunc_as_a_kprobe() -> None:
+    from harken.abi import bpf as abi
+    from harken.base.diagnostics import Source
+    from harken.base.errors import SourceError
     from harken.bcc.names import catalogue
+    from harken.compiler.target import Target
+    from harken.languages.c import compile as c
 
-    if not (has("fentry") and has("kprobe_perf")):
-        pytest.skip("fentry and kprobes are needed")
-    known = catalogue().described()
-    names = [name for name, module in catalogue().functions() if not module and name.isidentifier() and name not in known]
-    names = [name for name in names if name.startswith(("tcp_", "ext4_", "do_", "get_")) and names.count(name) == 1]
-    if not names:
-        pytest.skip("BTF describes all functions")
-    name = names[0]
-    b = BPF(text=f"KFUNC_PROBE({name}, void *control, unsigned long pages) {{ return pages > 1; }} KRETFUNC_PROBE({name}) {{ return 0; }}")
-    assert list(b.kfunc_entry_fds) == [f"kfunc__vmlinux__{name}".encode()] and len(b.kfunc_exit_fds) == 1
-    b.cleanup()
-    with pytest.raises(BPFError, match="BTF does not describe"):  # what was passed is gone when it returns
-        BPF(text=f"KRETFUNC_PROBE({name}, void *control) {{ return control != 0; }}")
+    text = "KFUNC_PROBE(f, void *a, u64 b) { return b > 1; } KRETFUNC_PROBE(f) { return 0; } KRETFUNC_PROBE(g, void *a) { return !a; }"
+    unit = c.compile(Source("test.c", text), catalogue())
+    target = Target(*catalogue().features.target())
+
+    def made(name: str, returns: bool) -> int:
+        context = c.Context(abi.BPF_PROG_TYPE_KPROBE, "pt_regs", (), 0, "", -1, 0, returns)
+        return len(c.program(unit, name, context, target, catalogue()).programs[0].insns)
+
+    assert made("kfunc__vmlinux__f", False) > made("kretfunc__vmlinux__f", True) > 0
+    with pytest.raises(SourceError, match="arguments are gone"):
+        made("kretfunc__vmlinux__g", True)
 
 
 @on_the_host_only

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -380,6 +381,34 @@ def test_a_link_of_many_functions_ends_with_the_last(attaching: Any, monkeypatch
     monkeypatch.setenv("BCC_PROBE_LIMIT", str(attach_kernel.open_probes() + 2))
     with pytest.raises(errors.BPFError, match="exceed global quota"):
         b.attach_kprobe(event_re="x", fn_name="f")
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_a_kfunc_without_a_description_becomes_a_kprobe(monkeypatch: pytest.MonkeyPatch, described: bool) -> None:
+    from harken.bcc import attach_events
+
+    class Bound(attach_events.KernelEvents):
+        def __init__(self) -> None:
+            self._program = SimpleNamespace(functions={"kfunc__vmlinux__f": SimpleNamespace(target="f")})  # type: ignore[assignment]
+            self.kfunc_entry_fds = {}
+
+        def _attach(self, function: str, key: Any, probes: Any, pid: int = -1) -> Any:
+            (probe,) = probes()
+            if probe.kind == "fentry":
+                raise ProbeError("BTF does not describe f")
+            return [(f"link of {probe}", ())]
+
+    found = SimpleNamespace(function=lambda name, module: object() if described else None)
+    monkeypatch.setattr(attach_events, "catalogue", lambda: found)
+    monkeypatch.setattr(attach_events, "function_probe", lambda kind, module, name, at: Probe(kind, (module, name, at), f"{kind}:{name}"))
+    b = Bound()
+    if described:  # then that is not why fentry was refused
+        with pytest.raises(errors.BPFError, match="BTF does not describe f"):
+            b.attach_kfunc("kfunc__vmlinux__f")
+        assert not b.kfunc_entry_fds
+    else:
+        b.attach_kfunc("kfunc__vmlinux__f")
+        assert b.kfunc_entry_fds == {b"kfunc__vmlinux__f": "link of kprobe:f"}
 
 
 def test_a_path_of_a_library_is_its_own(tmp_path: Path) -> None:
