@@ -49,6 +49,18 @@ def test_the_instance_is_gone_afterwards():
     assert name not in os.listdir(made.ftrace.root.path("instances"))
 
 
+def test_the_threshold_is_put_back():
+    with ftrace_api.instance() as made:
+        root = made.ftrace.root
+        if not root.exists("tracing_thresh"):
+            pytest.skip("no tracing_thresh")
+        before = root.read("tracing_thresh")
+        for wanted, shown in ((2_000_000, "2000000"), (0.4, "1"), (12.6, "13")):
+            made.threshold(wanted)
+            assert root.read("tracing_thresh").strip() == shown
+    assert root.read("tracing_thresh") == before
+
+
 def test_function_graph(trace):
     if not trace.has_function_graph:
         with pytest.raises(ProbeError):

@@ -220,8 +220,11 @@ class TraceInstance(Reader):
         return event
 
     def threshold(self, microseconds: float) -> None:
-        """Records only calls and latencies that are longer (``tracing_thresh``, which exists once for all buffers and is put back)."""
-        self.ftrace.set("tracing_thresh", f"{microseconds:g}")
+        """Records only calls and latencies that are longer (``tracing_thresh``, which exists once for all buffers and is put back).
+
+        The kernel takes whole microseconds; less than one is one, and 0 is no threshold.
+        """
+        self.ftrace.set("tracing_thresh", str(max(round(microseconds), 1) if microseconds > 0 else 0))
 
     def take_snapshot(self) -> None:
         """Swaps the buffer with the spare one, which ``snapshot_text`` shows.
