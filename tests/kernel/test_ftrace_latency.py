@@ -15,26 +15,10 @@ from harken.kernel import tracefs, tracefs_instances
 from harken.kernel.kernel import live
 from harken.render.ftrace_batches import windows
 from harken.render.ftrace_latency import LatencyLines, LatencyTask, latency_header
+from harken.testing.trace_pages import raw_pages
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("tracefs")]
 EVENTS = ("sched/sched_switch", "sched/sched_wakeup", "raw_syscalls/sys_enter", "irq/softirq_entry")
-
-
-def raw_pages(place, cpu):
-    pages = []
-    fd = os.open(place.path(f"per_cpu/cpu{cpu}/trace_pipe_raw"), os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        while True:
-            try:
-                page = os.read(fd, 4096)
-            except BlockingIOError:
-                break
-            if not page:
-                break
-            pages.append(page.ljust(4096, b"\0"))
-    finally:
-        os.close(fd)
-    return b"".join(pages)
 
 
 @pytest.mark.parametrize("clock", ["local", "counter"])

@@ -17,6 +17,7 @@ from harken.kernel import tracefs, tracefs_instances
 from harken.kernel.kernel import live
 from harken.render.ftrace_batches import windows
 from harken.render.ftrace_kernel import KernelLines
+from harken.testing.trace_pages import raw_pages
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("tracefs")]
 
@@ -95,23 +96,6 @@ def make_events() -> None:
         os.listdir(folder)
     with open("/proc/self/maps") as file:
         file.read()
-
-
-def raw_pages(place, cpu: int) -> bytes:
-    pages = []
-    fd = os.open(place.path(f"per_cpu/cpu{cpu}/trace_pipe_raw"), os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        while True:
-            try:
-                page = os.read(fd, 4096)
-            except BlockingIOError:
-                break
-            if not page:
-                break
-            pages.append(page.ljust(4096, b"\0"))
-    finally:
-        os.close(fd)
-    return b"".join(pages)
 
 
 def enums():
