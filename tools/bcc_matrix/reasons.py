@@ -13,7 +13,7 @@ NOWHERE: dict[str, str] = {
     "llcstat": "it needs hardware counters of cache references and misses, which virtual machines do not have",
     "ppchcalls": "hypervisor calls are a thing of PowerPC",
     "readahead": "it waits for the return of __page_cache_alloc, which has been inlined since Linux 5.16; on 5.10 it attaches, but "
-    "had nothing to show",
+    "the guest died, twice, when pages were read ahead (why is not known yet)",
     "zfsdist": "it needs the functions of the ZFS module, which Debian has only as source",
     "zfsslower": "it needs the functions of the ZFS module, which Debian has only as source",
 }
