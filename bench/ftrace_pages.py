@@ -1,8 +1,9 @@
 """A large ftrace recording as columns and as text, beside ``trace-cmd report``.
 
-    python bench/ftrace_pages.py [events] [--rounds N]
+    python bench/ftrace_pages.py [events] [--rounds N] [--file TRACE.DAT]
 
-Makes a trace.dat of raw_syscalls events (their formats come from this kernel, their contents are random), then runs in turns:
+Makes a trace.dat of raw_syscalls events (their formats come from this kernel, their contents are random), or takes one that is there, and
+runs in turns:
 ``trace-cmd report`` to a file, harken's report to a file (a process of its own), and harken's decoding into columns in this process
 (all own fields, PID, time and CPU of every event).  CPU seconds (user and system) are compared, as wall time says little on a busy
 machine; the fastest of the rounds counts for each.  The text of both must be equal.
@@ -31,10 +32,16 @@ from harken.formats.print_fmt import Env
 from harken.formats.ring_page import parse_layout
 from harken.formats.trace_dat import open_trace
 from harken.render.ftrace_batches import windows
-from harken.render.ftrace_report import ReportLines
+from harken.render.function_graph_report import ReportOptions, ReportText
+from harken.analysis.function_graph_records import Decoder
+from harken.render.trace_cmd import GraphTexts, LabelledLines
 with open_trace(sys.argv[1]) as trace, open(sys.argv[2], "w", encoding="utf-8", errors="surrogateescape") as out:
     out.write(f"cpus={trace.cpus}\\n")
-    lines = ReportLines(trace.events, Env.of_file(trace), trace.clock)
+    lines = LabelledLines(trace.events, Env.of_file(trace), trace.clock)
+    lines.streams = [("", cpu) for cpu in range(trace.cpus)]
+    graph = [event for name in ("funcgraph_entry", "funcgraph_exit") if (event := trace.events.find("ftrace:" + name)) is not None]
+    if graph:
+        lines.draw(GraphTexts(Decoder(graph, trace.order, trace.long_size), ReportText(trace.symbol)))
     layout = parse_layout(trace.header_page, trace.order, trace.long_size)
     for window in windows([(cpu, trace.chunks(cpu)) for cpu in range(trace.cpus)], trace.page_size, layout):
         out.write(lines.text(window))
@@ -115,12 +122,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("events", nargs="?", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--file", help="a recording to read in place of one made here")
     options = parser.parse_args()
     import numpy  # noqa: F401  its import is not what is measured
 
     with tempfile.TemporaryDirectory() as folder:
         path, theirs, ours = (os.path.join(folder, name) for name in ("trace.dat", "theirs", "ours"))
-        make(path, options.events)
+        if options.file:
+            path = options.file
+        else:
+            make(path, options.events)
         best = [1e9] * 3
         for _ in range(options.rounds):
             best[0] = min(best[0], child([os.environ.get("HARKEN_TRACE_CMD", "trace-cmd"), "report", "-i", path], theirs))

@@ -18,7 +18,8 @@ Needs root and tracefs.  trace-cmd records only where the kernel has a function 
     python -m harken.testing.vm 6.12 --add trace-cmd --file bench/ftrace_record.py:/bench.py -- python3 /bench.py --events 20000
 
 An emulated guest's CPU seconds depend on what its host does.  QEMU's ``-icount shift=0,sleep=off`` makes a second of guest time a
-billion instructions, whatever the host does: a program called qemu-system-x86_64 in PATH that adds these arguments gives figures that repeat.
+billion instructions, whatever the host does: a program called qemu-system-x86_64 in PATH that adds these arguments gives figures that
+repeat (Linux 6.1 does not boot that way).
 """
 
 import os
