@@ -112,7 +112,7 @@ class Decoder:
         begin, end = (column("calltime", "u8"), column("rettime", "u8")) if returns else (None, None)
         if any(values is None for values in found) or (returns and (begin is None or end is None)):
             return None
-        duration = end - begin if returns else np.zeros(len(starts), dtype="u8")
+        duration = end - begin if begin is not None and end is not None else np.zeros(len(starts), dtype="u8")
         return found[0], found[1], found[2], duration, np.full(len(starts), returns, dtype=bool)
 
     def has(self, name: str) -> bool:

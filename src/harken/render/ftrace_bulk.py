@@ -126,6 +126,7 @@ def bulk_matrix(
         if texts is not None:
             made = texts(low, len(group.where) if high is None else high)
         else:
+            assert text is not None
             made = text.matrices(buffer, starts, starts + group.sizes[low:high], np)
         pieces = [head, before, moment, after, *made, b"\n"]
     except NotBulk:
