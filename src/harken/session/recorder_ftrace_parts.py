@@ -113,7 +113,7 @@ def parse_comms(data: bytes) -> dict[int, str]:
     """Names of tasks by PID.
 
     Example:
-        >>> parse_comms(b"1 init\n4711 kworker/0:1 x\n")
+        >>> parse_comms(b"1 init\\n4711 kworker/0:1 x\\n")
         {1: 'init', 4711: 'kworker/0:1 x'}
     """
     found: dict[int, str] = {}
