@@ -77,6 +77,7 @@ def test_the_verifier_takes_every_form(probe: str, feature: str) -> None:
         running.run(0.05)
 
 
+@pytest.mark.skipif("HARKEN_GUEST" in os.environ, reason="the verifier takes minutes for it on an emulated machine")
 def test_the_verifier_takes_loops_that_are_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """As for Linux 5.15 and 5.16, which have no bpf_loop."""
     needs("tracepoint_perf", "helper:tracepoint:task_pt_regs")
@@ -228,7 +229,11 @@ def test_native_and_python_frames_in_the_order_of_their_calls() -> None:
     one = [frame.name.rpartition(".")[2] for frame in stacks[1]]
     inner, outer = one.index("<lambda>"), one.index("python_work")
     assert outer - inner > 2 and all(frame.kind != "python" for frame in stacks[1][inner + 1 : outer])
-    whole = {tuple((frame.name, frame.line) for frame in stack if frame.kind == "python"): n for (stack, _), n in running.maps["@"].items()}
+    # equal stacks of Python may have been reached through different places in C
+    whole: dict[tuple[tuple[str, int], ...], int] = {}
+    for (stack, _), count in running.maps["@"].items():
+        python = tuple((frame.name, frame.line) for frame in stack if frame.kind == "python")
+        whole[python] = whole.get(python, 0) + count
     assert whole == {tuple((name, line) for name, _, line in one): truth.count(one) for one in truth}
     assert all(len(stack) == 3 for stack in running.maps["@s"])
 

@@ -126,7 +126,13 @@ def test_all_at_once(tmp_path, peer):
 
             wait_for(recording)
             if theirs is not None:
-                wait_for(lambda: theirs.poll() is not None or root.read("events/sched/sched_process_exit/enable").strip() == "1")
+
+                def both() -> bool:
+                    return all(
+                        root.read(f"events/sched/{name}/enable").strip() == "1" for name in ("sched_process_exit", "sched_process_exec")
+                    )
+
+                wait_for(lambda: theirs.poll() is not None or both())
                 assert theirs.poll() is None
             time.sleep(1)  # the recorder's switch and its command's are not the same moment
             subprocess.run([sys.executable, "-S", "-c", ""], check=True)

@@ -25,8 +25,8 @@ pytestmark = [
     pytest.mark.keeps_fds,
 ]
 
-if not (ROOT / "tools").is_dir():
-    pytest.skip("the harness of the tools is not in a guest", allow_module_level=True)
+if "HARKEN_GUEST" in os.environ:
+    pytest.skip("these outputs were recorded on one machine, natively; test_bcc_kernel_peer is for guests", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 from tools.bcc_matrix.compare import PAIRS  # noqa: E402
 

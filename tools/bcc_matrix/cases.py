@@ -40,7 +40,7 @@ class Case(NamedTuple):
 #: tool -> workloads that trigger it.  A tool that is not here gets "files", "tcp" and "exec".
 WORK: dict[str, str] = {
     **dict.fromkeys(
-        ("argdist", "trace", "funccount", "funclatency", "funcslower", "funcinterval", "stackcount"), "calls files exec tcp disk"
+        ("argdist", "trace", "funccount", "funclatency", "funcslower", "funcinterval", "stackcount"), "calls stdout files exec tcp disk"
     ),
     "bashreadline": "bash",
     "bindsnoop": "listen",
