@@ -122,25 +122,27 @@ class PythonNames:
     def _tell(self, pid: int, value: bytes) -> None:
         """Puts a process into the program's map; where that is full, those that have ended make room."""
         key = struct.pack("=I", pid)
-        try:
-            self._table.update(key, value)
+        if self._put(key, value):
             return
-        except KernelError as error:
-            if error.errno != errno.E2BIG:
-                raise
         now = monotonic()
         if now >= self._sweep_at:
             self._sweep_at = now + _SWEEP
             for other, _ in self._table.items():
                 if procfs_process.start_time(self._kernel, int.from_bytes(other, sys.byteorder)) is None:
                     self._table.delete(other)
-            try:
-                self._table.update(key, value)
+            if self._put(key, value):
                 return
-            except KernelError as error:
-                if error.errno != errno.E2BIG:
-                    raise
         self.late += 1
+
+    def _put(self, key: bytes, value: bytes) -> bool:
+        """False if the map is full."""
+        try:
+            self._table.update(key, value)
+        except KernelError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            return False
+        return True
 
     def look_again(self) -> None:
         """Looks at processes that had only begun."""
