@@ -241,7 +241,10 @@ class Cores:
             content = data
             if start <= sp < end:
                 content = bytearray(data)
-                content[sp - start : sp - start + len(sample.stack)] = sample.stack
+                # At the end of an epilogue registers are described as saved below the stack pointer.  They have just been popped from
+                # there, and the process's memory is of a later time; of these only the frame pointer leads on.
+                below = registers["bp"].to_bytes(8, "little") * 6
+                content[sp - start - len(below) : sp - start + len(sample.stack)] = below + sample.stack
             headers.append(struct.pack("<IIQQQQQQ", 1, flags, offset + len(body), start, 0, len(content), len(content), 1))
             body += content
         ident = b"\x7fELF" + bytes((2, 1, 1)) + bytes(9)

@@ -139,11 +139,12 @@ def test_reasons_to_end() -> None:
 def test_popped_registers_at_the_end_of_a_function() -> None:
     """After the pops the rows still name slots below the stack pointer; the registers hold the values."""
     epilogue = (0x700, 0x100, b"zR", b"\x0e\x08\x86\x02\x83\x03")  # CFA = rsp + 8 again, rbp and rbx "saved" below rsp
-    found = unwinder([*EVERY, epilogue])
     stack = words(at(0x210), 0, STACK + 999, at(0x510))
-    for pointers in (False, True):
-        walk = found.walk(PID, {"ip": at(0x710), "sp": STACK, "bp": STACK + 16, "bx": 5}, stack, pointers=pointers)
-        assert walk.addresses == [at(0x710), at(0x210), at(0x510)]
+    for memory in (None, lambda _address, size: bytes(size)):  # what lies there by now is of a later time
+        found = unwinder([*EVERY, epilogue], memory=memory)
+        for pointers in (False, True):
+            walk = found.walk(PID, {"ip": at(0x710), "sp": STACK, "bp": STACK + 16, "bx": 5}, stack, pointers=pointers)
+            assert walk.addresses == [at(0x710), at(0x210), at(0x510)]
 
 
 def test_code_that_nobody_describes_is_crossed_by_frame_pointers() -> None:

@@ -263,12 +263,9 @@ class Unwinder:
                 following[number] = memory(place, 8) if kind == cfi.EXPRESSION else place
             elif kind == cfi.OFFSET:
                 place = (cfa + value) & _WORD
-                try:
+                # below the stack pointer, at the end of an epilogue: popped from there already, and what can be read there is of a later time
+                if place >= values[machine.sp] or number == ra:
                     following[number] = memory(place, 8)
-                except _Outside:
-                    if place >= values[machine.sp] or number == ra:
-                        raise
-                    # below the stack pointer, at the end of an epilogue: it was popped from there already
             elif kind == cfi.VALUE_OFFSET:
                 following[number] = (cfa + value) & _WORD
             elif kind == cfi.REGISTER:
