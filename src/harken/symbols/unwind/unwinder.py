@@ -263,7 +263,7 @@ class Unwinder:
                 following[number] = memory(place, 8) if kind == cfi.EXPRESSION else place
             elif kind == cfi.OFFSET:
                 place = (cfa + value) & _WORD
-                # below the stack pointer, at the end of an epilogue: popped from there already, and what can be read there is of a later time
+                # below the stack pointer, at the end of an epilogue: popped from there already, and what lies there now is later
                 if place >= values[machine.sp] or number == ra:
                     following[number] = memory(place, 8)
             elif kind == cfi.VALUE_OFFSET:
