@@ -50,8 +50,15 @@ if ! [ -x .venv/bin/python ] || ! .venv/bin/python -c 'import pip' 2> /dev/null;
     "$python" -m venv --clear .venv
 fi
 
+# Before the installation, which builds the accelerator with the compiler.
+if [ "$extra" = dev ]; then
+    command -v apt-get > /dev/null &&
+        apt_install qemu-system-x86 busybox-static bpftrace bpftool bpfcc-tools trace-cmd linux-perf binutils \
+            gcc g++ libc6-dev systemtap-sdt-dev dwz libc6-dbg
+fi
+
 # An editable installation (with an extra) follows the sources by itself and serves as a plain one too; a plain one is a copy.
-fingerprint() { find pyproject.toml ${1:+"$1"} -type f ! -name '*.pyc' -exec sha256sum {} + | sort | sha256sum; }
+fingerprint() { find pyproject.toml hatch_build.py src/harken/native/*.[ch] ${1:+"$1"} -type f ! -name '*.pyc' ! -name '*.so' -exec sha256sum {} + | sort | sha256sum; }
 editable=$(ls .venv/harken-*.stamp 2> /dev/null | grep -v plain || true)
 stamp=".venv/harken-${extra:-plain}.stamp"
 [ -z "$extra" ] && [ -n "$editable" ] && stamp=$(head -1 <<< "$editable")
@@ -67,8 +74,3 @@ if [ "$(cat "$stamp" 2> /dev/null)" != "$wanted" ] || ! [ -x .venv/bin/harken ];
     echo "$wanted" > "$stamp"
 fi
 
-if [ "$extra" = dev ]; then
-    command -v apt-get > /dev/null &&
-        apt_install qemu-system-x86 busybox-static bpftrace bpftool bpfcc-tools trace-cmd linux-perf binutils \
-            gcc g++ libc6-dev systemtap-sdt-dev dwz libc6-dbg
-fi

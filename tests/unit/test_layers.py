@@ -14,7 +14,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "harken"
 ORDER = (
-    "base", "abi", "formats", "analysis", "render", "kernel", "symbols", "probes", "compiler", "languages", "session",
+    "base", "abi", "native", "formats", "analysis", "render", "kernel", "symbols", "probes", "compiler", "languages", "session",
     "bcc", "cli", "testing",
 )  # fmt: skip
 """A package may import only packages that stand before it (docs/architecture.md)."""
@@ -149,7 +149,7 @@ def test_no_cycles_inside_packages() -> None:
 
 LIBCLANG = ("harken.languages.c.libclang", "harken.languages.c.libclang_abi")
 ALLOWED = {
-    "ctypes": lambda name: package_of(name) in ("abi", "kernel", "bcc") or name in ("harken.base.schema", *LIBCLANG),
+    "ctypes": lambda name: package_of(name) in ("abi", "native", "kernel", "bcc") or name in ("harken.base.schema", *LIBCLANG),
     "llvmlite": lambda name: name.startswith("harken.compiler.backends.llvm"),
     "clang": lambda name: name.startswith("harken.languages.c"),
     "bcc": lambda name: False,

@@ -1,0 +1,52 @@
+"""The accelerator: a few loops over bytes in C, for what plain Python cannot do at the speed of the peers.
+
+It is built into the wheel where a C compiler is at hand (``hatch_build.py``), knows nothing of Python (buffers in, buffers out, through
+ctypes), and is never needed: whoever calls it has a way in plain Python that gives the same bytes, and the tests hold the two together.
+``HARKEN_NATIVE=0`` in the environment does without it.
+
+The rules of the C code: no allocation that its caller does not bound, no pointer kept after a call, every read and write checked against
+the length that came with the buffer, no signals, no threads, no global state.
+
+Example::
+
+    native = library()
+    if native is None:
+        ...  # plain Python
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ctypes
+
+__all__ = ("VERSION", "library")
+
+#: What harken_native_version() of a library must give that fits these Python sources: raised with each change of a C function's meaning.
+VERSION = 1
+
+_found: list[ctypes.CDLL | None] = []
+
+
+def library() -> ctypes.CDLL | None:
+    """The accelerator's library, or None where it was not built, does not fit or is not wanted.
+
+    >>> native = library()
+    >>> native is None or native.harken_native_version() == VERSION
+    True
+    """
+    if not _found:
+        _found.append(None if os.environ.get("HARKEN_NATIVE") == "0" else _load())
+    return _found[0]
+
+
+def _load() -> ctypes.CDLL | None:
+    import ctypes
+
+    try:
+        found = ctypes.CDLL(os.path.join(os.path.dirname(__file__), "native.so"))
+        return found if found.harken_native_version() == VERSION else None
+    except (OSError, AttributeError):
+        return None
