@@ -175,3 +175,21 @@ def test_a_perf_buffer_is_readable_when_there_is_something(buffer: tuple[PerfBuf
     program.test_run(pack("=Q", 3), cpu=0)
     assert len(KERNEL.poll(reader.fds, 0)) == 1
     assert reader.consume(lambda record: None, limit=2) == 2 and reader.consume(lambda record: None) == 1
+
+
+def test_a_hushed_perf_buffer_wakes_when_half_of_it_is_full(buffer: tuple[PerfBuffer, Program]) -> None:
+    reader, program = buffer
+    program.test_run(pack("=Q", 1), cpu=0)
+    assert len(KERNEL.poll(reader.fds, 0)) == 1 and reader.consume(lambda record: None) == 1
+    reader.hush(0)
+    assert reader.hushed
+    program.test_run(pack("=Q", 500), cpu=0)
+    assert KERNEL.poll(reader.fds, 0) == [] and reader.consume(lambda record: None) == 500
+    program.test_run(pack("=Q", MOST), cpu=0)
+    assert len(KERNEL.poll(reader.fds, 0)) == 1
+    kept = reader.consume(lambda record: None)
+    reader.rouse()
+    program.test_run(pack("=Q", 1), cpu=0)
+    assert len(KERNEL.poll(reader.fds, 0)) == 1 and reader.consume(lambda record: None) == 1
+    # losses of both events are counted
+    assert reader.count_lost() == reader.lost == MOST - kept > 0

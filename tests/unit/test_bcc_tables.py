@@ -274,6 +274,10 @@ class FakePerf:
 
     def __init__(self, records: list[tuple[int, bytes]]) -> None:
         self.records, self.lost_by_cpu = records, {}  # type: ignore[var-annotated]
+        self.hushed: list[int] = []
+
+    def hush(self, cpu: int) -> None:
+        self.hushed.append(cpu)
 
     def by_cpu(self, limit: int) -> Iterator[tuple[int, memoryview, list[int]]]:
         for cpu, record in self.records:
@@ -302,8 +306,9 @@ def test_events_reach_the_callback_with_their_cpu() -> None:
         seen.append((cpu, size, event.pid, event.ts, ct.cast(data, ct.POINTER(ct.c_uint)).contents.value))
 
     raw = (77).to_bytes(8, "little") + (5).to_bytes(8, "little")
-    reader = PerfReader(FakePerf([(0, raw), (3, raw + bytes(4))]), callback, lost.append)  # type: ignore[arg-type]
-    assert reader.read() == 2
+    buffer = FakePerf([(0, raw), (3, raw + bytes(4))])
+    reader = PerfReader(buffer, callback, lost.append)  # type: ignore[arg-type]
+    assert reader.read() == 2 and not buffer.hushed
     assert seen == [(0, 16, 77, 5, 77), (3, 20, 77, 5, 77)]
     assert lost == [2, 2]
     assert _window.data is None, "no memory of a ring is kept"
@@ -351,7 +356,9 @@ def test_records_of_one_size_reach_the_callback_in_bulk(monkeypatch: pytest.Monk
         if len(seen) == 7:
             raise ValueError("mine")
 
-    assert PerfReader(Column([]), callback, None).read() == 30  # type: ignore[arg-type]
+    buffer = Column([])
+    assert PerfReader(buffer, callback, None).read() == 30  # type: ignore[arg-type]
+    assert buffer.hushed == [5], "a ring in which much has come is hushed"
     assert seen == [(5, index, 20) for index in range(30)] and len(told) == 1
 
 
@@ -387,40 +394,59 @@ def test_what_an_interrupt_leaves_is_delivered_by_the_next_poll() -> None:
 
 
 class FakeReader:
-    """A reader that finds so many records each time it looks."""
+    """A reader that finds so many records each time it looks; five and more hush its ring."""
 
     def __init__(self, counts: list[int], size: int) -> None:
         self.counts, self.buffer, self.fds = counts, self, (9,)
         self.size = size
+        self.unsettled = self.hushed = False
+        self.done: list[str] = []
 
     def read(self, ask: bool = False) -> int:
-        return self.counts.pop(0)
+        count = self.counts.pop(0)
+        self.unsettled = (self.unsettled or count > 0) and not ask
+        self.hushed = self.hushed or count >= 5
+        if ask:
+            self.done.append("ask")
+        return count
+
+    def rouse(self) -> None:
+        self.hushed = False
+        self.done.append("rouse")
 
 
 @pytest.mark.parametrize(
-    ("counts", "size", "rounds", "expected"),
+    ("counts", "size", "rounds", "ready", "expected"),
     [
-        ([5, 0, 3, 0, 0, 1], 1 << 20, 3, ["nap", "nap", "poll"]),  # as long as records are fresh, there is no wait to be woken
-        ([5, 0, 1], 4096 * 8, 2, ["poll"]),  # a small ring could be full after a sleep
-        ([0, 1], 1 << 20, 1, ["poll"]),  # nothing came lately
+        # as long as records are fresh, there is no wait to be woken
+        ([3, 0, 3, 0, 0, 0, 1], 1 << 20, 3, True, ["nap", "nap", "rouse", "poll 100"]),
+        ([3, 0, 0, 1], 4096 * 8, 2, True, ["rouse", "poll 100"]),  # a small ring could be full after a sleep
+        ([5, 0, 5, 0, 2], 4096 * 8, 3, True, ["poll 1", "poll 1"]),  # but not before a hushed one wakes
+        ([0, 1], 1 << 20, 1, True, ["poll 1000"]),  # nothing came lately
+        # losses are told before a long wait, and what came while the ring was roused is found
+        ([5, 0, 0, 0, 0], 1 << 20, 2, False, ["poll 1", "rouse", "poll 100", "ask", "poll 900"]),
+        ([5, 0, 0, 1], 1 << 20, 2, False, ["poll 1", "rouse"]),
+        ([5, 0, 0, 0, 1, 0, 0], 1 << 20, 3, False, ["poll 1", "rouse", "poll 100", "ask", "nap", "poll 1000"]),
     ],
-)
+)  # fmt: skip
 def test_a_poll_is_not_woken_by_each_of_many_records(
-    monkeypatch: pytest.MonkeyPatch, counts: list[int], size: int, rounds: int, expected: list[str]
+    monkeypatch: pytest.MonkeyPatch, counts: list[int], size: int, rounds: int, ready: bool, expected: list[str]
 ) -> None:
-    done: list[str] = []
+    reader = FakeReader(counts, size)
+    done = reader.done
     clock = [0.0]
 
     class Kernel:
         def poll(self, fds: list[int], timeout: int) -> list[int]:
-            done.append("poll")
-            return fds
+            done.append(f"poll {timeout}")
+            clock[0] += timeout / 1000 if not ready else 0
+            return fds if ready else []
 
     monkeypatch.setattr(polling, "kernel", Kernel)
     monkeypatch.setattr(polling, "monotonic", lambda: clock[0])
     monkeypatch.setattr(polling, "sleep", lambda seconds: done.append("nap") if 0 < seconds < 0.001 else done.append("long"))
     bpf = polling.Polling()
-    bpf.perf_buffers = {0: FakeReader(counts, size)}
+    bpf.perf_buffers = {0: reader}
     clock[0] = 100.0
     for _ in range(rounds):
         bpf.perf_buffer_poll(1000)

@@ -360,6 +360,44 @@ def test_a_batch_can_be_taken_back_in_part(buffer: tuple[PerfBuffer, list[PerfPr
     assert cpu == 1 and [record[0] for record in records(reader)] == list(range(first + 3, 200))
 
 
+def test_a_busy_ring_has_a_second_event_that_does_not_wake(kernel: FakeKernel, buffer: tuple[PerfBuffer, list[PerfProducer]]) -> None:
+    reader, producers = buffer
+
+    def stored() -> list[tuple[int, int]]:
+        """(CPU, descriptor) of each update of the map; an ``ioctl`` among others joins the second event to the first one's ring."""
+        calls = kernel.bpf_calls("BPF_MAP_UPDATE_ELEM")
+        both = [[int.from_bytes(call.at(abi.MAP_ELEM[part][0]), "little") for part in ("key", "value")] for call in calls]  # type: ignore[arg-type]
+        return [(cpu, fd) for cpu, fd in both]
+
+    reader.hush(1)
+    reader.hush(1)
+    assert reader.hushed
+    _, (cpu, fd) = stored()[1:]
+    assert cpu == 1 and fd not in reader.fds
+    assert [call.args[2] for call in kernel.calls if call.name == "ioctl" and call.args[:2] == (fd, perf.PERF_EVENT_IOC_SET_OUTPUT)] == [
+        reader.fds[1]
+    ]
+    producers[1].sample(b"1234")
+    assert records(reader) == [b"1234"]
+    reader.rouse()
+    reader.rouse()
+    assert not reader.hushed and stored()[3:] == [(1, reader.fds[1])]
+    # the second time it is there already
+    opened = len([call for call in kernel.calls if call.name == "perf_event_open"])
+    reader.hush(1)
+    assert stored()[4:] == [(1, fd)] and len([call for call in kernel.calls if call.name == "perf_event_open"]) == opened == 3
+
+
+def test_a_ring_that_cannot_be_hushed_stays_as_it_was(kernel: FakeKernel, buffer: tuple[PerfBuffer, list[PerfProducer]]) -> None:
+    reader, _ = buffer
+    kernel.on("perf_event_open", -errno.EMFILE)
+    reader.hush(0)
+    reader.hush(0)
+    reader.rouse()
+    assert not reader.hushed and len(kernel.bpf_calls("BPF_MAP_UPDATE_ELEM")) == 2
+    assert len([call for call in kernel.calls if call.name == "perf_event_open"]) == 3, "it is tried once"
+
+
 def test_a_damaged_perf_ring_is_an_error_not_an_endless_loop(buffer: tuple[PerfBuffer, list[PerfProducer]]) -> None:
     reader, producers = buffer
     producers[0].sample(b"1234")

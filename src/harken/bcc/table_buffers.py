@@ -32,6 +32,8 @@ __all__ = ("PerfEventArray", "PerfReader", "RingBuf", "RingReader")
 
 #: records that one poll takes from a ring before it looks at the others
 _TURN = 65536
+#: records of one CPU, found at once, that make its ring a busy one
+_BUSY = 8
 #: seconds between two questions to the kernel how much was lost
 _ASK = 0.1
 
@@ -94,19 +96,34 @@ class PerfReader:
         self._callback, self._lost_cb = callback, lost_cb
         self._told: dict[int, int] = {}
         self._asked = 0.0
+        #: whether losses may not have been reported yet
+        self.unsettled = False
+
+    @property
+    def hushed(self) -> bool:
+        """Whether records do not wake a poll at once."""
+        return self.buffer.hushed
+
+    def rouse(self) -> None:
+        """Lets records wake a poll again."""
+        self.buffer.rouse()
 
     def read(self, ask: bool = False) -> int:
         """Hands waiting records to the callback; returns how many there were.
+
+        Rings in which many had come are hushed.
 
         Args:
             ask: let the kernel count losses now, not only ten times a second.
         """
         callback, buffer, window = self._callback, self.buffer, _window
         count = 0
+        busy: dict[int, int] = {}
         try:
             for cpu, data, starts in buffer.by_cpu(_TURN):
                 base = window.over(data)
                 count += len(starts)
+                busy[cpu] = busy.get(cpu, 0) + len(starts)
                 waiting = _places(base, starts, _length_before(data))
                 while True:
                     try:
@@ -125,11 +142,18 @@ class PerfReader:
                     self._tell()
         finally:
             window.over(None)
+        for cpu, records in busy.items():
+            if records >= _BUSY:
+                buffer.hush(cpu)
+        if count:
+            self.unsettled = True
         if self._lost_cb is not None:
             now = monotonic()
             if ask or now - self._asked > _ASK:
                 self._asked = now
                 buffer.count_lost()
+        if ask:
+            self.unsettled = False
         if buffer.lost_by_cpu != self._told:
             self._tell()
         return count
@@ -154,6 +178,8 @@ class RingReader:
     """A ring buffer with its callback; ``table`` is kept alive by it."""
 
     table: Any = None
+    #: as ``PerfReader`` has them: programs count what does not fit, and whether records wake the reader is theirs to say
+    hushed = unsettled = False
 
     def __init__(self, buffer: RingBuffer, callback: Callable[[Any, int, int], object], context: Any) -> None:
         self.buffer = buffer

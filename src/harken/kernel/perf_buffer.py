@@ -1,6 +1,11 @@
 """The perf buffer: how programs send records to user space before Linux 5.8, and where a map must not be shared between CPUs.
 
 See ``kernel.ring`` for the interface that it shares with the BPF ring buffer.
+
+An event that wakes its reader does so for every record, whether anybody sleeps or not: an interrupt that the writer sends to its own CPU
+(``perf_output_wakeup``, kernel/events/ring_buffer.c), and in a virtual machine half of what a record costs.  Whether it does cannot be
+changed once the event is there.  So a busy ring gets a second event, which wakes only when half of the ring is full and writes into the
+same ring (PERF_EVENT_IOC_SET_OUTPUT), and ``hush`` and ``rouse`` put the one or the other into the map.
 """
 
 from __future__ import annotations
@@ -37,10 +42,14 @@ _LOST = 1 << 4
 class _CpuRing:
     """One CPU's perf ring: the control page, then ``size`` bytes; ``position`` is where the next record to read begins."""
 
-    __slots__ = ("event", "counts", "map", "head", "tail", "data", "size", "position", "told")
+    __slots__ = ("event", "quiet", "hushed", "counts", "map", "head", "tail", "data", "size", "position", "told")
 
     def __init__(self, event: PerfEvent, map: Any, size: int, counts: bool = False) -> None:
         self.event = event
+        #: the event that does not wake, once it was needed; None also if the kernel gave none
+        self.quiet: PerfEvent | None = None
+        #: whether it is the one in the map; None: never, the kernel did not give it
+        self.hushed: bool | None = False
         self.counts = counts
         self.map = map
         self.size = size
@@ -56,6 +65,8 @@ class _CpuRing:
         for view in (self.head, self.tail, self.data):
             view.release()
         close_maps([self.map])
+        if self.quiet is not None:
+            self.quiet.close()
         self.event.close()
 
 
@@ -74,7 +85,7 @@ class PerfBuffer:
         KernelError: the kernel gives no event or no memory.
     """
 
-    __slots__ = ("fds", "size", "_kernel", "_map", "_rings", "_lost", "_barrier", "_next")
+    __slots__ = ("fds", "hushed", "size", "_attr", "_kernel", "_map", "_rings", "_lost", "_barrier", "_next")
 
     def __init__(self, kernel: Kernel, map: Map, pages: int = 64, wakeup: int = 1) -> None:
         from .perf_event import Attr, open_event
@@ -92,6 +103,9 @@ class PerfBuffer:
         )
         self._kernel = kernel
         self._map = map
+        self._attr = attr
+        #: whether a ring is hushed
+        self.hushed = False
         self._rings: dict[int, _CpuRing] = {}
         self._lost: dict[int, int] = {}
         self._barrier = barrier_of(kernel.machine)
@@ -130,7 +144,7 @@ class PerfBuffer:
         """Asks the kernel for the number of lost records (PERF_FORMAT_LOST, Linux 6.0; commit 119a784c8127), and returns ``lost``."""
         for cpu, ring in self._rings.items():
             if ring.counts:
-                _, lost = ring.event.read(2)
+                lost = sum([event.read(2)[1] for event in (ring.event, ring.quiet) if event is not None])
                 if lost > self._lost.get(cpu, 0):
                     self._lost[cpu] = lost
         return self.lost
@@ -196,6 +210,40 @@ class PerfBuffer:
         """Leaves a CPU's record at ``start``, and those behind it, for the next call; only while their batch is the current one."""
         ring = self._rings[cpu]
         ring.position -= (ring.position - (start - _RAW_HEADER)) & (ring.size - 1)
+
+    def hush(self, cpu: int) -> None:
+        """Lets what a CPU's programs write wake nobody until half of the ring is full; ``rouse`` before a wait that has no end.
+
+        Where the kernel refuses, everything stays as it was.
+        """
+        ring = self._rings[cpu]
+        if ring.hushed is not False:
+            return
+        ring.hushed = None
+        try:
+            if ring.quiet is None:
+                from .perf_event import open_event
+
+                attr = self._attr.replace(wakeup=0, read_format=_LOST if ring.counts else 0)
+                ring.quiet = open_event(self._kernel, attr, pid=-1, cpu=cpu)
+                ring.quiet.set_output(ring.event)
+                ring.quiet.enable()
+            self._map.update(cpu.to_bytes(4, "little"), ring.quiet.fd.to_bytes(4, "little"))
+        except KernelError:
+            return
+        ring.hushed = self.hushed = True
+
+    def rouse(self) -> None:
+        """Lets records wake the reader again.
+
+        A program that runs at this moment may still write without waking: whoever goes to sleep looks once more after a while.
+        """
+        if self.hushed:
+            self.hushed = False
+            for cpu, ring in self._rings.items():
+                if ring.hushed:
+                    self._map.update(cpu.to_bytes(4, "little"), ring.event.fd.to_bytes(4, "little"))
+                    ring.hushed = False
 
     def _readers(self, limit: int) -> Iterator[tuple[int, Batches]]:
         order = list(self._rings.items())
