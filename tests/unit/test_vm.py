@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from harken.testing import kernels, pytest_plugin, vm, vm_image
+from harken.testing import kernels, pytest_plugin, vm, vm_image, vm_machines, vm_userland
+from harken.testing.elf_builder import ElfBuilder
 
 
 class Entry(NamedTuple):
@@ -266,14 +267,40 @@ def test_names_say_the_release() -> None:
     assert pytest_plugin._with_release("test_x[a]", "/boot/vmlinuz-6.9") == "test_x[a-vmlinuz-6.9]"
 
 
+def test_a_kernel_of_another_machine_is_named_by_a_suffix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARKEN_KERNEL_CACHE", str(tmp_path))
+    for release, machine in (("6.12-arm64", "aarch64"), ("6.12-amd64", "x86_64"), ("6.12", vm_machines.this_machine())):
+        (tmp_path / release).mkdir()
+        (tmp_path / release / "vmlinuz").write_bytes(b"image")
+        assert kernels.find(release, download=False).machine == machine
+
+
+def test_a_guest_of_another_machine_takes_what_runs_there(tmp_path: Path) -> None:
+    mine, theirs, script = tmp_path / "mine", tmp_path / "theirs", tmp_path / "script"
+    mine.write_bytes(ElfBuilder(machine=62).build())
+    theirs.write_bytes(ElfBuilder(machine=183).build())
+    script.write_text("#!/bin/sh\n")
+    archive = vm_image.Archive()
+    for path in (theirs, script):
+        vm_userland.foreign_program(archive, str(path), "aarch64")
+    with pytest.raises(vm.VmError, match="a program of x86_64, and the guest is aarch64"):
+        vm_userland.foreign_program(archive, str(mine), "aarch64")
+    with pytest.raises(vm.VmError, match="No such file"):
+        vm_userland.foreign_program(archive, str(tmp_path / "nothing"), "aarch64")
+    entries = cpio_entries(archive.finish())
+    assert str(theirs)[1:] in entries and str(script)[1:] in entries and str(mine)[1:] not in entries
+    assert vm_userland.pure_packages(["pluggy", "numpy", "_pytest"]) == ["pluggy", "_pytest"]
+
+
 def test_a_guest_that_never_reports_is_started_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = tmp_path / "base"
     base.write_bytes(b"")
-    monkeypatch.setattr(vm, "base_image", lambda _packages: base)
+    monkeypatch.setattr(vm, "base_image_for", lambda _machine, _packages: base)
     fake = tmp_path / "qemu"
     fake.write_text("#!/bin/sh\necho cannot boot >&2\nexit 1\n")
     fake.chmod(0o755)
-    monkeypatch.setitem(vm._QEMU, os.uname().machine, str(fake))
+    here = vm_machines.this_machine()
+    monkeypatch.setitem(vm.MACHINES, here, vm_machines.MACHINES[here]._replace(qemu=str(fake)))
     guest = vm.Guest(kernels.KernelImage("6.1", "6.1", base, base), b"", tmp_path)
     guest.start()
     while guest.state != "dead":

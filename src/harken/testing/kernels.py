@@ -1,7 +1,7 @@
 """Test kernels: stock Debian kernels, downloaded once and never installed.
 
 A release is named as in the kernel's own version, ``6.1`` or ``6.12`` (or ``newest``); ``6.12-rt`` is the real-time flavour, which has
-tracers of latencies.  Its package is looked for in the suites of
+tracers of latencies; ``6.12-arm64`` is of another machine than this one.  Its package is looked for in the suites of
 `SUITES`, over the mirror that this machine's own apt is configured with, by a private apt state inside the cache folder: the machine's
 sources, package lists and installed packages stay as they are.  Debian's signatures are checked by apt as always.
 
@@ -23,8 +23,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..base.errors import HarkenError
+from .vm_machines import MACHINES, split_release, this_machine
 
-__all__ = ("CI_RELEASES", "SUITES", "AptSource", "KernelImage", "VmError", "cache_directory", "find", "fetch", "parse_sources")
+__all__ = (
+    "CI_RELEASES",
+    "SUITES",
+    "Apt",
+    "AptSource",
+    "KernelImage",
+    "VmError",
+    "cache_directory",
+    "find",
+    "fetch",
+    "parse_sources",
+    "unpack",
+)
 
 CI_RELEASES = ("6.1", "6.12")
 """The releases that continuous integration runs."""
@@ -40,7 +53,6 @@ SUITES = {
 }
 """Where a release was last seen; others are searched for in all of these suites."""
 
-_ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}
 _APT_TIMEOUT = 600.0
 
 
@@ -58,12 +70,13 @@ class AptSource(NamedTuple):
 
 
 class KernelImage(NamedTuple):
-    """A kernel that a guest can boot."""
+    """A kernel that a guest can boot; ``machine`` as uname(2) says."""
 
     release: str
     version: str
     vmlinuz: Path
     config: Path
+    machine: str = this_machine()
 
 
 def cache_directory() -> Path:
@@ -139,13 +152,20 @@ def _debian_mirror() -> AptSource:
     )
 
 
-class _Apt:
-    """apt with a state of its own in ``root``: reads the machine's proxies and keys, writes only below ``root``."""
+class Apt:
+    """apt with a state of its own in ``root``: reads the machine's proxies and keys, writes only below ``root``.
 
-    def __init__(self, root: Path, suites: tuple[str, ...]) -> None:
+    Args:
+        machine: whose packages, as uname(2) says; any machine can download those of any other.
+    """
+
+    def __init__(self, root: Path, suites: tuple[str, ...], machine: str) -> None:
+        for tool in ("apt-get", "apt-cache", "dpkg"):
+            if shutil.which(tool) is None:
+                raise VmError(f"{tool} is needed to download test kernels", "pass the path of a vmlinuz instead of a release")
         mirror = _debian_mirror()
         self.root = root
-        self.architecture = _ARCHITECTURE[os.uname().machine]
+        self.architecture = MACHINES[machine].debian
         for folder in ("state/lists/partial", "cache/archives/partial", "parts", "download"):
             (root / folder).mkdir(parents=True, exist_ok=True)
         (root / "status").touch()
@@ -154,6 +174,7 @@ class _Apt:
         (root / "sources.list").write_text("".join(lines))
 
     def run(self, program: str, *arguments: str) -> str:
+        """What the program prints; raises VmError."""
         options = {
             "Dir::Etc::sourcelist": self.root / "sources.list",
             "Dir::Etc::sourceparts": self.root / "parts",
@@ -181,6 +202,11 @@ class _Apt:
         if done.returncode:
             raise VmError(f"{program} {arguments[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
+
+
+def unpack(package: Path, into: Path) -> None:
+    """The files of a Debian package, whatever its machine; nothing is run."""
+    subprocess.run(["dpkg", "-x", str(package), str(into)], check=True, stdin=subprocess.DEVNULL, timeout=_APT_TIMEOUT)
 
 
 def _version_key(text: str) -> tuple[int, ...]:
@@ -215,24 +241,22 @@ def fetch(release: str, into: Path | None = None) -> KernelImage:
     """Downloads a release (60 to 110 MB) into the cache and unpacks its image; needs apt-get and dpkg.
 
     Args:
-        release: ``6.12``, or ``newest``.
+        release: ``6.12``, ``newest`` or ``6.12-arm64``.
         into: the cache folder; default `cache_directory()`.
 
     Raises:
         VmError: no archive is configured, none has that release, or apt failed.
     """
-    for tool in ("apt-get", "apt-cache", "dpkg"):
-        if shutil.which(tool) is None:
-            raise VmError(f"{tool} is needed to download test kernels", "pass the path of a vmlinuz instead of a release")
+    number, machine = split_release(release)
     cache = into or cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
-    suites = SUITES.get(release) or tuple(dict.fromkeys(suite for known in SUITES.values() for suite in known))
+    suites = SUITES.get(number) or tuple(dict.fromkeys(suite for known in SUITES.values() for suite in known))
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=cache) as scratch:
         root = Path(scratch)
-        for group in (suites,) if release == "newest" else tuple((suite,) for suite in suites):
-            apt = _Apt(root, group)
+        for group in (suites,) if number == "newest" else tuple((suite,) for suite in suites):
+            apt = Apt(root, group, machine)
             apt.run("apt-get", "update")
-            package = choose_package(apt.run("apt-cache", "pkgnames", "linux-").split(), release, apt.architecture)
+            package = choose_package(apt.run("apt-cache", "pkgnames", "linux-").split(), number, apt.architecture)
             if package:
                 break
         else:
@@ -240,7 +264,7 @@ def fetch(release: str, into: Path | None = None) -> KernelImage:
         apt.run("apt-get", "download", package)
         (archive,) = (root / "download").glob("*.deb")
         unpacked = root / "unpacked"
-        subprocess.run(["dpkg", "-x", str(archive), str(unpacked)], check=True, stdin=subprocess.DEVNULL, timeout=_APT_TIMEOUT)
+        unpack(archive, unpacked)
         images = sorted(unpacked.glob("**/vmlinuz*"))
         if not images:
             raise VmError(f"{archive.name} contains no kernel image")
@@ -263,7 +287,7 @@ def fetch(release: str, into: Path | None = None) -> KernelImage:
     return _cached(place, release)
 
 
-def _fetch_config(apt: _Apt, root: Path, version: str) -> list[Path]:
+def _fetch_config(apt: Apt, root: Path, version: str) -> list[Path]:
     """The kernel's configuration from its companion package, where the image's own package has none."""
     names = apt.run("apt-cache", "pkgnames", "linux-").split()
     for companion in (f"linux-base-{version}", f"linux-modules-{version}"):
@@ -272,7 +296,7 @@ def _fetch_config(apt: _Apt, root: Path, version: str) -> list[Path]:
                 old.unlink()
             apt.run("apt-get", "download", companion)
             (archive,) = (root / "download").glob("*.deb")
-            subprocess.run(["dpkg", "-x", str(archive), str(root / companion)], check=True, stdin=subprocess.DEVNULL, timeout=_APT_TIMEOUT)
+            unpack(archive, root / companion)
             found = sorted((root / companion).glob("**/config-*"))
             if found:
                 return found
@@ -281,7 +305,8 @@ def _fetch_config(apt: _Apt, root: Path, version: str) -> list[Path]:
 
 def _cached(place: Path, release: str) -> KernelImage:
     version = place / "version"
-    return KernelImage(release, version.read_text().strip() if version.exists() else release, place / "vmlinuz", place / "config")
+    name = version.read_text().strip() if version.exists() else release
+    return KernelImage(release, name, place / "vmlinuz", place / "config", split_release(release)[1])
 
 
 def find(release: str, download: bool = True) -> KernelImage:

@@ -33,6 +33,7 @@ import pytest
 
 from .kernels import VmError, find
 from .vm import BOOT_TIMEOUT, Guest, job_image
+from .vm_machines import this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -188,7 +189,8 @@ class _Run:
             job,
             files=files,
             trees=trees,
-            programs=[name for name in config.getini("vm_programs") if shutil.which(name)],  # tests skip without a peer
+            # tests skip without a peer; those installed here are of this machine
+            programs=[name for name in config.getini("vm_programs") if shutil.which(name)] if kernel.machine == this_machine() else (),
             timeout=timeout,
         )
         folder = self.directory / f"{self.release.replace('/', '_')}.{self.boots}"

@@ -10,6 +10,8 @@ Library::
     outcome = Vm("6.12").run("harken", "doctor", "--json")
     outcome.status, outcome.stdout
 
+``6.12-arm64`` is a guest of another machine (see `harken.testing.vm_userland` for what runs in it).
+
 pytest: ``pytest --vm 6.1 --vm 6.12`` (see `harken.testing.pytest_plugin`).
 
 A guest runs from memory (see `harken.testing.vm_image`); it sees this interpreter, harken as it is now, busybox's commands, and what is
@@ -33,14 +35,14 @@ from typing import Any, NamedTuple
 import harken
 
 from .kernels import KernelImage, VmError, find
-from .vm_image import Archive, base_image, package_files, program_files
+from .vm_image import Archive, package_files, program_files
+from .vm_machines import MACHINES, this_machine
+from .vm_userland import base_image_for, foreign_program, guest_python, pure_packages
 
 __all__ = ("Guest", "Outcome", "Vm", "VmError", "job_image")
 
 BOOT_TIMEOUT = 240.0
 """Seconds until a guest must have reported; a busy two-core host needs up to a minute."""
-
-_QEMU = {"x86_64": "qemu-system-x86_64"}
 
 _INIT = """#!/bin/busybox sh
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 LC_ALL=C.UTF-8
@@ -100,12 +102,12 @@ def job_image(
         timeout: seconds after which the guest powers off by itself, whatever happened to the host.
     """
     archive = Archive()
-    executable = os.path.realpath(sys.executable)
+    executable = guest_python(kernel.machine)
     init = _INIT.format(
         path="/harken/src:/harken/site:/harken", python=executable, timeout=int(timeout) + 60, release=kernel.release.replace("/", "_")
     )
     archive.add("/init", init.encode(), 0o755)
-    archive.add("/harken/job.json", json.dumps(job).encode())
+    archive.add("/harken/job.json", json.dumps({**job, "channel": MACHINES[kernel.machine].messages}).encode())
     archive.add("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
     archive.add("/etc/group", b"root:x:0:\nnogroup:x:65534:\n")
     archive.add("/etc/hostname", b"guest\n")
@@ -123,7 +125,11 @@ def job_image(
     for name, source in trees.items():
         archive.tree(name, source)
     package_files(archive, packages)
-    program_files(archive, programs)
+    if kernel.machine == this_machine():
+        program_files(archive, programs)
+    else:
+        for program in programs:
+            foreign_program(archive, program, kernel.machine)
     return archive.finish()
 
 
@@ -156,30 +162,33 @@ class Guest:
         self.state = "new"
         """new, booting, up, done (it said so), dead (it did not)"""
         with open(self._initrd, "wb") as file:
-            with open(base_image(packages), "rb") as base:
+            if kernel.machine != this_machine():
+                packages = tuple(pure_packages(packages))
+            with open(base_image_for(kernel.machine, packages), "rb") as base:
                 shutil.copyfileobj(base, file)
             file.write(image)
 
     def start(self) -> None:
         """Boots (again)."""
-        qemu = shutil.which(_QEMU.get(os.uname().machine, "qemu-system-" + os.uname().machine))
+        machine = MACHINES[self.kernel.machine]
+        qemu = shutil.which(machine.qemu)
         if qemu is None:
-            raise VmError("QEMU is needed for guests", "apt-get install qemu-system-x86")
+            raise VmError("QEMU is needed for guests", f"apt-get install {machine.package}")
         self.tries += 1
         self._messages.write_bytes(b"")
         self._offset, self._rest, self.state = 0, b"", "booting"
         # thread=single: with a thread per processor, QEMU 7.2 may run an int3 that the kernel has already patched away again (static keys,
         # ftrace), which ends the guest; tracing patches code all the time.  It costs a third of the speed, and one host CPU less.
         kernel_line = (
-            "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic nokaslr mitigations=off "
-            "random.trust_cpu=on tsc=reliable no_timer_check lpj=4000000 audit=0 cgroup_disable=memory"
+            f"{machine.kernel_line} quiet loglevel=4 panic=-1 oops=panic nokaslr mitigations=off "
+            "random.trust_cpu=on audit=0 cgroup_disable=memory"
         )
         command = [
             qemu, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-            "-machine", "pc,usb=off,hpet=off", "-accel", "tcg,thread=single", "-cpu", "max",
+            *machine.options, "-accel", "tcg,thread=single",
             "-smp", str(self._cpus), "-m", f"{self._memory}M",
             "-kernel", str(self.kernel.vmlinuz), "-initrd", str(self._initrd), "-append", kernel_line,
-            "-serial", f"file:{self.console}", "-serial", f"file:{self._messages}", "-monitor", "none",
+            "-serial", f"file:{self.console}", *(word.format(self._messages) for word in machine.serial), "-monitor", "none",
             *(word for device in self._devices for word in ("-device", device)),
         ]  # fmt: skip
         with open(self.console.with_suffix(".qemu"), "wb") as errors:
@@ -333,7 +342,7 @@ def main() -> int:
     import argparse
 
     parser = argparse.ArgumentParser(prog="python -m harken.testing.vm", description="Run a command under a Debian kernel in QEMU.")
-    parser.add_argument("release", help="6.1, 6.12, 6.18, newest, or the path of a vmlinuz")
+    parser.add_argument("release", help="6.1, 6.12, 6.18, newest, 6.12-arm64, or the path of a vmlinuz")
     parser.add_argument("--add", action="append", default=[], metavar="PROGRAM", help="put a program of this machine into the guest")
     parser.add_argument("--package", action="append", default=[], help="put a Python package of this machine into the guest")
     parser.add_argument("--file", action="append", default=[], metavar="HERE[:THERE]", help="put a file or a directory into the guest")

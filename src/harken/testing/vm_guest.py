@@ -29,7 +29,7 @@ __all__ = ("Channel", "main")
 class Channel:
     """The serial line to the host, in raw mode (no translation of newlines)."""
 
-    def __init__(self, path: str = "/dev/ttyS1") -> None:
+    def __init__(self, path: str) -> None:
         import termios
 
         self._fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
@@ -90,7 +90,7 @@ def main() -> int:
         job = json.load(file)
     with open("/proc/uptime") as file:
         uptime = float(file.read().split()[0])
-    channel = Channel()
+    channel = Channel(job["channel"])
     channel.send("up", release=os.uname().release, seconds=uptime)
     status = 1
     try:

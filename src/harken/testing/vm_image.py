@@ -28,12 +28,12 @@ import stat
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .kernels import VmError, cache_directory
 
-__all__ = ("Archive", "base_image", "package_files", "program_files")
+__all__ = ("Archive", "base_image", "package_files", "package_origin", "program_files", "store_image", "wanted")
 
 _UNWANTED = frozenset(
     "__pycache__ test tests idlelib tkinter turtledemo ensurepip lib2to3 distutils pydoc_data site-packages dist-packages venv "
@@ -123,6 +123,13 @@ class Archive:
         cached = importlib.util.cache_from_source("/" + name.strip("/"))
         self.add(cached, importlib.util.MAGIC_NUMBER + b"\1\0\0\0" + importlib.util.source_hash(text) + code)
 
+    def busybox(self, source: Path) -> None:
+        """busybox and a link for each of its commands (those that this machine's busybox has, or the usual ones)."""
+        self.file("/bin/busybox", source)
+        for name in _commands(source):
+            if name != "busybox":
+                self.link(f"/bin/{name}", "busybox")
+
     def finish(self) -> bytes:
         """The archive's bytes."""
         trailer = b"070701" + b"00000000" * 4 + b"00000001" + b"00000000" * 6 + b"0000000B" + b"00000000" + b"TRAILER!!!\0"
@@ -182,11 +189,8 @@ def package_files(archive: Archive, packages: Iterable[str], place: str = "/hark
     """
     compiled = []
     for name in packages:
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            raise VmError(f"the Python package {name} is not installed here, so it cannot be put into the guest")
-        origin = Path(spec.origin)
-        if spec.submodule_search_locations:
+        origin = package_origin(name)
+        if origin.name == "__init__.py":
             archive.tree(f"{place}/{name}", origin.parent)
             compiled += list(origin.parent.rglob("*.so"))
         else:
@@ -195,7 +199,16 @@ def package_files(archive: Archive, packages: Iterable[str], place: str = "/hark
         archive.file(str(path), path)
 
 
-def _wanted(relative: Path) -> bool:
+def package_origin(name: str) -> Path:
+    """The file of a Python module, or the ``__init__.py`` of a package; raises VmError if it is not installed here."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise VmError(f"the Python package {name} is not installed here, so it cannot be put into the guest")
+    return Path(spec.origin)
+
+
+def wanted(relative: Path) -> bool:
+    """Whether a guest needs a file of the standard library (its path there)."""
     return not (
         _UNWANTED.intersection(relative.parts)
         or any(str(relative).startswith(prefix + "/") for prefix in _UNWANTED if "/" in prefix)
@@ -214,7 +227,7 @@ def _interpreter(archive: Archive) -> None:
         archive.link(f"/usr/bin/{name}", str(executable))
     compiled = [executable]
     for path in sorted(library.rglob("*")):
-        if not path.is_file() or not _wanted(path.relative_to(library)):
+        if not path.is_file() or not wanted(path.relative_to(library)):
             continue
         if path.suffix == ".py":
             archive.python(str(path), path)
@@ -226,16 +239,17 @@ def _interpreter(archive: Archive) -> None:
         archive.file(str(path), path)
 
 
-def _busybox(archive: Archive) -> None:
-    """busybox and a link for each of its commands."""
-    where = shutil.which("busybox")
-    if where is None:
-        raise VmError("busybox is needed for the guest", "apt-get install busybox-static")
-    archive.file("/bin/busybox", Path(where))
-    listing = subprocess.run([where, "--list"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30).stdout
-    for name in listing.split():
-        if name != "busybox":
-            archive.link(f"/bin/{name}", "busybox")
+def _commands(busybox: Path) -> list[str]:
+    """The commands of a busybox; one of another machine cannot be asked, Debian's are built alike."""
+    for program in (str(busybox), shutil.which("busybox")):
+        try:
+            if program is not None:
+                done = subprocess.run([program, "--list"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+                if done.returncode == 0:
+                    return done.stdout.split()
+        except OSError:
+            continue
+    raise VmError("busybox is needed for the guest", "apt-get install busybox-static")
 
 
 def base_image(packages: tuple[str, ...]) -> Path:
@@ -247,11 +261,23 @@ def base_image(packages: tuple[str, ...]) -> Path:
     executable = Path(os.path.realpath(sys.executable))
     key = hashlib.sha256(repr((sys.version, str(executable), os.stat(executable).st_mtime_ns, packages, _FORMAT)).encode())
     for name in packages:
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            raise VmError(f"the Python package {name} is not installed here, so it cannot be put into the guest")
-        key.update(repr((spec.origin, os.stat(spec.origin).st_mtime_ns)).encode())
-    place = cache_directory() / f"base-{key.hexdigest()[:16]}.cpio"
+        origin = package_origin(name)
+        key.update(repr((str(origin), origin.stat().st_mtime_ns)).encode())
+
+    def fill(archive: Archive) -> None:
+        busybox = shutil.which("busybox")
+        if busybox is None:
+            raise VmError("busybox is needed for the guest", "apt-get install busybox-static")
+        _interpreter(archive)
+        archive.busybox(Path(busybox))
+        package_files(archive, packages)
+
+    return store_image(key.hexdigest(), fill)
+
+
+def store_image(key: str, fill: Callable[[Archive], None]) -> Path:
+    """The base image of a key, made by ``fill`` unless the cache has it; what was not used for longest goes."""
+    place = cache_directory() / f"base-{key[:16]}.cpio"
     if place.exists():
         os.utime(place)
         return place
@@ -261,9 +287,7 @@ def base_image(packages: tuple[str, ...]) -> Path:
     for folder in ("dev", "proc", "sys", "tmp", "run", "root", "etc", "harken"):
         archive.directory(folder)
     archive.device("/dev/console", 5, 1)
-    _interpreter(archive)
-    _busybox(archive)
-    package_files(archive, packages)
+    fill(archive)
     place.parent.mkdir(parents=True, exist_ok=True)
     scratch = place.with_suffix(f".{os.getpid()}")
     scratch.write_bytes(archive.finish())
