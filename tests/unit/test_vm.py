@@ -300,7 +300,7 @@ def test_a_guest_that_never_reports_is_started_once_more(tmp_path: Path, monkeyp
     fake.write_text("#!/bin/sh\necho cannot boot >&2\nexit 1\n")
     fake.chmod(0o755)
     here = vm_machines.this_machine()
-    monkeypatch.setitem(vm.MACHINES, here, vm_machines.MACHINES[here]._replace(qemu=str(fake)))
+    monkeypatch.setitem(vm_machines.MACHINES, here, vm_machines.MACHINES[here]._replace(qemu=str(fake)))
     guest = vm.Guest(kernels.KernelImage("6.1", "6.1", base, base), b"", tmp_path)
     guest.start()
     while guest.state != "dead":
