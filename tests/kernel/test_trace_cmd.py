@@ -68,6 +68,24 @@ def test_a_command_is_recorded(root, clean, tmp_path, capsys, options):
         assert len(trace.option_list(2)) == len(trace.buffer().cpus)
 
 
+def test_symbols_are_recorded_where_something_shows_them(root, clean, tmp_path, capsys):
+    path = str(tmp_path / "trace.dat")
+    for words, wanted in (
+        (["-e", "sched:sched_switch"], False),
+        (["-e", "kmem:kmalloc"], True),
+        (["-a", "-e", "sched:sched_switch"], True),
+    ):
+        assert run(["record", "-q", "-o", path, *words, "true"]) == 0
+        with open_trace(path) as trace:
+            assert bool(trace.kallsyms) == wanted, words
+    if root.exists("options/copy_trace_marker"):  # they come with what users write into the top buffer
+        marker = f"echo something > {root.path('trace_marker')}"
+        assert run(["record", "-q", "-o", path, "-e", "sched:sched_process_exec", "sh", "-c", marker]) == 0
+        capsys.readouterr()
+        assert run(["report", path]) == 0
+        assert "tracing_mark_write: something" in capsys.readouterr().out
+
+
 def test_only_the_command(root, clean, tmp_path):
     path = tmp_path / "trace.dat"
     assert run(["record", "-q", "-o", str(path), "-F", "-c", "-e", "sched:sched_process_exec", "sh", "-c", "/bin/true; exit 0"]) == 0

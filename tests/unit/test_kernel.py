@@ -24,6 +24,29 @@ def test_a_refusal_is_a_negative_errno() -> None:
     assert live().call(Call("read", (-1, bytearray(1), 1))) == -errno.EBADF
 
 
+def test_calls_that_python_makes_by_itself(tmp_path: Path) -> None:
+    kernel = LinuxKernel()
+    place = os.fsencode(tmp_path / "place") + b"\0"
+    assert kernel.call(Call("mkdirat", (-100, place, 0o750))) == 0 and (tmp_path / "place").is_dir()
+    assert kernel.call(Call("mkdirat", (-100, place, 0o750))) == -errno.EEXIST
+    assert kernel.call(Call("unlinkat", (-100, place, 0))) in (-errno.EISDIR, -errno.EPERM)
+    assert kernel.call(Call("unlinkat", (-100, place, 0x200))) == 0 and not (tmp_path / "place").exists()
+    (tmp_path / "link").symlink_to("somewhere")
+    room = bytearray(5)
+    assert kernel.call(Call("readlinkat", (-100, os.fsencode(tmp_path / "link") + b"\0", room, 5))) == 5 and room == b"somew"
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        room = bytearray(64)
+        assert kernel.call(Call("readlinkat", (fd, b"link\0", room, 64))) == 9 and room[:10] == b"somewhere\0"
+        assert kernel.call(Call("readlinkat", (fd, b"nothing\0", room, 64))) == -errno.ENOENT
+    finally:
+        os.close(fd)
+    reader, writer = os.pipe()
+    assert kernel.call(Call("fcntl", (reader, 1031, 1 << 17))) == 1 << 17
+    os.close(reader), os.close(writer)
+    assert kernel._syscall is None, "these need no ctypes"
+
+
 def test_results_are_64_bits_wide() -> None:
     # an address above 4 GiB must come back whole, as must a negative int
     kernel = live()

@@ -296,3 +296,14 @@ def test_a_cached_one_liner_loads_nothing_heavy(tmp_path: Path) -> None:
     compilers = {name for name in warm if name.startswith(("harken.languages", "harken.compiler.passes", "harken.compiler.backends"))}
     assert not compilers, f"the second start compiles: {sorted(compilers)}"
     assert cold > warm, "the first start should have compiled"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="tracing needs root")
+def test_a_recording_loads_nothing_heavy(tmp_path: Path) -> None:
+    if not os.path.exists("/sys/kernel/tracing/trace"):
+        pytest.skip("tracefs is not mounted")
+    words = ["trace-cmd", "record", "-q", "-o", str(tmp_path / "a.dat"), "--compression", "none", "-e", "sched:sched_switch", "true"]
+    status, modules, text = loaded_by(words, dict(os.environ))
+    assert status == 0, text
+    assert heavy(modules) <= {"collections.abc"}, "array needs it, to look for markers"
+    assert not modules & {"ctypes", "zlib", "mmap", "harken.kernel.mounts", "harken.kernel.config"}

@@ -19,6 +19,7 @@ from harken.formats.trace_dat_pages import PageBuilder
 from harken.formats.trace_dat_parts import BufferSource, Parts, sources_of
 from harken.formats.trace_dat_symbols import Symbols
 from harken.formats.trace_dat_writer import write_trace
+from harken.session.recorder_ftrace_markers import has_markers
 from harken.testing.trace_dat_builder import parts, payload, recording
 
 RECORDS = {
@@ -158,6 +159,34 @@ def test_a_growing_file_ends_where_it_grew(tmp_path, monkeypatch):
         assert [option.data for option in trace.option_list(2)] == [b"CPU: 0\nentries: 1\n\0"]
         assert [place.offset for buffer in trace.buffers for place in buffer.cpus] == [offset for _, _, offset, _, _ in written]
     assert os.stat(path).st_size < 8 << 20
+
+
+def test_symbols_may_come_last(tmp_path):
+    """Whether a recording shows any function of the kernel is known when it ends."""
+    path = tmp_path / "trace.dat"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        growing = Growing(fd, parts((1,)).replace(kallsyms=b""), [("", "local", 4096, (0,))])
+        with open_trace(str(path)) as trace:
+            assert trace.kallsyms == b"" and trace.symbol(0xFFFFFFFF81000104) == ""
+        growing.finish({("", 0): 0}, [(2, b"CPU: 0\nentries: 1\n\0")], parts((1,)).kallsyms)
+    finally:
+        os.close(fd)
+    with open_trace(str(path)) as trace:
+        assert trace.problems == [] and trace.kallsyms == parts((1,)).kallsyms
+        assert trace.symbol(0xFFFFFFFF81000104) == "do_it" and len(trace.option_list(2)) == 1
+
+
+@pytest.mark.parametrize("where", [None, 0, 37, 900])
+def test_markers_are_found(where):
+    made = parts((1,)).replace(ftrace_formats=(b"name: function\nID: 1\nformat:\n", b"name: print\nID: 5\nformat:\n"))
+    pages = []
+    for start in (0, 500):
+        builder = PageBuilder(4096)
+        for n in range(start, start + 500):
+            builder.add(n, payload(5 if n == where else 7, n, 42))
+        pages += builder.finish()
+    assert len(pages) > 2 and has_markers(made, pages) == (where is not None)
 
 
 @pytest.mark.parametrize("version, compression", [(6, "none"), (7, "none"), (7, "zlib")])

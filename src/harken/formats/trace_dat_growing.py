@@ -89,6 +89,7 @@ class Growing:
             at = first + self.room * len(cpus)
         self._sizes_at = tables_by_key
         self._next_options = sections.next_options
+        self._symbols_name = bytes(sections.strings).find(DESCRIPTIONS[layout.KALLSYMS].encode() + b"\0")
         self._options_name = bytes(sections.strings).find(DESCRIPTIONS[0].encode() + b"\0")
         out.close()
 
@@ -110,12 +111,15 @@ class Growing:
         os.pwrite(self.fd, text, self._comms_at + 8)
         os.pwrite(self.fd, struct.pack(self.order + "Q", len(text)), self._comms_at)
 
-    def finish(self, sizes: Mapping[tuple[str, int], int], options: Sequence[tuple[int, bytes]]) -> list[tuple[str, int, int, int, int]]:
+    def finish(
+        self, sizes: Mapping[tuple[str, int], int], options: Sequence[tuple[int, bytes]], kallsyms: bytes = b""
+    ) -> list[tuple[str, int, int, int, int]]:
         """Makes the file compact and adds what was not known before; at every moment it can be read.
 
         Args:
             sizes: bytes of each region, from its beginning (``places``).
             options: (id, data) of further options.
+            kallsyms: the kernel's symbols, if they were not among the parts.
 
         Returns:
             (buffer, CPU, offset in the file, stored size, size) of each CPU's data, as ``write_trace``.
@@ -137,9 +141,14 @@ class Growing:
                 end += size
             os.pwrite(self.fd, os.pread(self.fd, 8, before) + pack(self.order + "Q", end - at - 16), at)
             os.pwrite(self.fd, pack(self.order + "Q", at), option)
+        os.ftruncate(self.fd, end)
+        if kallsyms:
+            options = [*options, (layout.KALLSYMS, pack(self.order + "Q", end))]
+            head = pack(self.order + "HHIQI", layout.KALLSYMS, 0, self._symbols_name, 4 + len(kallsyms), len(kallsyms))
+            end += os.pwrite(self.fd, head, end)
+            end += os.pwrite(self.fd, kallsyms, end)
         body = b"".join([pack(self.order + "HI", number, len(data)) + data for number, data in options])
         body += pack(self.order + "HIQ", layout.DONE, 8, 0)
-        os.ftruncate(self.fd, end)
         os.pwrite(self.fd, pack(self.order + "HHIQ", 0, 0, self._options_name, len(body)) + body, end)
         os.pwrite(self.fd, pack(self.order + "Q", end), self._next_options)
         return written

@@ -138,7 +138,8 @@ class Layout(Record):
     options_at: int = 0
 
     def section(self, number: int) -> Section | None:
-        return next((section for section in self.sections if section.id == number), None)
+        """The section with an id; of several the last one, which was written when more was known."""
+        return next((section for section in reversed(self.sections) if section.id == number), None)
 
 
 class Cursor:

@@ -20,7 +20,7 @@ import errno
 import os
 
 from ..base.errors import KernelError, ProbeError, UsageError
-from .ftrace_events import match_events, near_names, no_histograms, trigger_hint, whole_systems
+from .ftrace_events import EventList, near_names, no_histograms, trigger_hint
 from .ftrace_functions import FunctionLists
 from .ftrace_journal import DurableSettings, ListSettings
 from .kernel import Call
@@ -42,7 +42,6 @@ _AT_REMOVEDIR = 0x200
 _ONCE = frozenset(
     ("set_graph_function", "set_graph_notrace", "max_graph_depth", "tracing_thresh", "saved_cmdlines_size", "tracing_max_latency")
 )
-_EVENT_FLAGS = {"event-fork": "set_event_pid", "function-fork": "set_ftrace_pid"}
 
 
 class Ftrace(FunctionLists):
@@ -56,7 +55,7 @@ class Ftrace(FunctionLists):
         self.created = created
         self.settings = settings
         self._shared: DurableSettings | None = None
-        self._events: list[tuple[str, str]] | None = None
+        self._events: EventList | None = None
 
     @classmethod
     def private(cls, root: Tracefs, label: str = "") -> Ftrace:
@@ -105,9 +104,12 @@ class Ftrace(FunctionLists):
 
     def close(self) -> list[KernelError]:
         """Undoes everything and removes an instance that was made here; returns what could not be undone."""
-        failed = self.settings.undo()
-        if self.created:
-            self.remove()  # its triggers keep synthetic events in use
+        if self.created and self.settings.vanish and self.remove():
+            failed = []
+        else:
+            failed = self.settings.undo()
+            if self.created:
+                self.remove()  # its triggers keep synthetic events in use
         if self._shared is not None:
             failed += self._shared.undo()
         return failed
@@ -198,11 +200,15 @@ class Ftrace(FunctionLists):
         self.set("current_tracer", name)
 
     @property
+    def event_list(self) -> EventList:
+        if self._events is None:
+            self._events = EventList(self.root.read("available_events"))
+        return self._events
+
+    @property
     def events(self) -> list[tuple[str, str]]:
         """(system, event) of all events."""
-        if self._events is None:
-            self._events = self.root.events()
-        return self._events
+        return self.event_list.pairs
 
     def enable(self, pattern: str, filter: str = "", trigger: str = "", ignore: bool = False, on: bool = True) -> list[tuple[str, str]]:
         """Enables the events that a pattern means (``kernel.ftrace_events``); returns them.
@@ -217,7 +223,7 @@ class Ftrace(FunctionLists):
             ProbeError: no event matches.
             KernelError: the filter or trigger is refused, with the kernel's reason.
         """
-        chosen = match_events(self.events, pattern)
+        chosen = self.event_list.match(pattern)
         if not chosen:
             if ignore:
                 return []
@@ -227,7 +233,7 @@ class Ftrace(FunctionLists):
                 f"no event matches {pattern!r}",
                 f"did you mean {' or '.join(near)}?" if near else "'harken trace-cmd list -e' shows all events",
             )
-        whole, single = whole_systems(self.events, chosen)
+        whole, single = self.event_list.whole(chosen)
         for base in [*(f"events/{system}" for system in whole), *(f"events/{system}/{event}" for system, event in single)]:
             if filter:
                 self.set(f"{base}/filter", filter)
@@ -240,8 +246,8 @@ class Ftrace(FunctionLists):
 
     def disable(self, pattern: str) -> list[tuple[str, str]]:
         """Disables the events that a pattern means; returns them."""
-        chosen = match_events(self.events, pattern)
-        whole, single = whole_systems(self.events, chosen)
+        chosen = self.event_list.match(pattern)
+        whole, single = self.event_list.whole(chosen)
         self._switch(whole, single, chosen, "0")
         return chosen
 
@@ -291,10 +297,14 @@ class Ftrace(FunctionLists):
 
     # -- filters
 
-    def pids(self, numbers: Sequence[int], children: bool = False) -> None:
-        """Traces only these tasks: events and functions.  With ``children`` also those that they start from now on."""
+    def pids(self, numbers: Sequence[int], children: bool = False, functions: bool = True) -> None:
+        """Traces only these tasks: events and functions.  With ``children`` also those that they start from now on.
+
+        Args:
+            functions: False: events only, where no tracer of functions will be chosen.
+        """
         text = " ".join(str(number) for number in numbers)
-        if self.has("set_ftrace_pid"):
+        if functions and self.has("set_ftrace_pid"):
             try:
                 self.set("set_ftrace_pid", text)
             except KernelError:
@@ -303,14 +313,14 @@ class Ftrace(FunctionLists):
         if self.has("set_event_pid"):
             self.set("set_event_pid", text)
         if children:
-            for option in ("event-fork", "function-fork"):
+            for option in ("event-fork", "function-fork")[: 1 + functions]:
                 if self.has(f"options/{option}"):
                     self.set(f"options/{option}", "1")
 
-    def not_pids(self, numbers: Sequence[int]) -> None:
-        """Leaves these tasks out (Linux 5.8; before, nothing is done)."""
+    def not_pids(self, numbers: Sequence[int], functions: bool = True) -> None:
+        """Leaves these tasks out (Linux 5.8; before, nothing is done); ``functions`` as for ``pids``."""
         text = " ".join(str(number) for number in numbers)
-        for file in ("set_event_notrace_pid", "set_ftrace_notrace_pid"):
+        for file in ("set_event_notrace_pid", "set_ftrace_notrace_pid")[: 1 + functions]:
             if self.has(file):
                 try:
                     self.set(file, text)
@@ -362,18 +372,9 @@ class Ftrace(FunctionLists):
 
     def set_cpumask(self, mask: str) -> None:
         """Traces only these CPUs: a hexadecimal mask, or -1 for all."""
-        if mask == "-1":
-            from .procfs import cpus_possible
+        from .ftrace_masks import mask_text
 
-            mask = f"{sum(1 << cpu for cpu in cpus_possible(self.kernel)):x}"
-        digits = mask.removeprefix("0x").replace(",", "")
-        if not digits or not all(digit in "0123456789abcdefABCDEF" for digit in digits):
-            raise UsageError(f"{mask!r} is not a mask of CPUs", "it is a hexadecimal number: 5 means CPUs 0 and 2")
-        groups: list[str] = []
-        while digits:
-            groups.insert(0, digits[-8:])
-            digits = digits[:-8]
-        self.set("tracing_cpumask", ",".join(groups))
+        self.set("tracing_cpumask", mask_text(self.kernel, mask))
 
     # -- what there is to read
 

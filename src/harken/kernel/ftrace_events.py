@@ -20,9 +20,58 @@ if TYPE_CHECKING:
 
     from ..base.errors import ProbeError
 
-__all__ = ("match_events", "whole_systems", "is_regex", "match_functions", "near_names", "no_histograms", "trigger_hint")
+__all__ = ("EventList", "match_events", "is_regex", "match_functions", "near_names", "no_histograms", "trigger_hint")
 
+_WILD = frozenset("*?[")
 _GLOB = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_*?.[]!:-")
+
+
+class EventList:
+    """The text of ``available_events``: what is asked for by name is looked up in it, without taking it apart.
+
+    Example:
+        >>> events = EventList("sched:sched_switch\\nsched:sched_waking\\nirq:irq_handler_entry\\n")
+        >>> events.match("sched:sched_waking"), events.match("irq"), events.match("sched_switch"), events.match("*:irq*")
+        ([('sched', 'sched_waking')], [('irq', 'irq_handler_entry')], [('sched', 'sched_switch')], [('irq', 'irq_handler_entry')])
+        >>> events.whole([("irq", "irq_handler_entry"), ("sched", "sched_switch"), ("sched", "sched_waking")])
+        (['sched'], [('irq', 'irq_handler_entry')])
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = "\n" + text
+        self._pairs: list[tuple[str, str]] | None = None
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """(system, event) of all events, in the kernel's order."""
+        if self._pairs is None:
+            self._pairs = [(line[:at], line[at + 1 :]) for line in self._text.split("\n") if (at := line.find(":")) >= 0]
+        return self._pairs
+
+    def match(self, pattern: str) -> list[tuple[str, str]]:
+        """As ``match_events``."""
+        system, separator, name = pattern.replace("/", ":", 1).partition(":")
+        if pattern == "all" or set(pattern) & _WILD or (separator and not (system and name)):
+            return match_events(self.pairs, pattern)
+        if separator:
+            return [(system, name)] if f"\n{system}:{name}\n" in self._text and system != "ftrace" else []
+        text, found = self._text, {}
+        for word, step in ((f"\n{pattern}:", 1), (f":{pattern}\n", 0)):
+            at = text.find(word)
+            while at >= 0:
+                start = text.rfind("\n", 0, at + step) + 1
+                owner, _, event = text[start : text.find("\n", at + 1)].partition(":")
+                found[start] = owner, event
+                at = text.find(word, at + 1)
+        return [found[start] for start in sorted(found) if found[start][0] != "ftrace"]
+
+    def whole(self, chosen: Sequence[tuple[str, str]]) -> tuple[list[str], list[tuple[str, str]]]:
+        """Systems all of whose events are chosen, and the chosen events of the other systems: fewer writes enable the same."""
+        taken: dict[str, int] = {}
+        for system, _ in chosen:
+            taken[system] = taken.get(system, 0) + 1
+        whole = [system for system, count in taken.items() if count > 1 and count == self._text.count(f"\n{system}:")]
+        return whole, [event for event in chosen if event[0] not in whole]
 
 
 def match_events(events: Sequence[tuple[str, str]], pattern: str) -> list[tuple[str, str]]:
@@ -39,29 +88,12 @@ def match_events(events: Sequence[tuple[str, str]], pattern: str) -> list[tuple[
 
 def _matcher(pattern: str) -> Callable[[str], object]:
     """Whether a text fits a shell pattern."""
-    if not set(pattern) & set("*?["):  # most patterns are names, and the module takes 10 ms to import
+    if not set(pattern) & _WILD:  # most patterns are names, and the module takes 10 ms to import
         return pattern.__eq__
     import re
     from fnmatch import translate
 
     return re.compile(translate(pattern)).match
-
-
-def whole_systems(events: Sequence[tuple[str, str]], chosen: Sequence[tuple[str, str]]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Systems all of whose events are chosen, and the chosen events of the other systems: fewer writes enable the same.
-
-    Example:
-        >>> whole_systems([("a", "x"), ("a", "y"), ("b", "z"), ("b", "w")], [("a", "x"), ("a", "y"), ("b", "w")])
-        (['a'], [('b', 'w')])
-    """
-    total: dict[str, int] = {}
-    taken: dict[str, int] = {}
-    for system, _ in events:
-        total[system] = total.get(system, 0) + 1
-    for system, _ in chosen:
-        taken[system] = taken.get(system, 0) + 1
-    whole = [system for system in taken if taken[system] == total[system] and total[system] > 1]
-    return whole, [event for event in chosen if event[0] not in whole]
 
 
 def is_regex(pattern: str) -> bool:

@@ -28,6 +28,8 @@ __all__ = ("DIRECTORY", "FUNCTION_LISTS", "ListSettings", "DurableSettings", "pu
 #: Lists of functions: the kernel takes one word per write(2) and applies them when the file is closed (kernel/trace/ftrace.c).
 FUNCTION_LISTS = frozenset(("set_ftrace_filter", "set_ftrace_notrace", "set_graph_function", "set_graph_notrace"))
 
+_BUSY = FUNCTION_LISTS | {"current_tracer"}
+
 DIRECTORY = "/run/harken"
 _SUFFIX = ".journal"
 _LIMIT = 4 << 20
@@ -59,6 +61,11 @@ def put(tracefs: Tracefs, name: str, text: str, append: bool = False) -> None:
 
 class ListSettings(Settings):
     """Settings that know the lists of functions."""
+
+    @property
+    def vanish(self) -> bool:
+        """Whether removing the instance takes all changes back: there are no tracers and triggers, which may keep others busy."""
+        return not any(name in _BUSY or name.endswith("/trigger") for name, _, _ in self._journal)
 
     def set(self, name: str, value: str, append: bool = False) -> None:
         old = self._current(name)

@@ -8,7 +8,6 @@ flavours have those of waking (wakeup, wakeup_rt, wakeup_dl), hwlat, osnoise and
 from __future__ import annotations
 
 from ..base.errors import ProbeError
-from .config import config_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +56,8 @@ def tracer_missing(root: Tracefs, name: str, have: Sequence[str], instance: bool
 
         near = near_names(list(dict.fromkeys([*have, *_TRACERS])), name)
         return ProbeError(f"there is no tracer {name!r}", (f"did you mean {' or '.join(near)}? " if near else "") + others)
+    from .config import config_of
+
     options, instead = _TRACERS[name]
     config = config_of(root.kernel)
     off = [option for option in options if config.enabled(option) is False]

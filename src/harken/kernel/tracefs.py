@@ -17,12 +17,12 @@ import os
 
 from ..base.errors import KernelError
 from ..base.record import Record
-from .mounts import Detached, detached, errno_name, mount_filesystem, mount_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..base.diagnostics import Diagnostic
     from .kernel import Kernel
+    from .mounts import Detached
 
 __all__ = ("MOUNT_POINTS", "Tracefs", "LoggedError", "find", "found_mounts", "parse_functions", "parse_error_log")
 
@@ -48,6 +48,8 @@ class LoggedError(Record):
 
 def found_mounts(kernel: Kernel) -> list[str]:
     """All places where tracefs can be reached through a mount, mounted but unreadable ones too; the usual places first."""
+    from .mounts import mount_list
+
     found = []
     for mount in mount_list(kernel):
         if mount.fstype == "tracefs":
@@ -97,6 +99,8 @@ def find(kernel: Kernel, mount: bool = True) -> Tracefs:
 
 
 def _mounted(kernel: Kernel) -> Tracefs:
+    from .mounts import detached, mount_filesystem
+
     if _kept and kernel.exists(_kept[0].path + "/trace"):
         return Tracefs(kernel, _kept[0].path)
     first: KernelError | None = None
@@ -226,6 +230,8 @@ class Tracefs:
 
     def refused(self, name: str, error: OSError, verb: str, text: str = "") -> KernelError:
         """The KernelError for an OSError on a file here."""
+        from .mounts import errno_name
+
         number = error.errno or errno.EIO
         path = self.path(name)
         hint = ""

@@ -17,7 +17,7 @@ from ..formats import trace_dat_layout as layout
 from ..formats.trace_dat_growing import Growing
 from ..formats.trace_dat_parts import Parts
 from ..kernel.ftrace_splice import PageStream, favour
-from .recorder_ftrace_parts import comm_text, parse_comms, saved_comms
+from .recorder_ftrace_parts import comm_text, kernel_symbols, parse_comms, saved_comms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Recorder", "Outcome", "CpuOutcome", "parse_stats")
 
+_LOOK = 1 << 18  # bytes of records: with more of them, listing the kernel's symbols costs little beside
+_NAMES = 0.8  # seconds between two looks at the names of tasks, of which the kernel keeps few
 _UPDATE = 0.02  # seconds between two looks at the file's table of sizes: what came later is lost when the recorder is killed
 
 
@@ -84,6 +86,7 @@ class Recorder:
         temp: directory for the file while it grows; beside the final one if empty.
         keep: bytes of each CPU that are kept, the last ones (about as many more may be); 0 for all.
         file: what is read of each CPU ("snapshot_raw" for the snapshot).
+        markers: what users write into ``trace_marker`` may be among the records, which needs the kernel's symbols if anything does.
 
     Raises:
         KernelError: a buffer cannot be read.
@@ -91,10 +94,18 @@ class Recorder:
     """
 
     def __init__(
-        self, path: str, parts: Parts, buffers: Sequence[tuple[str, Ftrace]], temp: str = "", keep: int = 0, file: str = "trace_pipe_raw"
+        self,
+        path: str,
+        parts: Parts,
+        buffers: Sequence[tuple[str, Ftrace]],
+        temp: str = "",
+        keep: int = 0,
+        file: str = "trace_pipe_raw",
+        markers: bool = False,
     ) -> None:
         self.path = path
         self._keep = keep
+        self._markers = markers and not parts.kallsyms
         self.parts = parts
         self.buffers = tuple(buffers)
         self.kernel: Kernel = buffers[0][1].kernel
@@ -129,26 +140,31 @@ class Recorder:
         return sum(stream.size for stream in self._streams)
 
     def run(self, done: Callable[[], bool], interval_ms: int = 100, watched: Sequence[int] = ()) -> None:
-        """Records until ``done()`` says so; it is asked after every wait, so an interrupt ends a recording in time.
+        """Records until ``done()`` says so, which is asked after every wait.
 
         Args:
-            interval_ms: longest wait between two looks at all buffers.
+            interval_ms: longest wait.
             watched: descriptors that end a wait when they become readable (a pidfd of the traced command).
         """
         self.begin(interval_ms)
         try:
-            clock = 0
+            saved = time.monotonic()
             while not done() and self._failed is None:
-                clock += 1
-                if not self.kernel.poll(watched, interval_ms) and clock % 8 == 0:
+                if not self.kernel.poll(watched, interval_ms) and time.monotonic() - saved >= _NAMES:
                     self._save_comms()
+                    saved = time.monotonic()
         finally:
             self._end()
         if self._failed is not None:
             raise self._failed
 
-    def begin(self, interval_ms: int = 100) -> None:
-        """Lets the threads wait for pages; whoever calls it before tracing starts loses nothing while they start.  ``run`` ends them."""
+    def begin(self, interval_ms: int = 1000) -> None:
+        """Lets the threads wait for pages; whoever calls it before tracing starts loses nothing while they start.  ``run`` ends them.
+
+        Args:
+            interval_ms: how often they look at buffers that are less than half full, for which the kernel does not wake them.  Whoever is
+                killed loses what came since the last look; each look takes time from what is recorded.
+        """
         if self._ending:
             return
         from _thread import start_new_thread
@@ -226,11 +242,12 @@ class Recorder:
         self.comms.update(saved_comms(self.buffers[0][1].root))
         self._growing.update_cmdlines(comm_text(self.comms))
         stats, losses = self._statistics()
+        kallsyms = kernel_symbols(self.kernel) if self._markers and self._marked() else b""
         added = [*stats, *options]
         if version == 7 and compression == "none" and self._growing_path == self.path and not self._keep:
-            written = self._growing.finish({(stream.name, stream.cpu): stream.size for stream in self._streams}, added)
+            written = self._growing.finish({(stream.name, stream.cpu): stream.size for stream in self._streams}, added, kallsyms)
         else:
-            written = self._rewrite(version, compression, added)
+            written = self._rewrite(version, compression, added, kallsyms)
         places = {(name, cpu): (offset, stored, size) for name, cpu, offset, stored, size in written}
         found = []
         for stream in self._streams:
@@ -238,13 +255,28 @@ class Recorder:
             found.append(CpuOutcome(stream.name, stream.cpu, offset, stored, size, *losses[stream.name, stream.cpu]))
         return Outcome(self.path, compression != "none", tuple(found))
 
-    def _rewrite(self, version: int, compression: str, options: list[tuple[int, bytes]]) -> list[tuple[str, int, int, int, int]]:
+    def _marked(self) -> bool:
+        """Whether there are markers among the records, or too many records to look."""
+        if self.size > _LOOK:
+            return True
+        from .recorder_ftrace_markers import has_markers
+
+        pages = [
+            os.pread(self._fd, stream.page, stream.start + at) for stream in self._streams for at in range(0, stream.size, stream.page)
+        ]
+        return has_markers(self.parts, pages)
+
+    def _rewrite(
+        self, version: int, compression: str, options: list[tuple[int, bytes]], kallsyms: bytes
+    ) -> list[tuple[str, int, int, int, int]]:
         """Writes the final file from the growing one, and puts it into its place."""
         from ..formats.trace_dat import open_trace
         from ..formats.trace_dat_parts import sources_of
         from ..formats.trace_dat_writer import write_trace
 
         parts = self.parts.replace(cmdlines=comm_text(self.comms), options=(*self.parts.options, *options))
+        if kallsyms:
+            parts = parts.replace(kallsyms=kallsyms)
         target = f"{self.path}.new"
         fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:

@@ -17,14 +17,19 @@ if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
     from ..kernel.tracefs import Tracefs
 
-__all__ = ("collect", "saved_comms", "parse_comms", "task_comms", "common_options", "comm_text")
+__all__ = ("collect", "kernel_symbols", "shows_symbols", "saved_comms", "parse_comms", "task_comms", "common_options", "comm_text")
 
 _LIMIT = 1 << 20
 _KALLSYMS_LIMIT = 64 << 20
+_NAMED = (b"%pS", b"%ps", b"%pF", b"%pf", b"%pB", b"__probe_", b"stacktrace")
 
 
 def collect(
-    root: Tracefs, events: Iterable[tuple[str, str]] | None = None, options: Iterable[tuple[int, bytes]] = (), buffer: Tracefs | None = None
+    root: Tracefs,
+    events: Iterable[tuple[str, str]] | None = None,
+    options: Iterable[tuple[int, bytes]] = (),
+    buffer: Tracefs | None = None,
+    symbols: bool = True,
 ) -> Parts:
     """The parts of a recording.
 
@@ -32,6 +37,8 @@ def collect(
         events: (system, event) of those whose formats are kept; None for all.
         options: added to those that every file has.
         buffer: the instance whose clock the recording has; default: the top one.
+        symbols: whether the kernel's symbols are in it even if no format of ``events`` shows any (the kernel takes half of all the time
+            that a short recording costs to list its 100,000).
 
     Raises:
         KernelError: tracefs cannot be read.
@@ -57,7 +64,7 @@ def collect(
         root.read("events/header_event", _LIMIT).encode(),
         tuple(own),
         tuple((system, tuple(formats)) for system, formats in groups.items()),
-        _read(kernel, "/proc/kallsyms", _KALLSYMS_LIMIT),
+        kernel_symbols(kernel) if symbols or shows_symbols(text for formats in groups.values() for text in formats) else b"",
         _read(kernel, root.path("printk_formats"), 16 << 20),
         _read(kernel, root.path("saved_cmdlines"), 16 << 20),
         (*common_options(buffer or root), *options),
@@ -66,6 +73,23 @@ def collect(
         struct.calcsize("@l"),
         _page_size(),
     )
+
+
+def kernel_symbols(kernel: Kernel) -> bytes:
+    """The text of ``/proc/kallsyms``."""
+    return _read(kernel, "/proc/kallsyms", _KALLSYMS_LIMIT)
+
+
+def shows_symbols(formats: Iterable[bytes]) -> bool:
+    """Whether any of these events is printed with the name of an address in the kernel.
+
+    Those of probes have an address that the kernel's own text names, although their formats do not say so.
+
+    Example:
+        >>> shows_symbols([b'print fmt: "call_site=%pS", (void *)REC->call_site']), shows_symbols([b'print fmt: "ip=%pI4 %p", REC->a'])
+        (True, False)
+    """
+    return any(mark in text for text in formats for mark in _NAMED)
 
 
 def _page_size() -> int:

@@ -140,18 +140,18 @@ def _record(running: Running) -> Outcome:
 
     setup, buffers, command = running.setup, running.buffers, running.command
     formats = None if setup.all_formats or not buffers.formats else list(dict.fromkeys(buffers.formats))
-    parts = collect(running.root, formats, extra_options(setup), buffers.traced[0][1].tracefs)
+    parts = collect(running.root, formats, extra_options(setup), buffers.traced[0][1].tracefs, _symbols(setup, buffers))
     if setup.priority:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(setup.priority))
     named = [(wanted.name, trace) for wanted, trace in buffers.traced]
     running.arm()
-    with Recorder(setup.output, parts, named, setup.temp, setup.max_kb * 1024) as recorder:
+    markers = any(trace.has("options/copy_trace_marker") for _, trace in buffers.traced)
+    with Recorder(setup.output, parts, named, setup.temp, setup.max_kb * 1024, markers=markers) as recorder:
         progress = Progress([trace for _, trace in buffers.traced], lambda: recorder.size, None if not setup.quiet else False)
-        interval = max(setup.interval_us // 1000, 1) if setup.interval_us else 100
+        interval = max(setup.interval_us // 1000, 1) if setup.interval_us else 1000
         try:
             recorder.begin(interval)
             running.start()
-            watched = (command.pidfd,) if command is not None and command.pidfd >= 0 else ()
             maps = {}
 
             def done() -> bool:
@@ -162,7 +162,7 @@ def _record(running: Running) -> Outcome:
                 progress.tick()
                 return running.over or (command is None and _gone(setup.pids))
 
-            recorder.run(done, interval, watched)
+            recorder.run(done, min(running.patience_ms, 250 if progress.shown or setup.proc_map else 1000), running.watched)
         finally:
             buffers.stop()
             progress.end()
@@ -187,6 +187,14 @@ def _record(running: Running) -> Outcome:
             size = os.path.getsize(outcome.path)
             print(f"{amount(events)} events, {amount(size, 'B')} in {outcome.path}: 'harken report' shows them", file=sys.stderr)
         return outcome
+
+
+def _symbols(setup: Setup, buffers: Buffers) -> bool:
+    """Whether anything but an event's own text may show a function of the kernel: a tracer, stacks, what others write into a buffer."""
+    return setup.all_formats or any(
+        wanted.tracer or wanted.options or wanted.stacks or any(event.triggers for event in wanted.events) or not trace.created
+        or wanted.name for wanted, trace in buffers.traced
+    )  # fmt: skip
 
 
 def _gone(pids: list[int]) -> bool:

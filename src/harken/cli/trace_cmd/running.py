@@ -21,10 +21,12 @@ __all__ = ("Running", "Stop")
 
 
 class Stop:
-    """Ctrl-C and SIGTERM end the recording, not the program."""
+    """Ctrl-C and SIGTERM end the recording, not the program; ``fd`` becomes readable then, so that nobody has to ask now and then."""
 
     def __init__(self) -> None:
         self.wanted = False
+        self.fd, self._told = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._fd_before = signal.set_wakeup_fd(self._told, warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def _handle(self, _number: int, _frame: object) -> None:
@@ -33,6 +35,11 @@ class Stop:
     def restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._told >= 0:
+            signal.set_wakeup_fd(self._fd_before)
+            os.close(self.fd)
+            os.close(self._told)
+            self.fd = self._told = -1
 
 
 class Running:
@@ -104,6 +111,18 @@ class Running:
         if self.setup.duration is not None and time.monotonic() - self._started >= self.setup.duration:
             return True
         return self.stop.wanted or (self.command is not None and self.command.poll())
+
+    @property
+    def watched(self) -> tuple[int, ...]:
+        """Descriptors that become readable when it may be over."""
+        command = self.command
+        return (self.stop.fd, command.pidfd) if command is not None and command.pidfd >= 0 else (self.stop.fd,)
+
+    @property
+    def patience_ms(self) -> int:
+        """How long to wait for ``watched`` until ``over`` is asked again: some things tell nobody when they end."""
+        told = self.setup.duration is None and (self.command is None or self.command.pidfd >= 0) and not self.setup.pids
+        return 1000 if told else 100
 
     def announce(self) -> None:
         """Says which tracers are used, as trace-cmd does."""

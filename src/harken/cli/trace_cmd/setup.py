@@ -110,11 +110,12 @@ class Buffers:
                 trace.set_tracer(wanted.tracer)  # tells why not
             if wanted.function_stacks and not wanted.functions:
                 raise ProbeError("--func-stack needs a choice of functions (-l)", "a stack trace of every function would stop the machine")
+            functions = bool(wanted.tracer) or not (trace.created and self.private)
             pids = [*setup.pids, *([command] if setup.filter_command and command else [])]
             if pids:
-                trace.pids(pids, setup.children)
+                trace.pids(pids, setup.children, functions)
             elif own and not setup.no_filter:
-                trace.not_pids(own)
+                trace.not_pids(own, functions)
             self._events(wanted, trace)
         if setup.comm_slots:
             self.traced[0][1].set("saved_cmdlines_size", str(setup.comm_slots))
@@ -132,7 +133,7 @@ class Buffers:
             trace.set_clock("x86-tsc" if wanted.clock == "tsc2nsec" else wanted.clock)
         if wanted.cpumask:
             trace.set_cpumask(wanted.cpumask)
-        if fresh:
+        if fresh and not trace.created:
             trace.clear()
 
     def _functions(self, wanted: BufferSetup, trace: Ftrace) -> None:
@@ -156,9 +157,7 @@ class Buffers:
             trace.option("copy_trace_marker")
 
     def _events(self, wanted: BufferSetup, trace: Ftrace) -> None:
-        from ...kernel.ftrace_events import match_events
-
-        unwanted = {event for spec in wanted.events if spec.negated for event in match_events(trace.events, spec.pattern)}
+        unwanted = {event for spec in wanted.events if spec.negated for event in trace.event_list.match(spec.pattern)}
         for spec in wanted.events:
             for trigger in spec.triggers or ([""] if not spec.negated else []):
                 chosen = trace.enable(spec.pattern, spec.filter, trigger, self.setup.ignore or spec.optional, on=False)

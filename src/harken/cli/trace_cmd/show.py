@@ -58,9 +58,7 @@ def run(argv: list[str]) -> int:
         if name in _FILES:
             copy_file(trace, _FILES[name])
         else:
-            from ...kernel.ftrace_events import match_events
-
-            for system, event in match_events(trace.events, value):
+            for system, event in trace.event_list.match(value):
                 copy_file(trace, f"events/{system}/{event}/{name}")
     if settings:
         return 0
