@@ -19,7 +19,8 @@ from harken.formats.spec import AttachSpec, MapSpec, ProgramSpec, Reloc, Spec
 from harken.kernel.kernel import live
 from harken.render.text import Writer
 from harken.session.command import Command
-from harken.session.output import JsonSink, TextSink
+from harken.session.output import TextSink
+from harken.session.output_json import JsonSink
 from harken.session.session import TraceSession
 from harken.session.sink import Collect
 

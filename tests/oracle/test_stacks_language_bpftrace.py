@@ -22,7 +22,7 @@ if os.geteuid() != 0 or shutil.which("bpftrace") is None or shutil.which("gcc") 
 
 import language  # noqa: E402
 
-from harken.session.output import JsonSink  # noqa: E402
+from harken.session.output_json import JsonSink  # noqa: E402
 from harken.session.session import TraceSession  # noqa: E402
 
 SOURCE = """

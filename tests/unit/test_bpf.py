@@ -214,7 +214,7 @@ def test_items_with_and_without_batches(kernel: FakeKernel, batch: bool, count: 
 
 
 def test_items_in_several_batches(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harken.kernel.bpf_map._BATCH_BYTES", 12 * 7)
+    monkeypatch.setattr("harken.kernel.bpf_map_bulk._BATCH_BYTES", 12 * 7)
     store = Store(kernel, contents(50), batch=True)
     keys, values, count = a_map(kernel).snapshot()
     assert count == 50 and keys == b"".join(store.contents) and values == b"".join(store.contents.values())
@@ -222,7 +222,7 @@ def test_items_in_several_batches(kernel: FakeKernel, monkeypatch: pytest.Monkey
 
 
 def test_a_bucket_larger_than_the_batch_gets_more_room(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harken.kernel.bpf_map._BATCH_BYTES", 12)
+    monkeypatch.setattr("harken.kernel.bpf_map_bulk._BATCH_BYTES", 12)
     store = Store(kernel, contents(3), batch=True)
     kernel.on_bpf("BPF_MAP_LOOKUP_BATCH", -errno.ENOSPC, -errno.ENOSPC, store.batch)
     assert len(a_map(kernel).items()) == 3

@@ -293,6 +293,7 @@ def test_a_cached_one_liner_loads_nothing_heavy(tmp_path: Path) -> None:
     status, warm, text = loaded_by(argv, environment)
     assert status == 0, text
     assert not heavy(warm)
+    assert "ctypes" not in warm, "its C part is enough for system calls"
     compilers = {name for name in warm if name.startswith(("harken.languages", "harken.compiler.passes", "harken.compiler.backends"))}
     assert not compilers, f"the second start compiles: {sorted(compilers)}"
     assert cold > warm, "the first start should have compiled"

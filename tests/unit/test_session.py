@@ -18,7 +18,8 @@ from harken.render.text import CHUNK, Writer
 from harken.session.actions import EXIT, handler
 from harken.session.events import EventSink
 from harken.session.ledger import Loss, merged, program_losses
-from harken.session.output import JsonSink, TextSink
+from harken.session.output import TextSink
+from harken.session.output_json import JsonSink
 from harken.session.sink import Collect
 from harken.session.tables import TableReader, plain_key, plain_value
 

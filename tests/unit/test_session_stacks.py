@@ -16,7 +16,8 @@ from harken.render.stacks import bound, build_ids, split, text_of_stack, text_of
 from harken.session import mappings as mappings_module
 from harken.session.events import EventSink
 from harken.session.mappings import Follower
-from harken.session.output import JsonSink, TextSink
+from harken.session.output import TextSink
+from harken.session.output_json import JsonSink
 from harken.session.stacks import SessionSymbols, Stack, noting, symbols_for, value_of
 from harken.session.tables import plain_rows
 from harken.symbols.model import Frame

@@ -58,10 +58,9 @@ class _RecordMeta(type):
                 defaults[field] = body.pop(field)
         own = [field for field in own if field not in inherited]
         body.setdefault("__slots__", tuple(own))
-        cls = super().__new__(mcls, name, bases, body)
-        cls._fields = tuple(inherited + own)
-        cls._defaults = defaults
-        return cls
+        body["_fields"] = (*inherited, *own)
+        body["_defaults"] = defaults
+        return super().__new__(mcls, name, bases, body)
 
 
 class Record(metaclass=_RecordMeta):

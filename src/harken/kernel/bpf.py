@@ -13,9 +13,8 @@ from __future__ import annotations
 import errno
 
 from ..abi import bpf as abi
-from .bpf_errors import refusal
 from .bpf_map import Map, create_map, try_create_map
-from .bpf_object import BpfObject, attr, bpf, bpf_with_memlock, field, object_name, open_pinned, pin, text_of
+from .bpf_object import BpfObject, attr, bpf, bpf_with_memlock, field, object_name, open_pinned, pin, refusal, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

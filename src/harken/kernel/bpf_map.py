@@ -1,4 +1,4 @@
-"""Live BPF maps: one element, all elements in bulk, safely while programs change them."""
+"""Live BPF maps: one element, all elements (``bpf_map_bulk`` has how), safely while programs change them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import errno
 
 from ..abi import bpf as abi
 from ..base.errors import KernelError
-from .bpf_errors import refusal
-from .bpf_object import BpfObject, attr, bpf, bpf_with_memlock, field, object_name
+from .bpf_object import BpfObject, attr, bpf, bpf_with_memlock, object_name, refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from ..formats.spec import MapSpec
@@ -41,11 +39,6 @@ FD_TYPES = frozenset(
 )
 _ARRAYS = frozenset((abi.BPF_MAP_TYPE_ARRAY, abi.BPF_MAP_TYPE_PERCPU_ARRAY))
 
-#: most bytes that one batch call moves at a time
-_BATCH_BYTES = 1 << 20
-#: errnos by which kernels tell that a map type has no batch operations
-_NO_BATCH = (-errno.EINVAL, -errno.EOPNOTSUPP, -524)
-
 
 class Map(BpfObject):
     """A live map.
@@ -57,7 +50,7 @@ class Map(BpfObject):
     A bad size raises KernelError before the kernel could read beyond the bytes.
     """
 
-    __slots__ = ("type", "key_size", "value_size", "max_entries", "flags", "per_cpu", "_cpus", "_batch")
+    __slots__ = ("type", "key_size", "value_size", "max_entries", "flags", "per_cpu", "batches", "_cpus")
 
     def __init__(
         self, kernel: Kernel, fd: int, name: str, type: int, key_size: int, value_size: int, max_entries: int, flags: int = 0
@@ -70,7 +63,8 @@ class Map(BpfObject):
         self.flags = flags
         self.per_cpu = type in PER_CPU_TYPES
         self._cpus = 0
-        self._batch = True
+        #: the kernel may have batch operations for this type
+        self.batches = True
 
     @classmethod
     def from_fd(cls, kernel: Kernel, fd: int) -> Map:
@@ -89,7 +83,7 @@ class Map(BpfObject):
         """Number of values per lookup: the possible CPUs for per-CPU maps, else 1."""
         if not self._cpus:
             if self.per_cpu:
-                from .procfs import cpus_possible
+                from .cpus import cpus_possible
 
                 self._cpus = len(cpus_possible(self.kernel))
             else:
@@ -121,7 +115,7 @@ class Map(BpfObject):
         if result == -errno.ENOENT:
             return None
         if result < 0:
-            raise self._refused(result, "read an element of")
+            raise self.refused(result, "read an element of")
         return bytes(value)
 
     def pop(self, key: bytes = b"") -> bytes | None:
@@ -131,7 +125,7 @@ class Map(BpfObject):
         if result == -errno.ENOENT:
             return None
         if result < 0:
-            raise self._refused(result, "take an element from")
+            raise self.refused(result, "take an element from")
         return bytes(value)
 
     def update(self, key: bytes, value: bytes, flags: int = abi.BPF_ANY) -> None:
@@ -147,7 +141,7 @@ class Map(BpfObject):
             raise KernelError(f"map {self.name!r}: a value has {self.value_size} bytes, got {len(value)}", errno=errno.EINVAL)
         result = self._elem(abi.BPF_MAP_UPDATE_ELEM, key, value, flags)
         if result < 0:
-            raise self._refused(result, "store an element in")
+            raise self.refused(result, "store an element in")
 
     def delete(self, key: bytes) -> bool:
         """Removes a key; False if there was none."""
@@ -155,7 +149,7 @@ class Map(BpfObject):
         if result == -errno.ENOENT:
             return False
         if result < 0:
-            raise self._refused(result, "delete an element of")
+            raise self.refused(result, "delete an element of")
         return True
 
     def next_key(self, key: bytes | None) -> bytes | None:
@@ -168,7 +162,7 @@ class Map(BpfObject):
         if result == -errno.ENOENT:
             return None
         if result < 0:
-            raise self._refused(result, "walk")
+            raise self.refused(result, "walk")
         return bytes(found)
 
     def _elem(self, command: int, key: bytes, value: bytes | bytearray | None, flags: int) -> int:
@@ -184,25 +178,29 @@ class Map(BpfObject):
 
         An element that exists all the while is in the list exactly once; one that comes or goes meanwhile may be or not.
         """
-        keys, values, count = self.snapshot()
-        size, width = self.key_size, self.lookup_size
-        return [(keys[i * size : i * size + size], values[i * width : i * width + width]) for i in range(count)]
+        return self._pairs(*self.snapshot())
 
     def snapshot(self) -> tuple[bytes, bytes, int]:
         """All elements in bulk: (all keys, all values, number), without an object per element."""
-        found = self._read_batches(abi.BPF_MAP_LOOKUP_BATCH)
-        return found if found is not None else self._read_singly()
+        from .bpf_map_bulk import read_batches, read_singly
+
+        found = read_batches(self, abi.BPF_MAP_LOOKUP_BATCH)
+        return found if found is not None else read_singly(self)
 
     def drain(self) -> list[tuple[bytes, bytes]]:
         """All elements of a hash map, which is empty afterwards; an update that happens meanwhile is neither lost nor read twice where the
         kernel has BPF_MAP_LOOKUP_AND_DELETE_BATCH (5.6); else it may be lost."""
-        found = self._read_batches(abi.BPF_MAP_LOOKUP_AND_DELETE_BATCH)
-        if found is None:
-            pairs = self.items()
-            for key, _ in pairs:
-                self.delete(key)
-            return pairs
-        keys, values, count = found
+        from .bpf_map_bulk import read_batches
+
+        found = read_batches(self, abi.BPF_MAP_LOOKUP_AND_DELETE_BATCH)
+        if found is not None:
+            return self._pairs(*found)
+        pairs = self.items()
+        for key, _ in pairs:
+            self.delete(key)
+        return pairs
+
+    def _pairs(self, keys: bytes, values: bytes, count: int) -> list[tuple[bytes, bytes]]:
         size, width = self.key_size, self.lookup_size
         return [(keys[i * size : i * size + size], values[i * width : i * width + width]) for i in range(count)]
 
@@ -210,59 +208,34 @@ class Map(BpfObject):
         """All keys."""
         if self.type in _ARRAYS:
             return [index.to_bytes(4, "little") for index in range(self.max_entries)]
-        return list(self._walk())
+        from .bpf_map_bulk import walk
+
+        return list(walk(self))
 
     def clear(self) -> None:
         """Removes all elements; the elements of an array become zero."""
+        from .bpf_map_bulk import read_batches
+
         if self.type in _ARRAYS:
             zero = bytes(self.stride * self.cpus)
             for key in self.keys():
                 self.update(key, zero)
-        elif self._read_batches(abi.BPF_MAP_LOOKUP_AND_DELETE_BATCH) is None:
+        elif read_batches(self, abi.BPF_MAP_LOOKUP_AND_DELETE_BATCH) is None:
             for key in self.keys():
                 self.delete(key)
 
     def update_batch(self, pairs: list[tuple[bytes, bytes]], flags: int = abi.BPF_ANY) -> None:
         """Stores many elements, by BPF_MAP_UPDATE_BATCH where the kernel has it."""
-        width = self.stride * self.cpus
-        if any(len(key) != self.key_size or len(value) != width for key, value in pairs):
-            batch = False
-        else:
-            batch = self._batch and len(pairs) > 1
-        step = max(1, _BATCH_BYTES // max(1, self.key_size + width))
-        while batch and pairs:
-            chunk = pairs[:step]
-            keys, values = b"".join([key for key, _ in chunk]), b"".join([value for _, value in chunk])
-            attribute = attr(
-                abi.MAP_BATCH, abi.MAP_BATCH_SIZE, keys=keys, values=values, count=len(chunk), map_fd=self.fd, elem_flags=flags
-            )
-            result = bpf(self.kernel, abi.BPF_MAP_UPDATE_BATCH, attribute)
-            if result < 0:
-                if result in _NO_BATCH:
-                    break
-                raise self._refused(result, "store elements in")
-            pairs = pairs[step:]
-        for key, value in pairs:
+        from .bpf_map_bulk import update_batch
+
+        for key, value in update_batch(self, pairs, flags):
             self.update(key, value, flags)
 
     def delete_batch(self, keys: list[bytes]) -> None:
         """Removes many elements, by BPF_MAP_DELETE_BATCH where the kernel has it; keys that are not there do not matter."""
-        batch = self._batch and len(keys) > 1 and all([len(key) == self.key_size for key in keys])
-        step = max(1, _BATCH_BYTES // max(1, self.key_size))
-        while batch and keys:
-            chunk = keys[:step]
-            attribute = attr(abi.MAP_BATCH, abi.MAP_BATCH_SIZE, keys=b"".join(chunk), count=len(chunk), map_fd=self.fd)
-            result = bpf(self.kernel, abi.BPF_MAP_DELETE_BATCH, attribute)
-            if result == -errno.ENOENT:
-                # it stopped at a key that is not there
-                keys = keys[field(abi.MAP_BATCH, "count", attribute.data) + 1 :]
-                continue
-            if result < 0:
-                if result in _NO_BATCH:
-                    break
-                raise self._refused(result, "delete elements of")
-            keys = keys[step:]
-        for key in keys:
+        from .bpf_map_bulk import delete_batch
+
+        for key in delete_batch(self, keys):
             self.delete(key)
 
     def freeze(self) -> None:
@@ -278,74 +251,8 @@ class Map(BpfObject):
         size = ((self.value_size + 7) & ~7) * self.max_entries
         return self.kernel.mmap(self.fd, -(-size // PAGESIZE) * PAGESIZE, writable)
 
-    def _read_batches(self, command: int) -> tuple[bytes, bytes, int] | None:
-        """All elements by a batch command; None if the kernel has none for this type."""
-        if not self._batch or not self.key_size:
-            return None
-        size, width = self.key_size, self.lookup_size
-        room = max(1, min(self.max_entries, _BATCH_BYTES // (size + width)))
-        all_keys, all_values, total = [], [], 0
-        cursor: bytearray | None = None
-        interrupted = 0
-        while True:
-            keys, values, after = bytearray(room * size), bytearray(room * width), bytearray(max(8, size))
-            attribute = attr(
-                abi.MAP_BATCH,
-                abi.MAP_BATCH_SIZE,
-                in_batch=cursor,
-                out_batch=after,
-                keys=keys,
-                values=values,
-                count=room,
-                map_fd=self.fd,
-            )
-            result = bpf(self.kernel, command, attribute)
-            if result == -errno.ENOSPC and room < self.max_entries + (1 << 16):
-                # one hash bucket holds more than a whole batch: try again with more room
-                room *= 2
-                continue
-            if result == -errno.EINTR and interrupted < 64:
-                # keys vanished under the kernel's feet; elements that it has found so far are valid
-                interrupted += 1
-                continue
-            if result < 0 and result != -errno.ENOENT:
-                if cursor is None and result in _NO_BATCH:
-                    self._batch = command != abi.BPF_MAP_LOOKUP_BATCH
-                    return None
-                raise self._refused(result, "read")
-            count = field(abi.MAP_BATCH, "count", attribute.data)
-            if count > room:
-                raise self._refused(-errno.EIO, "read")
-            all_keys.append(bytes(memoryview(keys)[: count * size]))
-            all_values.append(bytes(memoryview(values)[: count * width]))
-            total += count
-            if result == -errno.ENOENT:
-                return b"".join(all_keys), b"".join(all_values), total
-            cursor = after
-
-    def _read_singly(self) -> tuple[bytes, bytes, int]:
-        keys, values = [], []
-        for key in self.keys():
-            value = self.lookup(key)
-            if value is not None:
-                keys.append(key)
-                values.append(value)
-        return b"".join(keys), b"".join(values), len(keys)
-
-    def _walk(self) -> Iterator[bytes]:
-        """Each key once.  The kernel starts from the beginning when the key it shall go on from was deleted; known keys are passed over,
-        and a bound ends the walk through a map that changes faster than we can read it."""
-        seen: set[bytes] = set()
-        key = self.next_key(None)
-        steps = 4 * self.max_entries + 64
-        while key is not None and steps > 0:
-            if key not in seen:
-                seen.add(key)
-                yield key
-            key = self.next_key(key)
-            steps -= 1
-
-    def _refused(self, result: int, verb: str) -> KernelError:
+    def refused(self, result: int, verb: str) -> KernelError:
+        """The error for an operation that gave ``-errno``; ``verb`` is what could not be done ("read", "store an element in")."""
         error = refusal("map_elem", -result, f"map {self.name!r}")
         if -result == errno.E2BIG:
             return KernelError(f"map {self.name!r} is full ({self.max_entries} entries)", call=error.call, errno=errno.E2BIG)
@@ -360,7 +267,7 @@ def try_create_map(kernel: Kernel, spec: MapSpec, inner_fd: int | None = None, b
     """
     count = spec.max_entries
     if count == 0 and spec.type == abi.BPF_MAP_TYPE_PERF_EVENT_ARRAY:
-        from .procfs import cpus_possible
+        from .cpus import cpus_possible
 
         count = len(cpus_possible(kernel))
     attribute = attr(
@@ -406,7 +313,7 @@ def create_map(kernel: Kernel, spec: MapSpec, btf_fd: int = 0) -> Map:
         raise refusal("map_create", -fd, f"map {spec.name!r} ({kind}, {spec.max_entries} entries)")
     count = spec.max_entries
     if count == 0 and spec.type == abi.BPF_MAP_TYPE_PERF_EVENT_ARRAY:
-        from .procfs import cpus_possible
+        from .cpus import cpus_possible
 
         count = len(cpus_possible(kernel))
     return Map(kernel, fd, spec.name, spec.type, spec.key_size, spec.value_size, count, spec.flags)

@@ -6,7 +6,6 @@ import errno
 from struct import pack_into, unpack_from
 
 from ..abi import bpf as abi
-from .bpf_errors import refusal
 from .kernel import Call, Memory
 
 TYPE_CHECKING = False
@@ -15,9 +14,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ..abi.bpf import Layout
+    from ..base.errors import KernelError
     from .kernel import Buffer, Kernel
 
-__all__ = ("BpfObject", "attr", "bpf", "bpf_with_memlock", "field", "object_name", "open_pinned", "pin", "text_of")
+__all__ = ("BpfObject", "attr", "bpf", "bpf_with_memlock", "field", "object_name", "open_pinned", "pin", "refusal", "text_of")
 
 _UNSIGNED = {"=I": 0xFFFFFFFF, "=Q": 0xFFFFFFFFFFFFFFFF}
 
@@ -135,6 +135,13 @@ def bpf_with_memlock(kernel: Kernel, command: int, attribute: Memory) -> int:
             if result < 0:
                 kernel.call(Call("prlimit64", (0, 8, bytes(old), None)))
     return result
+
+
+def refusal(command: str, number: int, what: str, log: str = "") -> KernelError:
+    """``bpf_errors.refusal``, imported when something was refused."""
+    from .bpf_errors import refusal as make
+
+    return make(command, number, what, log)
 
 
 def pin(kernel: Kernel, fd: int, path: str) -> None:

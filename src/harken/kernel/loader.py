@@ -18,7 +18,7 @@ from struct import pack_into
 from ..abi import bpf as abi
 from ..base.errors import KernelError, ProbeError, VerifierError
 from .bpf import Map, Program, create_map, load_btf, load_with_log, try_load_program
-from .bpf_errors import refusal
+from .bpf_object import refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

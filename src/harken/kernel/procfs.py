@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from ..base.record import Record
+from .cpus import cpus_online, cpus_possible, parse_cpu_list
 from .kernel import Call
 
 TYPE_CHECKING = False
@@ -52,7 +53,6 @@ CAPABILITIES = tuple(
     "block_suspend audit_read perfmon bpf checkpoint_restore".split()
 )
 
-_CPU_LIMIT = 8192  # NR_CPUS of the largest configuration of any architecture
 _KALLSYMS_LIMIT = 256 << 20
 _AT_FDCWD = -100
 _INITIAL_USER, _INITIAL_PID = 0xEFFFFFFD, 0xEFFFFFFC  # PROC_USER_INIT_INO, PROC_PID_INIT_INO in include/linux/proc_ns.h
@@ -112,54 +112,6 @@ def read_text(kernel: Kernel, path: str, limit: int = 1 << 20) -> str | None:
         return kernel.read(path, limit).decode("utf-8", "surrogateescape")
     except OSError:
         return None
-
-
-def parse_cpu_list(text: str) -> tuple[int, ...]:
-    """CPU numbers of a list in the kernel's format ("cpulist" of bitmap_parselist), in order, without repetitions.
-
-    Raises:
-        ValueError: the text is not such a list, or names a CPU beyond 8191.
-
-    Example:
-        >>> parse_cpu_list("0-2,5,8-9\\n")
-        (0, 1, 2, 5, 8, 9)
-        >>> parse_cpu_list("")
-        ()
-    """
-    found: set[int] = set()
-    for part in text.strip().split(","):
-        if not part:
-            continue
-        first, dash, last = part.partition("-")
-        low = int(first)
-        high = int(last) if dash else low
-        if not 0 <= low <= high < _CPU_LIMIT:
-            raise ValueError(f"not a list of CPUs: {text[:80]!r}")
-        found.update(range(low, high + 1))
-    return tuple(sorted(found))
-
-
-def _cpus(kernel: Kernel, which: str) -> tuple[int, ...]:
-    text = read_text(kernel, f"/sys/devices/system/cpu/{which}")
-    try:
-        found = parse_cpu_list(text or "")
-    except ValueError:
-        found = ()
-    if found:
-        return found
-    # Without sysfs (some containers) /proc/cpuinfo still has one paragraph per CPU that is online.
-    info = "\n" + (read_text(kernel, "/proc/cpuinfo", 16 << 20) or "")
-    return tuple(range(min(max(info.count("\nprocessor"), 1), _CPU_LIMIT)))
-
-
-def cpus_online(kernel: Kernel) -> tuple[int, ...]:
-    """The CPUs that run now (``/sys/devices/system/cpu/online``); at least one."""
-    return _cpus(kernel, "online")
-
-
-def cpus_possible(kernel: Kernel) -> tuple[int, ...]:
-    """The CPUs that may ever run in this boot; per-CPU maps have one value for each number up to the last."""
-    return _cpus(kernel, "possible")
 
 
 def uname(kernel: Kernel) -> Uname:

@@ -23,7 +23,7 @@ def sweep_leftovers(kernel: Kernel) -> list[str]:
 
     Never raises and never mounts: what cannot be looked at now is found by a later start.
     """
-    if kernel.exists(_JOURNALS):
+    if _names(kernel, _JOURNALS):
         from .ftrace_journal import sweep_journals
 
         sweep_journals(kernel)
@@ -36,12 +36,16 @@ def sweep_leftovers(kernel: Kernel) -> list[str]:
                 found = found or b":harken_" in kernel.read(f"{root}/{file}", _LIMIT)
             except OSError:
                 continue
-        try:
-            found = found or any(name.startswith("harken_") for name in kernel.listdir(f"{root}/instances"))
-        except OSError:
-            pass
+        found = found or any([name.startswith("harken_") for name in _names(kernel, f"{root}/instances")])
         return _sweep(kernel, root) if found else []
     return []
+
+
+def _names(kernel: Kernel, folder: str) -> list[str]:
+    try:
+        return kernel.listdir(folder)
+    except OSError:
+        return []
 
 
 def _sweep(kernel: Kernel, root: str) -> list[str]:

@@ -9,6 +9,7 @@ can say why the others do not.
 from __future__ import annotations
 
 from ..base.record import Record
+from .attachers import AttachOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,14 +184,3 @@ class Plan(Record):
     reason: str
     rejected: tuple[tuple[str, str], ...] = ()
     hint: str = ""
-
-
-class AttachOptions(Record):
-    """Choices of the session for all attachments.
-
-    ``pid`` filters where the mechanism itself can (uprobes, perf events), -1 for all.  ``maxactive``: how many calls a return probe
-    follows at once, where the mechanism has such a limit and lets it be set; 0 for the kernel's choice.
-    """
-
-    pid: int = -1
-    maxactive: int = 0

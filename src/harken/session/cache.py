@@ -62,7 +62,7 @@ def unit_key(kernel: Kernel, name: str, text: str, options: Iterable[Any] = (), 
     ]
     parts = (
         f"{_VERSION} {__version__} {sys.version_info[:3]}",
-        _code(language),
+        _code(language, __version__),
         f"{system.release} {system.version} {system.machine}",
         _read(kernel, "/proc/sys/kernel/random/boot_id"),
         f"{os.geteuid()}",
@@ -152,9 +152,16 @@ def _capabilities(kernel: Kernel) -> bytes:
     return status[start : status.find(b"\n", start)] if start >= 0 else b""
 
 
-def _code(language: str) -> str:
-    """Sizes and times of the compiler's modules: an edited or updated harken compiles anew."""
+def _code(language: str, version: str) -> str:
+    """What tells one state of the compiler from another: an edited or updated harken compiles anew.
+
+    What pip has installed is changed by pip, which then writes the list of its files anew.  Elsewhere (a working tree) it is the sizes and
+    times of all modules concerned.
+    """
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    installed = _stamp(f"{os.path.dirname(root)}/harken-{version}.dist-info/RECORD")
+    if installed:
+        return installed
     found = []
     for folder in (*_CODE, language):
         try:

@@ -1,7 +1,7 @@
-"""Sinks for people (text) and for programs (NDJSON).
+"""The sink for people: text, as bpftrace prints it.  (``output_json`` has the one for programs.)
 
-Both write through one ``render.text.Writer``.  Messages about the tracing itself (attached probes, warnings) are not output of the
-program: ``TextSink`` hands them to ``notice``, a function of one line of text, while JSON puts them into the stream as objects.
+Messages about the tracing itself (attached probes, warnings) are not output of the program: ``TextSink`` hands them to ``notice``, a
+function of one line of text.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from ..render.text import Writer
     from .sink import Bulk, Handler
 
-__all__ = ("TextSink", "JsonSink")
+__all__ = ("Output", "TextSink")
 
 
 def _ignore(_text: str) -> None:
     pass
 
 
-class _Output(Sink):
-    """What both have in common."""
+class Output(Sink):
+    """What sinks that write have in common: one ``render.text.Writer``, and how each table is laid out."""
 
     def __init__(self, writer: Writer, notice: Callable[[str], None] = _ignore) -> None:
         self.writer, self.notice = writer, notice
@@ -49,7 +49,7 @@ class _Output(Sink):
         return found
 
 
-class TextSink(_Output):
+class TextSink(Output):
     """bpftrace's text output."""
 
     def attached(self, count: int) -> None:
@@ -91,59 +91,3 @@ class TextSink(_Output):
         for (position, message), count in self._warned.items():
             if count > 1:
                 self.notice(f"{position}: WARNING: {count} times: {message}" if position else f"WARNING: {count} times: {message}")
-
-
-class JsonSink(_Output):
-    """bpftrace's JSON output: one object per line; ``quiet`` leaves out how many probes were attached."""
-
-    def __init__(self, writer: Writer, quiet: bool = False) -> None:
-        super().__init__(writer)
-        self._quiet = quiet
-
-    def attached(self, count: int) -> None:
-        if self._quiet:
-            return
-        from ..render.json import attached
-
-        self.writer.write([_line(attached(count))])
-        self.writer.flush()
-
-    def printf(self, event: Event) -> Handler:
-        from ..render.json import message
-        from ..render.printf import formatter
-        from ..render.values import quote
-
-        show = formatter(event.args[0], event.schema, "backslashreplace")
-        head, tail = message("printf", "@").split("@")
-        return lambda buffer, start: _line(f"{head}{quote(show(buffer, start))}{tail}")
-
-    def value(self, event: Event) -> Handler:
-        from ..render.json import message
-        from ..render.values import row_json
-
-        decode, show = event.schema.decoder(), row_json(event.schema)
-        return lambda buffer, start: _line(message("value", show(decode(buffer, start))))
-
-    def table(self, table: Table, rows: list[Any], top: int, divisor: int) -> object:
-        text = self.layout(table).json(rows, top, divisor)
-        return _line(text) if text else None
-
-    def text(self, kind: str, text: str) -> object:
-        from ..render.json import message
-        from ..render.values import quote
-
-        return _line(message(kind, quote(text)))
-
-    def warning(self, kind: str, message: str, position: str) -> object:
-        from ..render.json import warning
-
-        return _line(warning("runtime_error", message, position))
-
-    def maps(self, tables: list[tuple[Table, list[Any]]]) -> None:
-        texts = [self.layout(table).json(rows) for table, rows in tables]
-        self.writer.write([_line(text) for text in texts if text])
-        self.writer.flush()
-
-
-def _line(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace") + b"\n"

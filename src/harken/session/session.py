@@ -318,8 +318,7 @@ class TraceSession:
                 self.loaded.programs[name].run()
 
     def _attach(self) -> None:
-        from ..probes.attachers import ATTACHERS
-        from ..probes.model import AttachOptions
+        from ..probes.attachers import ATTACHERS, AttachOptions
 
         assert self.loaded is not None
         pid = self.command.pid if self.command is not None else self.pid

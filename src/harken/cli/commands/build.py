@@ -105,7 +105,7 @@ def _read(name: str) -> tuple[str, str]:
 
 
 def _bt(kernel: Kernel, source: Source, stages: tuple[str, ...]) -> Spec:
-    from ...session.api import build
+    from ...session.build import build
     from ..debug import observer, show_unit
 
     unit = build(source, kernel=kernel, observe=observer(stages))

@@ -58,7 +58,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _run(options: Options, source: Source, kernel: Kernel, command: Command | None, avoid: tuple[str, ...] = ()) -> int:
-    from ...session.api import build
+    from ...session.build import build
     from ...session.session import TraceSession
 
     observe = None
@@ -178,7 +178,7 @@ def _other(options: Options, argv: Sequence[str]) -> int:
 
 def _probes_of(options: Options) -> int:
     """``-l -e PROGRAM``, ``-l FILE``: the probes that a program would attach."""
-    from ...session.api import build
+    from ...session.build import build
 
     unit = build(_source(options), params=options.params, pid=options.pid, settings=_settings(options), cached=options.cached)
     for probe, *_rest in unit.plan:
@@ -240,6 +240,8 @@ def _settings(options: Options) -> tuple[tuple[str, Any], ...]:
 
 
 def _warn(unit: Unit, source: Source) -> None:
+    if not unit.warnings:
+        return
     from ...render.diagnostic import warning_text
 
     for position, message, hint in unit.warnings:
@@ -257,11 +259,14 @@ def _output(path: str) -> int:
 
 def _sink(options: Options, out: int) -> Sink:
     from ...render.text import Writer
-    from ...session.output import JsonSink, TextSink
 
     writer = Writer(out, options.buffering)
     if options.format == "json":
+        from ...session.output_json import JsonSink
+
         return JsonSink(writer, quiet=options.quiet)
+    from ...session.output import TextSink
+
     quiet, warnings = options.quiet, options.warnings
 
     def notice(text: str) -> None:

@@ -26,13 +26,15 @@ mechanism           how                                                         
 
 from __future__ import annotations
 
+from ...base.record import Record
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..model import Attacher
 
-__all__ = ("ATTACHERS",)
+__all__ = ("ATTACHERS", "AttachOptions")
 
 #: mechanism -> module
 _TABLE = {
@@ -52,6 +54,17 @@ _TABLE = {
     "perf_hardware": "perf_counter",
     "run": "run",
 }
+
+
+class AttachOptions(Record):
+    """Choices of the session for all attachments.
+
+    ``pid`` filters where the mechanism itself can (uprobes, perf events), -1 for all.  ``maxactive``: how many calls a return probe
+    follows at once, where the mechanism has such a limit and lets it be set; 0 for the kernel's choice.
+    """
+
+    pid: int = -1
+    maxactive: int = 0
 
 
 class _Attachers:

@@ -90,7 +90,7 @@ def batch_name(probes: tuple[Probe, ...]) -> str:
 
 def online(kernel: Kernel) -> tuple[int, ...]:
     """The CPUs that are online."""
-    from ...kernel.procfs import cpus_online
+    from ...kernel.cpus import cpus_online
 
     return cpus_online(kernel) or (0,)
 
