@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..kernel import procfs
-from .doctor_tables import INSTEAD, SINCE
+from .doctor_tables import INSTEAD, brought_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ class Patient:
     def __init__(self, kernel: Kernel, answers: dict[str, Answer]) -> None:
         own = procfs.status(kernel)
         self.answers = answers
+        self.machine = kernel.machine
         self.capabilities = procfs.capabilities(kernel)
         self.initial = procfs.initial_user_namespace(kernel)
         self.container = procfs.container(kernel)
@@ -100,7 +101,7 @@ def fix(name: str, answer: Answer, patient: Patient) -> str:
         return f"mount -t {detail} nodev /sys/fs/cgroup"
     if cause == "needs":
         return f"see {detail}"
-    since = SINCE.get(name)
+    since = brought_by(name, patient.machine)
     text = f"boot a kernel of Linux {since} or later" if since else "boot a newer kernel"
     return f"{text}; from here choose {instead}" if instead else text
 

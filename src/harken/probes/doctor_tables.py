@@ -5,7 +5,7 @@ The versions are documentation for the reader of a fix; nothing decides by them.
 
 from __future__ import annotations
 
-__all__ = ("TITLES", "INSTEAD", "SINCE", "SECTIONS", "CONFIG", "SYSCTLS", "LIMITS", "MOUNTS")
+__all__ = ("TITLES", "INSTEAD", "SINCE", "brought_by", "SECTIONS", "CONFIG", "SYSCTLS", "LIMITS", "MOUNTS")
 
 #: Feature -> (name to show, what it is for).
 TITLES: dict[str, tuple[str, str]] = {
@@ -160,6 +160,21 @@ SINCE: dict[str, str] = {
     "program:ext": "5.6",
     "program:struct_ops": "5.6",
 }
+#: The same where a machine got it later: arm64's fprobes came with those on function_graph (commit 4346ba160409), its trampolines into
+#: kernel functions with direct calls of ftrace (commit 2aa6ac03516d), atomic operations that return something with 1902472b4fa9.
+_SINCE_ON: dict[str, dict[str, str]] = {
+    "aarch64": {
+        **dict.fromkeys("kprobe_multi kprobe_session fprobe_events".split(), "6.14"),
+        **dict.fromkeys("fentry fexit fmod_ret lsm".split(), "6.4"),
+        "atomic_fetch": "5.18",
+    },
+}
+
+
+def brought_by(name: str, machine: str) -> str:
+    """The Linux that brought a feature to a machine, "" if the table does not say."""
+    return _SINCE_ON.get(machine, {}).get(name) or SINCE.get(name, "")
+
 
 #: (key, title, features in order)
 SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
