@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 from collections.abc import Iterator
 from mmap import PAGESIZE
@@ -12,6 +13,7 @@ import pytest
 from harken.abi import bpf as abi
 from harken.abi import perf_event as perf
 from harken.base.errors import KernelError
+from harken.bcc import memory
 from harken.kernel.bpf import Map
 from harken.kernel.ring import PerfBuffer, RingBuffer, barrier_of
 from harken.testing.fake_kernel import FakeKernel
@@ -182,6 +184,17 @@ def test_a_kept_view_does_not_prevent_closing(kernel: FakeKernel) -> None:
     reader.close()
     reader.close()
     assert bytes(kept[0]) == b"kept"
+
+
+def test_a_buffer_that_an_interrupt_left_exported_does_not_prevent_closing(kernel: FakeKernel) -> None:
+    reader = RingBuffer(kernel, Map(kernel, 5, "ring", abi.BPF_MAP_TYPE_RINGBUF, 0, 0, SIZE))
+    held = memory._Buffer()
+    memory._get(reader._data, ctypes.byref(held), 0)
+    try:
+        reader.close()
+        reader.close()
+    finally:
+        memory._release(ctypes.byref(held))
 
 
 def test_a_map_that_cannot_be_mapped(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:

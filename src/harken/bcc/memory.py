@@ -44,7 +44,8 @@ _release.restype = None
 def address_of(buffer: Any) -> int:
     """Where the bytes of an object with the buffer protocol lie; valid as long as the object lives and is not resized."""
     found = _Buffer()
-    _get(buffer, ct.byref(found), 0)
-    address = found.buf or 0
-    _release(ct.byref(found))
-    return address
+    try:  # an interrupt may come at any time; giving back what was not taken does nothing
+        _get(buffer, ct.byref(found), 0)
+        return found.buf or 0
+    finally:
+        _release(ct.byref(found))

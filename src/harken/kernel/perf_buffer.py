@@ -62,9 +62,7 @@ class _CpuRing:
         self.told = 0
 
     def close(self) -> None:
-        for view in (self.head, self.tail, self.data):
-            view.release()
-        close_maps([self.map])
+        close_maps([self.map], (self.head, self.tail, self.data))
         if self.quiet is not None:
             self.quiet.close()
         self.event.close()

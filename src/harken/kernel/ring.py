@@ -239,10 +239,8 @@ class RingBuffer:
     def close(self) -> None:
         """Unmaps; more than once does no harm."""
         if self._maps:
-            for view in (self._heads, self._words, self._data, self._producer, self._consumer):
-                view.release()
             maps, self._maps = self._maps, []
-            close_maps(maps)
+            close_maps(maps, (self._heads, self._words, self._data, self._producer, self._consumer))
 
     def __enter__(self) -> Self:
         return self
@@ -282,8 +280,18 @@ def barrier_of(machine: str) -> Callable[[], None]:
     return barrier
 
 
-def close_maps(maps: list[Any]) -> None:
-    """Unmaps; what somebody still looks at stays mapped until the last view of it goes."""
+def close_maps(maps: list[Any], views: tuple[memoryview, ...] = ()) -> None:
+    """Unmaps; what somebody still looks at stays mapped until the last view of it goes.
+
+    Args:
+        views: our own ones, released first; a record that a callback made an object of, and which lives on (in the traceback of an
+            interrupt, say), holds one.
+    """
+    for view in views:
+        try:
+            view.release()
+        except BufferError:
+            pass
     for map in maps:
         try:
             map.close()

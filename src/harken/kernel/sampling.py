@@ -117,9 +117,7 @@ class _Ring:
         return taken
 
     def close(self) -> None:
-        for view in (self.head, self.tail, self.data):
-            view.release()
-        close_maps([self.map])
+        close_maps([self.map], (self.head, self.tail, self.data))
 
 
 class Sampler:
