@@ -10,6 +10,7 @@ Errors of harken become text here and nowhere else: no traceback unless ``HARKEN
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -73,6 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def script(argv: Sequence[str] | None = None) -> None:
     """The console script: exits without tearing the interpreter down piece by piece.  ``argv`` as for ``main``."""
     _standard_descriptors()
+    gc.set_threshold(50_000, 20, 100)  # start-up makes thousands of objects that stay: looking through them again and again costs 3 ms
+    try:
+        from ..base.code_image import use
+    except ImportError:  # not CPython
+        image = None
+    else:
+        image = use()
     code = main(argv)
     try:
         sys.stdout.flush()
@@ -86,6 +94,8 @@ def script(argv: Sequence[str] | None = None) -> None:
         sys.stderr.flush()
     except OSError:  # nobody is left to be told
         pass
+    if image is not None:
+        image.extend()
     os._exit(code)
 
 

@@ -1,0 +1,99 @@
+"""The image of compiled modules: what it serves, and what it does not."""
+
+from __future__ import annotations
+
+import importlib.util
+import marshal
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harken.base import cache, code_image
+from harken.base.code_image import CodeImage, pack
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of a package's outline, as ``CodeImage`` sees it."""
+    (tmp_path / "part").mkdir()
+    for name in ("__init__.py", "part/__init__.py", "part/one.py"):
+        (tmp_path / name).write_text("VALUE = 1\n")
+    return tmp_path
+
+
+def entry(path: Path, text: str, package: bool = False) -> tuple[bytes, int, int, bool]:
+    state = path.stat()
+    return marshal.dumps(compile(text, str(path), "exec")), state.st_size, state.st_mtime_ns, package
+
+
+@pytest.fixture
+def image(folder: Path) -> CodeImage:
+    parts = {
+        "harken.part": entry(folder / "part" / "__init__.py", "WHO = 'image'", True),
+        "harken.part.one": entry(folder / "part" / "one.py", "WHO = 'image'"),
+    }
+    return CodeImage(str(folder), pack(parts))
+
+
+def test_modules_come_from_the_image_with_all_that_modules_have(folder: Path, image: CodeImage) -> None:
+    spec = image.find_spec("harken.part.one")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.WHO == "image" and module.__file__ == str(folder / "part" / "one.py") and module.__package__ == "harken.part"
+    assert module.__cached__ == importlib.util.cache_from_source(str(folder / "part" / "one.py"))
+    assert spec.loader.get_source("harken.part.one") == "VALUE = 1\n"  # type: ignore[attr-defined]
+    package = image.find_spec("harken.part")
+    assert package is not None and package.submodule_search_locations == [str(folder / "part")]
+    assert image.find_spec("harken.part.two") is None and image.find_spec("os") is None
+
+
+@pytest.mark.parametrize("change", ["longer", "touched", "gone"])
+def test_a_changed_source_is_imported_as_always(folder: Path, image: CodeImage, change: str) -> None:
+    source = folder / "part" / "one.py"
+    if change == "longer":
+        before = source.stat().st_mtime_ns
+        source.write_text("VALUE = 1000\n")
+        os.utime(source, ns=(before, before))
+    elif change == "touched":
+        os.utime(source, ns=(1, 1))
+    else:
+        source.unlink()
+    assert image.find_spec("harken.part.one") is None and image.find_spec("harken.part") is not None
+
+
+@pytest.mark.parametrize("cut", [0, 3, 8, 40, -1])
+def test_a_damaged_image_serves_nothing(folder: Path, cut: int) -> None:
+    whole = pack({"harken.part.one": entry(folder / "part" / "one.py", "pass")})
+    assert CodeImage(str(folder), whole[:cut]).index == {}
+
+
+def test_code_that_cannot_be_read_comes_from_the_source(folder: Path) -> None:
+    data, *rest = entry(folder / "part" / "one.py", "WHO = 'image'")
+    image = CodeImage(str(folder), pack({"harken.part.one": (bytes(len(data)), *rest)}))  # type: ignore[dict-item]
+    spec = image.find_spec("harken.part.one")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.VALUE == 1
+
+
+def test_the_command_keeps_what_it_imported_and_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [sys.executable, "-c", "from harken.cli.main import script; script()"]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    environment["HARKEN_CACHE"] = str(tmp_path / "cache")
+    first = subprocess.run([*command, "--help"], env=environment, capture_output=True, text=True, check=True)
+    again = subprocess.run([command[0], "-v", *command[1:], "--help"], env=environment, capture_output=True, text=True, check=True)
+    assert again.stdout == first.stdout
+    monkeypatch.setenv("HARKEN_CACHE", environment["HARKEN_CACHE"])
+    root = os.path.dirname(os.path.dirname(os.path.abspath(code_image.__file__)))
+    data = cache.load("code", code_image._key(root))
+    assert data is not None and "harken.cli.options" in CodeImage(root, data).index
+    assert not any("code object from" in line and "options" in line for line in again.stderr.splitlines())
+    (kept,) = (tmp_path / "cache").glob("code.*")
+    before = kept.stat().st_ino
+    subprocess.run([*command, "--help"], env=environment, capture_output=True, check=True)
+    assert kept.stat().st_ino == before, "there was nothing to add"
