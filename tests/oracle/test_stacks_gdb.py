@@ -25,7 +25,7 @@ from harken.kernel.sampling import Sample, Sampler
 from harken.symbols.demangle import available
 from harken.symbols.processes import Processes
 from harken.symbols.symbolizer import Symbolizer
-from harken.symbols.unwind.unwinder import COMPLETE, Unwinder
+from harken.symbols.unwind.unwinder import COMPLETE, LOST, Unwinder
 
 pytestmark = [
     pytest.mark.oracle,
@@ -67,8 +67,8 @@ int main(int argc, char **argv) {
     for (;;) {
         struct timespec now;
         sink += even(20);
-        for (int i = 0; i < 100; i++) clock_gettime(CLOCK_MONOTONIC, &now);
-        sink += now.tv_nsec;
+        // the 32-bit vdso describes its entry points and nothing else, where gdb guesses
+        if (sizeof(long) == 8) for (int i = 0; i < 100; i++) clock_gettime(CLOCK_MONOTONIC, &now), sink += now.tv_nsec;
     }
 }
 """
@@ -147,6 +147,10 @@ PROGRAMS = {
     "c": (C, "gcc", ["-O2", "-fomit-frame-pointer", "-w"], ".c"),
     "c-static-no-pie": (C, "gcc", ["-O3", "-fomit-frame-pointer", "-static", "-no-pie", "-w"], ".c"),
     "cxx": (CXX, "g++", ["-O2", "-std=c++17", "-fomit-frame-pointer"], ".cc"),
+    # 32-bit programs, which have the same registers under other numbers and words of 4 bytes
+    "c-32": (C, "gcc", ["-m32", "-O2", "-fomit-frame-pointer", "-w"], ".c"),
+    "c-32-static-no-pie": (C, "gcc", ["-m32", "-O3", "-fomit-frame-pointer", "-static", "-no-pie", "-w"], ".c"),
+    "cxx-32": (CXX, "g++", ["-m32", "-idirafter/usr/include/x86_64-linux-gnu", "-O2", "-std=c++17", "-fomit-frame-pointer"], ".cc"),
     "rust": (RUST, "rustc", ["-O", "-Cforce-frame-pointers=no", "-Cstrip=debuginfo"], ".rs"),
 }
 
@@ -181,6 +185,8 @@ def build(folder: Path, kind: str) -> str:
     done = subprocess.run(
         [compiler, *flags, f"program{suffix}", "-o", "program"], cwd=folder, capture_output=True, text=True, timeout=240, check=False
     )
+    if "-m32" in flags and ("skipping incompatible" in done.stderr or "No such file" in done.stderr):
+        pytest.skip(f"{compiler} makes no 32-bit programs here (apt-get install g++-12-multilib)")
     assert done.returncode == 0, done.stderr
     return str(folder / "program")
 
@@ -199,11 +205,12 @@ def take_samples(pid: int) -> list[Sample]:
 class Cores:
     """Writes core files of a process that does not run."""
 
-    #: struct user_regs_struct, in words (arch/x86/include/asm/user_64.h)
+    #: struct user_regs_struct, in words (arch/x86/include/asm/user_64.h); the same of 32-bit processes (user_32.h)
     ORDER = "r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs flags sp ss".split()
+    ORDER_32 = "bx cx dx si di bp ax ds es fs gs orig_ax ip cs flags sp ss".split()
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, pid: int, bits: int) -> None:
+        self.pid, self.bits = pid, bits
         with open(f"/proc/{pid}/auxv", "rb") as file:
             self.auxv = file.read()
         self.areas: list[tuple[int, int, int, bytearray]] = []
@@ -224,18 +231,32 @@ class Cores:
 
     def write(self, path: Path, sample: Sample) -> None:
         assert sample.registers is not None
-        registers = dict(sample.registers, cs=0x33, ss=0x2B, flags=0x202, orig_ax=(1 << 64) - 1)
-        words = [registers[name] for name in self.ORDER] + [0] * 6
-        status = struct.pack("<iiih2xQQiiii8Q", 0, 0, 0, 0, 0, 0, sample.tid, 1, 1, 1, *[0] * 8) + struct.pack("<27Qi4x", *words, 0)
-        assert len(status) == 336
+        registers = dict(sample.registers, cs=0x33, ss=0x2B, flags=0x202, orig_ax=(1 << self.bits) - 1)
+        wide = self.bits == 64
+        if wide:
+            words = [registers[name] for name in self.ORDER] + [0] * 6
+            status = struct.pack("<iiih2xQQiiii8Q", 0, 0, 0, 0, 0, 0, sample.tid, 1, 1, 1, *[0] * 8) + struct.pack("<27Qi4x", *words, 0)
+        else:
+            registers |= dict(cs=0x23, ds=0x2B, es=0x2B, fs=0, gs=0x63)
+            words = [registers[name] for name in self.ORDER_32]
+            status = struct.pack("<iiih2xIIiiii8I", 0, 0, 0, 0, 0, 0, sample.tid, 1, 1, 1, *[0] * 8) + struct.pack("<17Ii", *words, 0)
+        assert len(status) == (336 if wide else 144)
         notes = b"".join(
             struct.pack("<III", 5, len(data), kind) + b"CORE\0\0\0\0" + data + bytes(-len(data) % 4)
             for kind, data in ((1, status), (6, self.auxv))
         )
         sp = registers["sp"]
         count = len(self.areas) + 1
-        offset = 64 + 56 * count
-        headers = [struct.pack("<IIQQQQQQ", 4, 0, offset, 0, 0, len(notes), 0, 4)]
+        offset = 64 + 56 * count if wide else 52 + 32 * count
+
+        def header(kind: int, flags: int, address: int, size: int) -> bytes:
+            start = offset + len(body)
+            if wide:
+                return struct.pack("<IIQQQQQQ", kind, flags, start, address, 0, size, size, 1)
+            return struct.pack("<IIIIIIII", kind, start, address, 0, size, size, flags, 1)
+
+        body = b""
+        headers = [header(4, 0, 0, len(notes))]
         body = notes
         for start, end, flags, data in self.areas:
             content = data
@@ -243,12 +264,15 @@ class Cores:
                 content = bytearray(data)
                 # At the end of an epilogue registers are described as saved below the stack pointer.  They have just been popped from
                 # there, and the process's memory is of a later time; of these only the frame pointer leads on.
-                below = registers["bp"].to_bytes(8, "little") * 6
+                below = registers["bp"].to_bytes(self.bits // 8, "little") * 6
                 content[sp - start - len(below) : sp - start + len(sample.stack)] = below + sample.stack
-            headers.append(struct.pack("<IIQQQQQQ", 1, flags, offset + len(body), start, 0, len(content), len(content), 1))
+            headers.append(header(1, flags, start, len(content)))
             body += content
-        ident = b"\x7fELF" + bytes((2, 1, 1)) + bytes(9)
-        path.write_bytes(ident + struct.pack("<HHIQQQIHHHHHH", 4, 62, 1, 0, 64, 0, 0, 64, 56, count, 0, 0, 0) + b"".join(headers) + body)
+        ident = b"\x7fELF" + bytes((2 if wide else 1, 1, 1)) + bytes(9)
+        layout = "<HHIQQQIHHHHHH" if wide else "<HHIIIIIHHHHHH"
+        sizes = (64, 56) if wide else (52, 32)
+        start = struct.pack(layout, 4, 62 if wide else 3, 1, 0, sizes[0], 0, 0, *sizes, count, 0, 0, 0)
+        path.write_bytes(ident + start + b"".join(headers) + body)
 
 
 def gdb_stacks(folder: Path, program: str, cores: list[Path]) -> list[list[tuple[int, str]]]:
@@ -283,12 +307,13 @@ def test_stacks_are_those_that_gdb_shows(tmp_path: Path, kind: str) -> None:
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
         assert len(samples) >= SAMPLES
         samples = random.Random(7).sample(samples, SAMPLES)
+        assert all((s.registers or {}).get("bits", 64) == (32 if "-32" in kind else 64) for s in samples)
         symbolizer = Symbolizer(kernel)
         unwinder = Unwinder(kernel.machine, symbolizer.processes)
         walks = [unwinder.walk(s.pid, s.registers or {}, s.stack, 200) for s in samples]
         names = [[frame.name for frame in symbolizer.stack(process.pid, walk.addresses)] for walk in walks]
         mappings = symbolizer.processes.mappings(process.pid)
-        writer = Cores(process.pid)
+        writer = Cores(process.pid, 32 if "-32" in kind else 64)
         cores = [tmp_path / f"core.{number}" for number in range(len(samples))]
         for core, sample in zip(cores, samples):
             writer.write(core, sample)
@@ -297,13 +322,21 @@ def test_stacks_are_those_that_gdb_shows(tmp_path: Path, kind: str) -> None:
     finally:
         process.kill()
         process.wait()
+    kept = list(zip(walks, theirs))
+    if kind.startswith("c-32"):
+        # memcpy of the 32-bit C library (sysdeps/i386/i586/memcpy.S) pushes a register that its frame information does not know of:
+        # nobody finds the return address there; gdb shows the register as a frame and guesses on
+        code = [(m.start, m.end) for m in mappings if m.executable]
+        kept = [(walk, stack) for walk, stack in kept if len(stack) < 2 or any(start <= stack[1][0] < end for start, end in code)]
+        lost = [(walk, stack) for walk, stack in zip(walks, theirs) if (walk, stack) not in kept]
+        assert len(lost) < SAMPLES // 8 and all((walk.addresses, walk.end) == ([stack[0][0]], LOST) for walk, stack in lost)
     different = [
         (number, [hex(pc) for pc in walk.addresses], [hex(pc) for pc, _ in stack])
-        for number, (walk, stack) in enumerate(zip(walks, theirs))
+        for number, (walk, stack) in enumerate(kept)
         if walk.addresses != [pc for pc, _ in stack]
     ]
     assert not different, f"{len(different)} of {len(samples)} differ, the first: {different[0]}"
-    assert all(walk.end == COMPLETE for walk in walks)
+    assert not [(walk, stack) for walk, stack in kept if walk.end != COMPLETE]
     assert max(len(walk.addresses) for walk in walks) > 8
     # elsewhere gdb takes the nearest symbol, whatever its size
     own = [(m.start, m.end) for m in mappings if m.path == program]

@@ -251,6 +251,89 @@ def test_arm64_a_second_leaf_is_the_end() -> None:
         assert walk.addresses == [at(0x10), at(0x20)] and walk.end == LOST
 
 
+@pytest.mark.parametrize("pointers", [False, True])
+@pytest.mark.parametrize("place", [0, 4])
+def test_arm64_signal_frames_are_known_by_their_code(pointers: bool, place: int) -> None:
+    """What the handler returns to has no frame information; the context lies at the stack pointer."""
+    raw = bytearray(ElfBuilder(machine=183).section(".eh_frame", frames(ARM_ALL, ARM), address=0x8000).build())
+    raw[0x17F0:0x17F8] = bytes.fromhex("681180d2010000d4")  # mov x8, #139; svc #0
+    elf = Elf(bytes(raw))
+    found = unwinder(ARM_ALL, "aarch64")
+    found._code._open_file = lambda _pid, _mapping: elf
+    context = [STACK + 1000 + number for number in range(31)] + [STACK + 312 + 33 * 8, at(0x310)]  # x0 to x30, sp, pc
+    context[30] = at(0x10)
+    head = [0] * 39  # siginfo, the head of ucontext, the fault's address
+    stack = words(*head, *context, 0, at(0x510), 0, 0)
+    if place:  # in the trampoline itself
+        registers = {"pc": at(0x7F0 + place), "sp": STACK, "lr": 0, "x29": 0}
+        assert found.walk(PID, registers, stack, pointers=pointers).addresses[:2] == [at(0x7F0 + place), at(0x310)]
+        return
+    registers = {"pc": at(0x10), "sp": STACK, "lr": at(0x7F0), "x29": 0}
+    walk = found.walk(PID, registers, stack, pointers=pointers)
+    assert walk.addresses == [at(0x10), at(0x7F0), at(0x310), at(0x510)] and walk.exact == (0, 2)
+
+
+# -- i386 on x86-64
+
+LOW_BASE, LOW_STACK = 0x5656_6000, 0xFFFF_0000
+I386 = bytes((1, 0x7C, 8, 1, 0x1B)) + b"\x0c\x04\x04\x88\x01"  # CFA = esp + 4, return address at CFA - 4
+I386_ALL = [
+    (0x000, 0x100, b"zR", b""),
+    (0x100, 0x100, b"zR", b"\x0e\x10\x85\x02"),  # CFA = esp + 16, ebp saved
+    (0x200, 0x100, b"zR", b"\x85\x02\x0c\x05\x08"),  # CFA = ebp + 8
+    (0x300, 0x0F0, b"zR", b"\x0f\x03\x75\x7c\x06\x10\x05\x02\x75\x00"),  # realigned: CFA = *(ebp - 4), ebp at *ebp
+    (0x400, 0x100, b"zRS", b"\x0f\x03\x74\x08\x06" + b"\x10\x08\x02\x74\x00" + b"\x10\x05\x02\x74\x04"),  # a signal's
+    (0x500, 0x0F0, b"zR", b"\x07\x08"),
+]
+
+
+def low(offset: int) -> int:
+    return LOW_BASE + offset
+
+
+def narrow_words(*values: int) -> bytes:
+    return struct.pack(f"<{len(values)}I", *values)
+
+
+def i386_unwinder() -> Unwinder:
+    data = b""
+    for start, size, augmentation, program in I386_ALL:
+        cie = entry(struct.pack("<IB", 0, 1) + augmentation + b"\0" + I386)
+        place = 0x8000 + len(data) + len(cie) + 8
+        data += cie + entry(struct.pack("<IiI", len(cie) + 4, BASE + start - place, size) + b"\0" + program)
+    elf = Elf(ElfBuilder(bits=32, machine=3).section(".eh_frame", data, address=0x8000).build())
+    processes = Processes(None)
+    processes.add(PID, Mapping(LOW_BASE, LOW_BASE + 0x1000, 0x1000, "/bin/narrow"))
+    return Unwinder("x86_64", processes, lambda _pid, _mapping: elf)
+
+
+@pytest.mark.parametrize("pointers", [False, True])
+@pytest.mark.parametrize("mark", [{"cs": 0x23}, {"bits": 32}])
+def test_32_bit_processes_have_words_of_4_bytes(pointers: bool, mark: dict[str, int]) -> None:
+    stack = narrow_words(
+        low(0x110),
+        1, 2, LOW_STACK + 20, low(0x210),
+        LOW_STACK + 44, low(0x310),  # ebp + 0 and + 4 of the second frame
+        5, 6, 7, LOW_STACK + 60, 0,
+        8, 9, low(0x400), low(0x200), LOW_STACK + 84, LOW_STACK + 76,
+        0, 0, low(0x510), LOW_STACK, low(0x510),
+    )  # fmt: skip
+    high = 0xDEAD << 32  # upper halves mean nothing
+    registers = {"ip": low(0x10) | high, "sp": LOW_STACK | high, "bp": 0, **mark}
+    walk = i386_unwinder().walk(PID, registers, stack, pointers=pointers)
+    assert walk.addresses == [low(0x10), low(0x110), low(0x210), low(0x310), low(0x400), low(0x200), low(0x510)]
+    assert walk.end == COMPLETE and walk.exact == (0, 5)
+
+
+def test_the_registers_tell_whether_a_process_has_32_bits() -> None:
+    found = i386_unwinder()
+    registers = {"ip": low(0x10), "sp": LOW_STACK, "bp": 0}
+    stack = narrow_words(low(0x510), low(0x510))
+    assert found.unwind(PID, {**registers, "cs": 0x23}, stack) == [low(0x10), low(0x510)]
+    assert found.unwind(PID, {**registers, "cs": 0x33}, stack) == [low(0x10)]  # 64-bit code without frame information
+    assert found.unwind(PID, registers, stack) == [low(0x10)]
+
+
 def test_garbage_ends() -> None:
     source = random.Random(9)
     found = unwinder(EVERY)

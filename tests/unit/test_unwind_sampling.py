@@ -127,7 +127,7 @@ def test_every_field_of_a_sample(rings) -> None:
     assert first.registers == dict(zip(REGISTERS, range(100, 117)))
     assert bytes(first.stack) == b"stack..."
     assert second.registers is None and len(second.stack) == 0  # a kernel thread
-    assert third.registers is None  # 32-bit registers are not for a 64-bit unwinder
+    assert third.registers == dict(zip(REGISTERS, range(100, 117)), bits=32)
 
 
 def test_records_come_in_order_of_time(rings) -> None:

@@ -30,7 +30,7 @@ __all__ = ("SampleLayout", "ALWAYS")
 
 #: What live samples have always.
 ALWAYS = abi.PERF_SAMPLE_IP | abi.PERF_SAMPLE_TID | abi.PERF_SAMPLE_TIME | abi.PERF_SAMPLE_CPU | abi.PERF_SAMPLE_PERIOD
-_ABI_NONE, _ABI_64 = 0, 2  # PERF_SAMPLE_REGS_ABI_*
+_ABI_NONE, _ABI_32, _ABI_64 = 0, 1, 2  # PERF_SAMPLE_REGS_ABI_*
 _WEIGHT = abi.PERF_SAMPLE_WEIGHT | abi.PERF_SAMPLE_WEIGHT_STRUCT
 #: (bit, name) of the fields with a fixed place, in order; each is one word of eight bytes.
 _FIXED = (
@@ -165,8 +165,10 @@ class SampleLayout:
             elif name in ("regs_user", "regs_intr"):
                 names = self.registers if name == "regs_user" else self.interrupted
                 mode, *registers = self._words(data, place, length)
-                if mode == _ABI_64:
+                if mode in (_ABI_64, _ABI_32):
                     by_name = dict(zip(names, registers))
+                    if mode == _ABI_32:
+                        by_name["bits"] = 32
                     if name == "regs_user":
                         found.registers = by_name
                     else:

@@ -43,7 +43,8 @@ class Sample:
         period: events since the last sample.
         kernel: the kernel's call chain, innermost first; empty for samples in the process.
         user: the process's call chain by frame pointers, innermost first.
-        registers: the process's registers by name; None if there are none (kernel threads, 32-bit processes) or they were not asked for.
+        registers: the process's registers by name, with ``bits`` (32) in 32-bit processes of 64-bit kernels; None if there are none (kernel
+            threads) or they were not asked for.
         stack: the process's memory from the stack pointer on, as much as there is.
         raw: a tracepoint's record.
         in_kernel: whether ``ip`` is in the kernel.

@@ -285,6 +285,8 @@ class SessionSymbols:
             self._registers = [(name, arch.registers[name]) for name in unwinder.machine.numbers if name in arch.registers]
             if "lr" in unwinder.machine.numbers:
                 self._registers.append(("lr", arch.registers["x30"]))
+            if "cs" in arch.registers:  # tells 32-bit processes
+                self._registers.append(("cs", arch.registers["cs"]))
             self._registers_size = arch.registers_size
         self.seen(pid)
         registers = {name: int.from_bytes(data[head + place : head + place + 8], "little") for name, place in self._registers}

@@ -88,6 +88,8 @@ class Images:
         """The image of a mapping of a file, or of "[vdso]"."""
         path = mapping.path
         if path == "[vdso]":
+            if mapping.end <= 1 << 32:
+                return self._narrow_vdso(pid, mapping)
             return self._remembered(path) or self._keep(path, self._vdso(pid, processes))
         root = processes.root(pid)
         key = (mapping.device, mapping.inode, path, mapping.build_id, "" if mapping.inode else root)
@@ -198,6 +200,16 @@ class Images:
         if self._kernel is None or any(section.type == _SYMTAB for section in elf.sections):
             return None
         return debug_files.find(self._kernel, path.removesuffix(_DELETED), elf, root, self._debuginfod)
+
+    def _narrow_vdso(self, pid: int, mapping: Mapping) -> Image:
+        """The [vdso] of 32-bit processes; kept once it was seen."""
+        from .vdso import of_mapping
+
+        known = self._remembered("[vdso] 32")
+        if known is not None or self._kernel is None:
+            return known or Image("[vdso]")
+        elf = of_mapping(self._kernel, pid, mapping)
+        return Image("[vdso]") if elf is None else self._keep("[vdso] 32", Image("[vdso]", SymbolTable(elf)))
 
     def _vdso(self, pid: int, processes: Processes) -> Image:
         """The [vdso] of a process; that of this one, if the process is gone or recorded: all have the same, but for those of 32 bits."""

@@ -1,7 +1,7 @@
 """The virtual dynamic shared object: code that the kernel maps into every process ("[vdso]"); no file, but an ELF image in memory.
 
-All 64-bit processes of a kernel share the image, so it is read from this process, or from the one that is asked for (a 32-bit one has
-another).  Source: vdso(7), arch/*/kernel/vdso.c.
+All 64-bit processes of a kernel share the image, so it is read from this process, or from the one that is asked for.  32-bit processes
+share another, which is read from one of them, or from the file that distributions install.  Source: vdso(7), arch/*/kernel/vdso.c.
 
 Example:
     >>> from harken.kernel.kernel import live
@@ -14,16 +14,41 @@ from __future__ import annotations
 
 from ..base.errors import FormatError
 from ..formats.elf import Elf
-from ..kernel import procfs_process
+from ..kernel import procfs, procfs_process
 from ..kernel.kernel import Call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
+    from .model import Mapping
 
-__all__ = ("image",)
+__all__ = ("image", "of_mapping")
 
 _LARGEST = 1 << 20
+#: boot -> the image of 32-bit processes, from the first of them that was asked for: they may be gone when the next one is
+_narrow: dict[str, Elf] = {}
+
+
+def of_mapping(kernel: Kernel, pid: int, mapping: Mapping) -> Elf | None:
+    """The [vdso] that a mapping of a process shows, also if the process is gone; None if it cannot be read."""
+    elf = image(kernel, pid)
+    if mapping.end > 1 << 32:
+        return elf if elf is not None and elf.bits == 64 else image(kernel)
+    boot = procfs.boot_id(kernel)
+    if elf is not None and elf.bits == 32:
+        _narrow[boot] = elf
+    return _narrow.get(boot) or _installed(kernel)
+
+
+def _installed(kernel: Kernel) -> Elf | None:
+    """The 32-bit image of this kernel as a file (``make vdso_install``)."""
+    release = procfs.uname(kernel).release
+    if not release or "/" in release:
+        return None
+    try:
+        return Elf(kernel.read(f"/lib/modules/{release}/vdso/vdso32.so", _LARGEST), "[vdso]")
+    except (OSError, FormatError):
+        return None
 
 
 def image(kernel: Kernel, pid: int | str = "self") -> Elf | None:

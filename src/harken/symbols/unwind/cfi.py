@@ -31,7 +31,11 @@ from bisect import bisect_right
 from ...base.errors import FormatError
 from ...base.record import Record
 from .machines import RA_SIGN_STATE
-from .reader import OMIT, WORD, pointer, sleb, uleb
+from .reader import OMIT, WORD, block, pointer, sleb, uleb
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    _Rules = dict[int, tuple[int, int | bytes]]
 
 __all__ = ("FrameSection", "Fde", "Cie", "Row", "UNDEFINED", "SAME", "OFFSET", "VALUE_OFFSET", "REGISTER", "EXPRESSION", "VALUE_EXPRESSION")
 
@@ -53,7 +57,7 @@ class Row(Record):
     cfa_register: int
     cfa_offset: int
     cfa_expression: bytes
-    rules: dict[int, tuple[int, int | bytes]]
+    rules: _Rules
 
 
 class Cie:
@@ -115,11 +119,11 @@ class _Machine:
         code_align, data_align = cie.code_align, cie.data_align
         location = self.location
         register, offset, expression = (initial.cfa_register, initial.cfa_offset, initial.cfa_expression) if initial else (-1, 0, b"")
-        known: dict[int, tuple[int, int | bytes]] = initial.rules if initial else {}
+        known: _Rules = initial.rules if initial else {}
         rules = dict(known)
         starts: list[int] = []
         rows: list[Row] = []
-        remembered: list[tuple[int, int, bytes, dict[int, tuple[int, int | bytes]]]] = []
+        remembered: list[tuple[int, int, bytes, _Rules]] = []
         position, end, budget = 0, len(code), _MAX_INSTRUCTIONS
         while position < end:
             budget -= 1
@@ -162,7 +166,7 @@ class _Machine:
                 advance = int.from_bytes(code[position : position + size], "little") * code_align
                 position += size
             elif op == 0x01:  # set_loc
-                target, position = pointer(code, position, cie.encoding, self.place + position, self.section.text, self.section.base)
+                target, position = self.section.pointer(code, position, cie.encoding, self.place + position)
                 if target < location:
                     raise ValueError("set_loc goes back")
                 advance = target - location
@@ -186,11 +190,11 @@ class _Machine:
                 value, position = uleb(code, position)
                 rules[number] = (REGISTER, value)
             elif op == 0x0F:  # def_cfa_expression
-                expression, position = _block(code, position)
+                expression, position = block(code, position)
             elif op in (0x10, 0x16):  # expression, val_expression
                 number, position = uleb(code, position)
-                block, position = _block(code, position)
-                rules[number] = (EXPRESSION if op == 0x10 else VALUE_EXPRESSION, block)
+                content, position = block(code, position)
+                rules[number] = (EXPRESSION if op == 0x10 else VALUE_EXPRESSION, content)
             elif op in (0x11, 0x15):  # offset_extended_sf, val_offset_sf
                 number, position = uleb(code, position)
                 value, position = sleb(code, position)
@@ -225,22 +229,15 @@ class _Machine:
         return starts, rows
 
 
-def _restore(rules: dict[int, tuple[int, int | bytes]], known: dict[int, tuple[int, int | bytes]], number: int) -> None:
+def _restore(rules: _Rules, known: _Rules, number: int) -> None:
     if number in known:
         rules[number] = known[number]
     else:
         rules.pop(number, None)
 
 
-def _block(code: bytes, position: int) -> tuple[bytes, int]:
-    size, position = uleb(code, position)
-    if position + size > len(code):
-        raise IndexError("cut off")
-    return code[position : position + size], position + size
-
-
 class FrameSection:
-    """.eh_frame or .debug_frame of a 64-bit little-endian file.
+    """.eh_frame or .debug_frame of a little-endian file.
 
     Args:
         data: the section's bytes.
@@ -248,12 +245,19 @@ class FrameSection:
         debug: whether this is .debug_frame, which differs in how an entry names its CIE.
         text, base: what text- and data-relative pointers count from.
         what: for messages.
+        word: bytes of an address.
     """
 
-    def __init__(self, data: memoryview, address: int, debug: bool = False, text: int = 0, base: int = 0, what: str = "frame") -> None:
-        self.data, self.address, self.debug, self.text, self.base, self.what = data, address, debug, text, base, what
+    def __init__(
+        self, data: memoryview, address: int, debug: bool = False, text: int = 0, base: int = 0, what: str = "frame", word: int = 8
+    ) -> None:
+        self.data, self.address, self.debug, self.text, self.base, self.what, self.word = data, address, debug, text, base, what, word
         self._cies: dict[int, Cie] = {}
         self._index: tuple[list[int], list[int]] | None = None
+
+    def pointer(self, data: bytes | memoryview, position: int, encoding: int, place: int) -> tuple[int, int]:
+        """An encoded pointer of this section (``reader.pointer``)."""
+        return pointer(data, position, encoding, place, self.text, self.base, word=self.word)
 
     def fde(self, offset: int) -> Fde:
         """The FDE at an offset of the section; raises FormatError if there is none."""
@@ -322,11 +326,11 @@ class FrameSection:
             cie = self._cie(number if self.debug else start - number)
             data, position = self.data, start + width
             if self.debug:
-                low, position = _plain(data, position, cie.address_size)
-                size, position = _plain(data, position, cie.address_size)
+                low, position = pointer(data, position, 0, 0, word=cie.address_size)
+                size, position = pointer(data, position, 0, 0, word=cie.address_size)
             else:
-                low, position = pointer(data, position, cie.encoding, self.address + position, self.text, self.base)
-                size, position = pointer(data, position, cie.encoding & 0x0F, 0)
+                low, position = self.pointer(data, position, cie.encoding, self.address + position)
+                size, position = self.pointer(data, position, cie.encoding & 0x0F, 0)
             if cie.augmented:
                 skip, position = uleb(data, position)
                 position += skip
@@ -356,22 +360,18 @@ class FrameSection:
             stop += 1
         augmentation = bytes(data[position:stop])
         position = stop + 1
-        address_size = 8
+        address_size = self.word
         if version == 4:
             address_size, segment = data[position], data[position + 1]
             position += 2
             if address_size not in (4, 8) or segment:
                 raise ValueError("segmented addresses")
         if augmentation.startswith(b"eh"):  # GCC 2
-            position += 8
+            position += self.word
             augmentation = augmentation[2:]
         code_align, position = uleb(data, position)
         data_align, position = sleb(data, position)
-        if version == 1:
-            ra = data[position]
-            position += 1
-        else:
-            ra, position = uleb(data, position)
+        ra, position = (data[position], position + 1) if version == 1 else uleb(data, position)
         encoding, signal = 0, False
         augmented = augmentation.startswith(b"z")
         if augmented:
@@ -383,7 +383,7 @@ class FrameSection:
                     position += 1
                 elif letter == 0x50:  # P: personality routine
                     shape = data[position]
-                    _, position = pointer(data, position + 1, shape & 0x7F, 0)
+                    _, position = self.pointer(data, position + 1, shape & 0x7F, 0)
                 elif letter == 0x4C:  # L: how FDEs encode their language data
                     position += 1
                 elif letter == 0x53:  # S: signal frames
@@ -397,7 +397,3 @@ class FrameSection:
             raise ValueError("a CIE without addresses")
         cie = self._cies[offset] = Cie(code_align, data_align, ra, encoding, augmented, signal, bytes(data[position:]), address_size)
         return cie
-
-
-def _plain(data: memoryview, position: int, size: int) -> tuple[int, int]:
-    return struct.unpack_from("<Q" if size == 8 else "<I", data, position)[0], position + size

@@ -10,7 +10,7 @@ from bisect import bisect_right
 
 from ...base.errors import HarkenError
 from .frame_table import FrameTable
-from .steps import FP_CHAIN, NOWHERE, behind_system_call, compile_row, undescribed
+from .steps import FP_CHAIN, NOWHERE, SIGNAL_FRAME, behind_system_call, compile_row, is_trampoline, undescribed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,9 +117,11 @@ class Code:
             address = elf.address_of(mapping.file_offset(lookup))
             if address is None:
                 return FP_CHAIN
+            # a signal handler returns to the first instruction of code that was never called
+            if is_trampoline(self._machine, elf, address if exact else address + 1):
+                return SIGNAL_FRAME
             fde = table.find(address)
             if fde is None and not exact:
-                # the return address of a signal handler is the first instruction of code that was never called
                 fde = table.find(address + 1)
                 if fde is None or not fde.signal:
                     return FP_CHAIN

@@ -28,8 +28,18 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value & _SIGN else value
 
 
+def _widened(value: int) -> int:
+    """A 32-bit value with its sign in all 64 bits."""
+    return value | 0xFFFFFFFF00000000 if value & 1 << 31 else value
+
+
 def evaluate(
-    code: bytes, register: Callable[[int], int], memory: Callable[[int, int], int] | None, first: int | None = None, bias: int = 0
+    code: bytes,
+    register: Callable[[int], int],
+    memory: Callable[[int, int], int] | None,
+    first: int | None = None,
+    bias: int = 0,
+    word: int = 8,
 ) -> int:
     """The value of an expression.
 
@@ -38,6 +48,7 @@ def evaluate(
         memory: (address, bytes) -> value; raises LookupError for memory that is not known.  None if there is none.
         first: pushed before the expression starts (the CFA, for rules of registers).
         bias: how far the file was moved when it was loaded, for DW_OP_addr.
+        word: bytes of an address, to which values are kept.
 
     Raises:
         LookupError: a register or memory is not known, or the expression ends too early.
@@ -46,6 +57,8 @@ def evaluate(
     stack: list[int] = [] if first is None else [first]
     position, end, steps = 0, len(code), 0
     pop, push = stack.pop, stack.append
+    narrow = word == 4
+    mask = 0xFFFFFFFF if narrow else WORD
     while position < end:
         steps += 1
         if steps > _STEPS or len(stack) > _DEPTH:
@@ -54,13 +67,13 @@ def evaluate(
         position += 1
         if 0x70 <= op <= 0x8F:  # DW_OP_breg0...
             value, position = sleb(code, position)
-            push((register(op - 0x70) + value) & WORD)
+            push((register(op - 0x70) + value) & mask)
         elif 0x30 <= op <= 0x4F:  # DW_OP_lit0...
             push(op - 0x30)
         elif 0x50 <= op <= 0x6F:  # DW_OP_reg0...: the register itself
             push(register(op - 0x50))
         elif op in (0x06, 0x94):  # DW_OP_deref, DW_OP_deref_size
-            size = 8
+            size = word
             if op == 0x94:
                 size = code[position]
                 position += 1
@@ -70,23 +83,23 @@ def evaluate(
                 raise LookupError("no memory")
             push(memory(pop(), size))
         elif op in _UNSIGNED:
-            size = _UNSIGNED[op]
-            push(int.from_bytes(_take(code, position, size), "little") + (bias if op == 0x03 else 0))
+            size = word if op == 0x03 else _UNSIGNED[op]
+            push(int.from_bytes(_take(code, position, size), "little") + (bias if op == 0x03 else 0) & mask)
             position += size
         elif op in _SIGNED:
             size = _SIGNED[op]
-            push(int.from_bytes(_take(code, position, size), "little", signed=True) & WORD)
+            push(int.from_bytes(_take(code, position, size), "little", signed=True) & mask)
             position += size
         elif op == 0x10:
             value, position = uleb(code, position)
-            push(value)
+            push(value & mask)
         elif op == 0x11:
             value, position = sleb(code, position)
-            push(value & WORD)
+            push(value & mask)
         elif op == 0x92:  # DW_OP_bregx
             number, position = uleb(code, position)
             value, position = sleb(code, position)
-            push((register(number) + value) & WORD)
+            push((register(number) + value) & mask)
         elif op == 0x90:  # DW_OP_regx
             number, position = uleb(code, position)
             push(register(number))
@@ -105,14 +118,18 @@ def evaluate(
         elif op == 0x17:
             stack[-1], stack[-2], stack[-3] = stack[-2], stack[-3], stack[-1]
         elif op in _UNARY:
-            push(_UNARY[op](pop()) & WORD)
+            value = pop()
+            push(_UNARY[op](_widened(value) if narrow else value) & mask)
         elif op in _BINARY:
             right = pop()
             left = pop()
-            push(_BINARY[op](left, right) & WORD)
+            if narrow and op in _OF_SIGNED:
+                left = _widened(left)
+                right = right if op == 0x26 else _widened(right)
+            push(_BINARY[op](left, right) & mask)
         elif op == 0x23:
             value, position = uleb(code, position)
-            push((pop() + value) & WORD)
+            push((pop() + value) & mask)
         elif op in (0x28, 0x2F):  # DW_OP_bra, DW_OP_skip
             offset = int.from_bytes(_take(code, position, 2), "little", signed=True)
             position += 2
@@ -167,6 +184,8 @@ def _modulo(left: int, right: int) -> int:
 #: operator -> bytes of its operand
 _UNSIGNED = {0x03: 8, 0x08: 1, 0x0A: 2, 0x0C: 4, 0x0E: 8}
 _SIGNED = {0x09: 1, 0x0B: 2, 0x0D: 4, 0x0F: 8}
+#: operators whose operands have signs: div, shra, ge, gt, le, lt
+_OF_SIGNED = frozenset((0x1B, 0x26, 0x2A, 0x2B, 0x2C, 0x2D))
 _UNARY: dict[int, Callable[[int], int]] = {0x19: lambda a: abs(_signed(a)), 0x1F: lambda a: -a, 0x20: lambda a: ~a}
 _BINARY: dict[int, Callable[[int, int], int]] = {
     0x1A: lambda a, b: a & b,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ...base.errors import HarkenError
 from ..binaries import open_elf
 from ..replaced import replaced
-from ..vdso import image
+from ..vdso import of_mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Files:
         """The file of a mapping, or None if there is none, it cannot be opened, or it is another one by now."""
         kernel, path = self._kernel, mapping.path
         if path == "[vdso]":
-            return image(kernel, pid) or image(kernel)
+            return of_mapping(kernel, pid, mapping)
         if not path.startswith("/") or path.startswith(("//", "/memfd:", "/dev/", "/SYSV")):
             return None
         choices = [self._processes.root(pid) + path]

@@ -33,7 +33,7 @@ class FrameTable:
     """Finds FDEs of an ELF file.
 
     Args:
-        elf: a 64-bit little-endian file; others have no frames here.
+        elf: a little-endian file; others have no frames here.
     """
 
     def __init__(self, elf: Elf) -> None:
@@ -44,7 +44,8 @@ class FrameTable:
         self._count = 0
         self._base = 0
         self._debug: list[FrameSection] | None = None
-        if elf.bits == 64 and not elf.big_endian and not elf.relocatable:
+        self._word = elf.bits // 8
+        if not elf.big_endian and not elf.relocatable:
             try:
                 self._open()
             except (FormatError, struct.error, ValueError, IndexError):
@@ -102,20 +103,23 @@ class FrameTable:
                 data, address = elf.data[segment.offset : segment.offset + segment.file_size], segment.address
         frames = elf.section(".eh_frame")
         if frames is not None and len(frames.data):
-            self._eh = FrameSection(frames.data, frames.address, text=text.address if text else 0, base=address, what=elf.what)
+            self._eh = FrameSection(
+                frames.data, frames.address, text=text.address if text else 0, base=address, what=elf.what, word=self._word
+            )
         if data is None or len(data) < 4 or data[0] != 1:
             return
-        place, position = pointer(data, 4, data[1], address + 4, base=address) if data[1] != OMIT else (0, 4)
+        word = self._word
+        place, position = pointer(data, 4, data[1], address + 4, base=address, word=word) if data[1] != OMIT else (0, 4)
         if self._eh is None and place:
             offset = elf.offset_of(place)
             segment = next((s for s in elf.segments if s.type == 1 and s.address <= place < s.address + s.file_size), None)
             if offset is None or segment is None:
                 return
             end = min(segment.offset + segment.file_size, offset + _MAX_SECTION)
-            self._eh = FrameSection(elf.data[offset:end], place, base=address, what=elf.what)
+            self._eh = FrameSection(elf.data[offset:end], place, base=address, what=elf.what, word=word)
         if data[2] == OMIT or data[3] != _USUAL:
             return
-        count, position = pointer(data, position, data[2], address + position, base=address)
+        count, position = pointer(data, position, data[2], address + position, base=address, word=word)
         if count > _MAX_TABLE or position + 8 * count > len(data) or not count:
             return
         table = data[position : position + 8 * count]
@@ -127,9 +131,11 @@ class FrameTable:
         if self._debug is None:
             self._debug = []
             for elf in (self._elf, self._elf.debug):
-                section = elf.section(".debug_frame") if elf is not None and elf.bits == 64 and not elf.big_endian else None
+                section = elf.section(".debug_frame") if elf is not None and not elf.big_endian else None
                 if elf is not None and section is not None:
-                    self._debug.append(FrameSection(_contents(elf, section), section.address, debug=True, what=elf.what))
+                    self._debug.append(
+                        FrameSection(_contents(elf, section), section.address, debug=True, what=elf.what, word=elf.bits // 8)
+                    )
         return self._debug
 
 
@@ -138,9 +144,10 @@ def _contents(elf: Elf, section: Section) -> memoryview:
     data = section.data
     if not section.flags & _SHF_COMPRESSED:
         return data
-    kind, _, size, _ = struct.unpack_from("<IIQQ", data)
+    layout = struct.Struct("<IIQQ" if elf.bits == 64 else "<III")
+    kind, size = (head := layout.unpack_from(data))[0], head[-2]
     if kind != 1 or size > _MAX_SECTION:
         raise FormatError(elf.what, f"section {section.name} is compressed in an unknown way", section.offset)
     import zlib
 
-    return memoryview(zlib.decompressobj().decompress(bytes(data[24:]), size))
+    return memoryview(zlib.decompressobj().decompress(bytes(data[layout.size :]), size))

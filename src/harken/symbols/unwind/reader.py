@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     Buffer = bytes | memoryview
 
-__all__ = ("uleb", "sleb", "pointer", "OMIT", "WORD")
+__all__ = ("uleb", "sleb", "block", "pointer", "OMIT", "WORD")
 
 #: DW_EH_PE_omit: there is no pointer
 OMIT = 0xFF
@@ -25,7 +25,7 @@ OMIT = 0xFF
 WORD = (1 << 64) - 1
 _LEB_LIMIT = 70  # bits after which a number is damaged
 
-_FORMATS = {0x00: ("<Q", 8), 0x02: ("<H", 2), 0x03: ("<I", 4), 0x04: ("<Q", 8), 0x0A: ("<h", 2), 0x0B: ("<i", 4), 0x0C: ("<q", 8)}
+_FORMATS = {0x02: ("<H", 2), 0x03: ("<I", 4), 0x04: ("<Q", 8), 0x0A: ("<h", 2), 0x0B: ("<i", 4), 0x0C: ("<q", 8)}
 
 
 def uleb(data: Buffer, position: int) -> tuple[int, int]:
@@ -60,26 +60,39 @@ def sleb(data: Buffer, position: int) -> tuple[int, int]:
             raise ValueError("endless LEB128 number")
 
 
-def pointer(data: Buffer, position: int, encoding: int, place: int, text: int = 0, base: int = 0, function: int = 0) -> tuple[int, int]:
+def block(data: bytes, position: int) -> tuple[bytes, int]:
+    """(bytes with their length before them, position behind them); raises IndexError where the data ends before."""
+    size, position = uleb(data, position)
+    if position + size > len(data):
+        raise IndexError("cut off")
+    return data[position : position + size], position + size
+
+
+def pointer(
+    data: Buffer, position: int, encoding: int, place: int, text: int = 0, base: int = 0, function: int = 0, word: int = 8
+) -> tuple[int, int]:
     """An encoded pointer.
 
     Args:
         encoding: DW_EH_PE_*; the "indirect" bit is left to the caller.
         place: the address at which the pointer itself lies (for pc-relative ones).
         text, base, function: start of .text, of the data (.eh_frame_hdr or GOT), of the function.
+        word: bytes of an address.
 
     Returns:
         (value, position behind it); raises ValueError for encodings that do not exist, IndexError or struct.error at the data's end.
     """
     kind = encoding & 0x70
     if kind == 0x50:  # aligned: an absolute word at the next multiple of its size
-        position += -place % 8
-        return struct.unpack_from("<Q", data, position)[0], position + 8
+        position += -place % word
+        return struct.unpack_from("<Q" if word == 8 else "<I", data, position)[0], position + word
     shape = encoding & 0x0F
     if shape == 0x01:
         value, end = uleb(data, position)
     elif shape == 0x09:
         value, end = sleb(data, position)
+    elif shape == 0x00:
+        value, end = struct.unpack_from("<Q" if word == 8 else "<I", data, position)[0], position + word
     else:
         layout = _FORMATS.get(shape)
         if layout is None:
@@ -96,4 +109,4 @@ def pointer(data: Buffer, position: int, encoding: int, place: int, text: int = 
             value += function
         elif kind:
             raise ValueError(f"unknown pointer encoding {encoding:#x}")
-    return value & WORD, end
+    return value & (WORD if word == 8 else 0xFFFFFFFF), end

@@ -23,6 +23,7 @@ __all__ = (
     "compile_row",
     "undescribed",
     "behind_system_call",
+    "is_trampoline",
     "BY_SP",
     "BY_FP",
     "LEAF",
@@ -30,18 +31,22 @@ __all__ = (
     "GENERAL",
     "NO_CFI",
     "UNMAPPED",
+    "SIGNAL",
     "NOWHERE",
+    "SIGNAL_FRAME",
     "FP_CHAIN",
 )
 
 #: Kinds of steps.  BY_SP, BY_FP: the common case, the CFA from the stack or frame pointer.  LEAF: the same from the stack pointer, with the
 #: return address still in its register.  END: the outermost frame.  GENERAL: to be interpreted.  NO_CFI: code that nobody
-#: describes.  UNMAPPED: no code at all.
-BY_SP, BY_FP, LEAF, END, GENERAL, NO_CFI, UNMAPPED = range(7)
+#: describes.  UNMAPPED: no code at all.  SIGNAL: a signal's frame, known by its code.
+BY_SP, BY_FP, LEAF, END, GENERAL, NO_CFI, UNMAPPED, SIGNAL = range(8)
 NOWHERE: Step = (UNMAPPED, 0, 0, 0, None, None)
+SIGNAL_FRAME: Step = (SIGNAL, 0, 0, 0, None, None)
 FP_CHAIN: Step = (NO_CFI, 0, 0, 0, None, None)
 
-_TRIALS = (0x10000, 0x7FFF12345678, 0x7FFFFFFFE000)
+#: stack pointers to try expressions with, by the bytes of an address
+_TRIALS = {8: (0x10000, 0x7FFF12345678, 0x7FFFFFFFE000), 4: (0x10000, 0x7FFF5678, 0xFFFFD000)}
 
 
 def compile_row(machine: Machine, fde: Fde, row: Row, pc: int) -> Step:
@@ -61,10 +66,11 @@ def compile_row(machine: Machine, fde: Fde, row: Row, pc: int) -> Step:
         if folded is None:
             return general
         register, offset = machine.sp, folded
-    if fde.signal or offset & 7:
+    unaligned = machine.word - 1
+    if fde.signal or offset & unaligned:
         return general
     fp_kind, fp_value = rules.get(machine.fp, (SAME, 0))
-    if fp_kind == OFFSET and isinstance(fp_value, int) and fp_value and not fp_value & 7:
+    if fp_kind == OFFSET and isinstance(fp_value, int) and fp_value and not fp_value & unaligned:
         # At the end of an epilogue the row still names the slot, though the register was popped from it: the slot lies below
         # the stack pointer then, where no copy of the stack reaches, and the register holds what it held.
         saved_fp = fp_value if register != machine.sp or offset + fp_value >= 0 else 0
@@ -72,7 +78,7 @@ def compile_row(machine: Machine, fde: Fde, row: Row, pc: int) -> Step:
         saved_fp = 0
     else:
         return general
-    if ra_kind == OFFSET and isinstance(ra_value, int) and not ra_value & 7:
+    if ra_kind == OFFSET and isinstance(ra_value, int) and not ra_value & unaligned:
         if register == machine.sp:
             return (BY_SP, offset, ra_value, saved_fp, fde, row)
         if register == machine.fp:
@@ -93,8 +99,8 @@ def undescribed(machine: Machine, elf: Elf, address: int) -> Step:
     """
     offset = elf.offset_of(address)
     code = bytes(elf.data[offset : offset + 4]) if offset is not None else b""
-    if machine.name == "x86_64":
-        return (BY_SP, 8, -8, 0, None, None) if code.startswith(_BARE_X86_64) else FP_CHAIN
+    if machine.name in _BARE_X86:
+        return (BY_SP, machine.word, -machine.word, 0, None, None) if code.startswith(_BARE_X86[machine.name]) else FP_CHAIN
     word = int.from_bytes(code, "little")
     if any(word & mask == value for mask, value in _BARE_AARCH64):
         return (LEAF, 0, 0, 0, None, None)
@@ -103,16 +109,35 @@ def undescribed(machine: Machine, elf: Elf, address: int) -> Step:
 
 def behind_system_call(machine: Machine, elf: Elf, address: int) -> bool:
     """Whether the instruction before an address of the file is a system call."""
-    code = _SYSTEM_CALLS[machine.name]
-    offset = elf.offset_of(address - len(code))
-    return offset is not None and bytes(elf.data[offset : offset + len(code)]) == code
+    for code in _SYSTEM_CALLS[machine.name]:
+        offset = elf.offset_of(address - len(code))
+        if offset is not None and bytes(elf.data[offset : offset + len(code)]) == code:
+            return True
+    return False
 
 
-#: syscall; svc #0
-_SYSTEM_CALLS = {"x86_64": b"\x0f\x05", "aarch64": b"\x01\x00\x00\xd4"}
+def is_trampoline(machine: Machine, elf: Elf, address: int) -> bool:
+    """Whether code at an address of the file returns from a signal, and nothing but its two instructions tells it.
 
-#: endbr64, a jump through memory (bnd or not), push %rbp, ret
-_BARE_X86_64 = (b"\xf3\x0f\x1e\xfa", b"\xff\x25", b"\xf2\xff\x25", b"\x55", b"\xc3")
+    arm64's [vdso] has described its trampoline wrongly, and no longer at all since Linux 5.8 (commit 87676cfca141).
+    """
+    if machine.name != "aarch64":
+        return False
+    offset = elf.offset_of(address & ~3)
+    return offset is not None and any(bytes(elf.data[start : start + 8]) == _TRAMPOLINE for start in (offset, offset - 4))
+
+
+#: mov x8, #139 (rt_sigreturn); svc #0
+_TRAMPOLINE = b"\x68\x11\x80\xd2\x01\x00\x00\xd4"
+
+#: syscall; svc #0; int $0x80, sysenter
+_SYSTEM_CALLS = {"x86_64": (b"\x0f\x05",), "aarch64": (b"\x01\x00\x00\xd4",), "i686": (b"\xcd\x80", b"\x0f\x34", b"\x0f\x05")}
+
+#: endbr64 or endbr32, a jump through memory (bnd or not; of position-independent 32-bit code by %ebx), push %rbp, ret
+_BARE_X86 = {
+    "x86_64": (b"\xf3\x0f\x1e\xfa", b"\xff\x25", b"\xf2\xff\x25", b"\x55", b"\xc3"),
+    "i686": (b"\xf3\x0f\x1e\xfb", b"\xff\x25", b"\xff\xa3", b"\x55", b"\xc3"),
+}
 #: adrp x16; ldr x17, [x16, N]; add x16, x16, N; autia1716; br x17; bti c; paciasp; ret
 _BARE_AARCH64 = (
     (0x9F00001F, 0x90000010),
@@ -131,7 +156,7 @@ def _fold(machine: Machine, code: bytes, pc: int) -> int | None:
     if not registers_of(code) <= {machine.sp, machine.pc}:
         return None
     try:
-        found = {evaluate(code, {machine.sp: sp, machine.pc: pc}.__getitem__, None) - sp for sp in _TRIALS}
+        found = {evaluate(code, {machine.sp: sp, machine.pc: pc}.__getitem__, None, word=machine.word) - sp for sp in _TRIALS[machine.word]}
     except (LookupError, ValueError):
         return None
     return found.pop() if len(found) == 1 else None

@@ -23,8 +23,8 @@ from ...base.record import Record
 from . import cfi
 from .code import Code
 from .expression import evaluate
-from .machines import RA_SIGN_STATE, for_machine
-from .steps import BY_FP, BY_SP, END, LEAF, NO_CFI, UNMAPPED
+from .machines import RA_SIGN_STATE, for_machine, narrow
+from .steps import BY_FP, BY_SP, END, LEAF, NO_CFI, SIGNAL, UNMAPPED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ __all__ = ("Unwinder", "Walk", "COMPLETE", "TRUNCATED", "LIMIT", "LOST")
 #: Values of ``Walk.end``: the outermost frame was reached; the copy of the stack ended; ``limit`` frames were found; nothing tells the way.
 COMPLETE, TRUNCATED, LIMIT, LOST = "complete", "truncated", "limit", "lost"
 
-_WORD = (1 << 64) - 1
+
+#: From the start of arm64's struct rt_sigframe to the registers x0 to x30, sp and pc: siginfo (128 bytes), the head of ucontext (168, and 8
+#: for alignment), the fault's address.  DWARF numbers them in the same order.
+_ARM64_REGISTERS = 128 + 176 + 8
 
 
 class Walk(Record):
@@ -64,7 +67,7 @@ class Unwinder:
     """Unwinds stacks of any number of processes.
 
     Args:
-        machine: "x86_64" or "aarch64": where the stacks were recorded.
+        machine: "x86_64" or "aarch64": where the stacks were recorded.  32-bit processes of x86-64 are told by their registers.
         processes: ``symbols.processes.Processes``, live or with what a recording tells.
         open_file: (pid, mapping) -> Elf or None; without it files are opened as ``unwind.files`` says.
         memory: (address, size) -> bytes or None for memory of the process beyond the copied stack, if it can still be read.
@@ -78,16 +81,21 @@ class Unwinder:
             open_file = Files(processes).open
         self._code = Code(self.machine, processes, open_file)
         self._memory = memory
+        self._narrow: Unwinder | None = None
+        self._sources = (processes, open_file, memory)
 
     def forget(self, pid: int) -> None:
         """Its mappings have changed (a library was unloaded, another program started)."""
         self._code.forget(pid)
+        if self._narrow is not None:
+            self._narrow.forget(pid)
 
     def unwind(self, pid: int, registers: Dict[str, int], stack: bytes | memoryview, limit: int = 127) -> list[int]:
         """The addresses of a stack, the innermost first.
 
         Args:
-            registers: name ("ip", "sp", "bp", "r12", ...; arm64: "pc", "sp", "lr", "x29", ...) -> value.
+            registers: name ("ip", "sp", "bp", "r12", ...; arm64: "pc", "sp", "lr", "x29", ...) -> value.  x86-64: a "cs" of 0x23, or
+                "bits" of 32, means a 32-bit process.
             stack: the memory from the stack pointer upwards.
             limit: most addresses.
 
@@ -99,6 +107,11 @@ class Unwinder:
     def walk(self, pid: int, registers: Dict[str, int], stack: bytes | memoryview, limit: int = 127, pointers: bool = False) -> Walk:
         """Like ``unwind``, with how the stack ended, and where its frames lie (``pointers``; that takes longer)."""
         machine = self.machine
+        other = narrow(machine, registers)
+        if other:
+            if self._narrow is None:
+                self._narrow = Unwinder(other, *self._sources)
+            return self._narrow.walk(pid, {name: value & 0xFFFFFFFF for name, value in registers.items()}, stack, limit, pointers)
         pc = _get(registers, machine.names[machine.pc])
         sp = _get(registers, "sp")
         if pc is None or sp is None or limit < 1:
@@ -119,12 +132,13 @@ class Unwinder:
         """(addresses, end, whether the stack has to be interpreted instead)."""
         machine = self.machine
         addresses = [pc]
-        if sp & 7:
+        unaligned, shift = (7, 3) if machine.word == 8 else (3, 2)
+        if sp & unaligned:
             return addresses, LOST, True
         fp = _get(registers, machine.names[machine.fp]) or 0
         link = (_get(registers, machine.names[machine.link]) or 0) if machine.link >= 0 else 0
         strip = machine.address_bits < 64
-        words = memoryview(stack)[: len(stack) & -8].cast("B").cast("Q")
+        words = memoryview(stack)[: len(stack) & ~unaligned].cast("B").cast("Q" if shift == 3 else "I")
         base, count = sp, len(words)
         calls, add = process.calls, addresses.append
         step = process.exact.get(pc) or self._code.step(pid, process, pc, True)
@@ -134,7 +148,7 @@ class Unwinder:
                 cfa = sp + offset
             elif kind == BY_FP:
                 cfa = fp + offset
-                if (cfa - base) & 7:
+                if (cfa - base) & unaligned:
                     return addresses, LOST, False
             elif kind == LEAF and link:
                 cfa = sp + offset
@@ -144,17 +158,17 @@ class Unwinder:
                 return addresses, LOST, True
             if cfa < sp or (cfa == sp and kind != LEAF):
                 return addresses, LOST, False  # a stack does not grow downwards
-            place = (cfa - base) >> 3
+            place = (cfa - base) >> shift
             if kind == LEAF:
                 pc, link = link, 0
             else:
-                index = place + (ra >> 3)
+                index = place + (ra >> shift)
                 if not 0 <= index < count:
                     return addresses, TRUNCATED, self._memory is not None
                 pc = words[index]
                 link = 0
             if saved_fp:
-                index = place + (saved_fp >> 3)
+                index = place + (saved_fp >> shift)
                 if not 0 <= index < count:
                     return addresses, TRUNCATED, self._memory is not None
                 fp = words[index]
@@ -200,7 +214,9 @@ class Unwinder:
                 break
             before = values[machine.sp]
             try:
-                if fde is None or row is None:
+                if kind == SIGNAL:
+                    following = self._by_context(values, memory)
+                elif fde is None or row is None:
                     following = self._by_frame_pointer(process, values, memory, exact_here and kind != NO_CFI)
                 else:
                     following = self._apply(fde, row, values, memory)
@@ -210,7 +226,7 @@ class Unwinder:
             except (LookupError, ValueError, FormatError):
                 end = LOST
                 break
-            exact_here = fde is not None and fde.signal
+            exact_here = kind == SIGNAL or fde is not None and fde.signal
             target = machine.strip(following.get(machine.pc, 0), process.bits)
             following[machine.pc] = target
             if not target:
@@ -246,10 +262,11 @@ class Unwinder:
     def _apply(self, fde: cfi.Fde, row: cfi.Row, values: dict[int, int], memory: Callable[[int, int], int]) -> dict[int, int]:
         """The caller's registers."""
         machine = self.machine
+        word = machine.word
         if row.cfa_expression:
-            cfa = evaluate(row.cfa_expression, values.__getitem__, memory)
+            cfa = evaluate(row.cfa_expression, values.__getitem__, memory, word=word)
         else:
-            cfa = (values[row.cfa_register] + row.cfa_offset) & _WORD
+            cfa = (values[row.cfa_register] + row.cfa_offset) & machine.mask
         following = dict(values)
         following[machine.sp] = cfa
         ra = fde.cie.ra
@@ -259,15 +276,15 @@ class Unwinder:
             if number == RA_SIGN_STATE and machine.link >= 0:
                 continue
             if isinstance(value, bytes):
-                place = evaluate(value, values.__getitem__, memory, cfa)
-                following[number] = memory(place, 8) if kind == cfi.EXPRESSION else place
+                place = evaluate(value, values.__getitem__, memory, cfa, word=word)
+                following[number] = memory(place, word) if kind == cfi.EXPRESSION else place
             elif kind == cfi.OFFSET:
-                place = (cfa + value) & _WORD
+                place = (cfa + value) & machine.mask
                 # below the stack pointer, at the end of an epilogue: popped from there already, and what lies there now is later
                 if place >= values[machine.sp] or number == ra:
-                    following[number] = memory(place, 8)
+                    following[number] = memory(place, word)
             elif kind == cfi.VALUE_OFFSET:
-                following[number] = (cfa + value) & _WORD
+                following[number] = (cfa + value) & machine.mask
             elif kind == cfi.REGISTER:
                 following[number] = values[value]
             elif kind == cfi.UNDEFINED:
@@ -278,6 +295,11 @@ class Unwinder:
             following.pop(ra, None)
         return following
 
+    def _by_context(self, values: dict[int, int], memory: Callable[[int, int], int]) -> dict[int, int]:
+        """The registers that a signal interrupted: arm64's struct rt_sigframe lies at the stack pointer (arch/arm64/kernel/signal.c)."""
+        start = values[self.machine.sp] + _ARM64_REGISTERS
+        return {number: memory(start + 8 * number, 8) for number in range(self.machine.pc + 1)}
+
     def _by_frame_pointer(
         self, process: ProcessCode, values: dict[int, int], memory: Callable[[int, int], int], jumped: bool
     ) -> dict[int, int]:
@@ -287,21 +309,22 @@ class Unwinder:
             jumped: the function has only been called and has done nothing yet (also where a call through a bad pointer led nowhere).
         """
         machine = self.machine
+        word = machine.word
         following = dict(values)
         if jumped:
             if machine.link >= 0:
                 following[machine.pc] = following.pop(machine.link)
             else:
-                following[machine.pc] = memory(values[machine.sp], 8)
-                following[machine.sp] = values[machine.sp] + 8
+                following[machine.pc] = memory(values[machine.sp], word)
+                following[machine.sp] = values[machine.sp] + word
             return following
         fp = values[machine.fp]
-        if fp < values[machine.sp] or fp & 7:
+        if fp < values[machine.sp] or fp & (word - 1):
             raise ValueError("not a frame pointer")
-        target = machine.strip(memory(fp + 8, 8), process.bits)
+        target = machine.strip(memory(fp + word, word), process.bits)
         if process.at(target) is None:
             raise ValueError("the frame pointer does not lead to code")
-        return {machine.fp: memory(fp, 8), machine.sp: fp + 16, machine.pc: target}
+        return {machine.fp: memory(fp, word), machine.sp: fp + 2 * word, machine.pc: target}
 
 
 class _Outside(Exception):
