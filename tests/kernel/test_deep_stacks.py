@@ -17,10 +17,13 @@ if os.geteuid() != 0:
 
 import language  # noqa: E402
 
+from harken.abi.arch import for_machine  # noqa: E402
 from harken.compiler.target import Target  # noqa: E402
 from harken.session.api import trace  # noqa: E402
 
 ME = os.getpid()
+#: what the functions of system calls are called here
+PREFIX = for_machine(os.uname().machine).syscall_prefix
 HERE = __file__
 PROBE = f"tracepoint:syscalls:sys_enter_getpgid /pid == {ME}/"
 
@@ -55,20 +58,18 @@ def chain(text: str) -> list[list[str]]:
         ("tracepoint:sched:sched_process_fork", "tracepoint_perf"),
         ("rawtracepoint:sys_enter", "raw_tracepoint"),
         ("profile:hz:9", "perf_software"),  # emulated machines are slow, and the program copies much
-        ("kprobe:__x64_sys_getpgid", "kprobe_perf"),
-        ("fentry:__x64_sys_getpgid", "fentry"),
+        ("kprobe:SYSTEM_CALL_getpgid", "kprobe_perf"),
+        ("fentry:SYSTEM_CALL_getpgid", "fentry"),
         ("uprobe:LIBC:getpgid", "uprobe_perf"),
         ("uretprobe:LIBC:getpgid", "uprobe_perf"),
     ],
 )
 def test_the_verifier_takes_every_form(probe: str, feature: str) -> None:
     needs(feature, "helper:tracepoint:task_pt_regs")
-    if "x64" in probe and os.uname().machine != "x86_64":
-        pytest.skip("another machine's function")
     libraries = language._catalogue.libraries("libc")
     if "LIBC" in probe and not libraries:
         pytest.skip("no libc found")
-    probe = probe.replace("LIBC", libraries[0] if libraries else "")
+    probe = probe.replace("LIBC", libraries[0] if libraries else "").replace("SYSTEM_CALL_", PREFIX)
     program = (
         f"{probe} {{ @[ustack(dwarf), comm] = count(); @n[ustack(dwarf, 3)]++; printf('%s', ustack(dwarf)); @p[ustack(python)] = count(); "
         "print(ustack(mixed, 20)); print(ustack(python, 5)); for ($i : 0..1) { print(len(ustack(python, 5))); } }"

@@ -19,9 +19,12 @@ if os.geteuid() != 0:
 
 import language  # noqa: E402
 
+from harken.abi.arch import for_machine  # noqa: E402
 from harken.session.api import trace  # noqa: E402
 
 ME = os.getpid()
+#: what the functions of system calls are called here
+PREFIX = for_machine(os.uname().machine).syscall_prefix
 
 
 def needs(*features: str) -> None:
@@ -68,19 +71,18 @@ def test_every_form_passes_the_verifier() -> None:
     [
         ("tracepoint:sched:sched_process_fork", "tracepoint_perf"),
         ("rawtracepoint:sys_enter", "raw_tracepoint"),
-        ("kprobe:__x64_sys_getpgid", "kprobe_perf"),
-        ("fentry:__x64_sys_getpgid", "fentry"),
+        ("kprobe:SYSTEM_CALL_getpgid", "kprobe_perf"),
+        ("fentry:SYSTEM_CALL_getpgid", "fentry"),
     ],
 )
 def test_both_stacks_at(probe: str, feature: str) -> None:
     needs(feature)
     needs_symbols()
-    if "x64" in probe and os.uname().machine != "x86_64":
-        pytest.skip("another machine's function")
+    probe = probe.replace("SYSTEM_CALL_", PREFIX)
     text, session = language.run(f"{probe} /pid == {ME}/ {{ @k[kstack] = count(); @u[ustack(1)] = count(); }}", work=child)
     assert not session.losses
     kernel, user = text.split("@u[", 1)
-    assert "do_syscall_64+" in kernel or "el0_svc+" in kernel or "x64_sys_" in kernel, text
+    assert "do_syscall_64+" in kernel or "el0_svc+" in kernel or PREFIX in kernel, text
     assert "getpgid+" in user or "ork+" in user, text
 
 

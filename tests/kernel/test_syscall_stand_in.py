@@ -6,13 +6,14 @@ import os
 
 import pytest
 
+from harken.abi.arch import for_machine
 from harken.session.api import trace
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("tracepoint_perf")]
 
 
 def test_the_result_of_a_system_call(tmp_path):
-    program = f"kretprobe:__x64_sys_lseek /pid == {os.getpid()}/ {{ @[retval] = count(); }}"
+    program = f"kretprobe:{for_machine(os.uname().machine).syscall_prefix}lseek /pid == {os.getpid()}/ {{ @[retval] = count(); }}"
     with trace(program, duration=20) as session, open(tmp_path / "x", "wb") as file:
         for _ in range(3):
             os.lseek(file.fileno(), 777, os.SEEK_SET)
