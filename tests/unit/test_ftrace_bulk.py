@@ -1,4 +1,4 @@
-"""render.function_graph_bulk and ftrace_functions: the lines of many records at once are those that are made one by one."""
+"""render.ftrace_native, function_graph_bulk and ftrace_functions: the lines of many records at once are those that are made one by one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from harken import native
 from harken.analysis.function_graph_records import Decoder
 from harken.formats.event_format import parse
 from harken.formats.print_fmt import Env
@@ -106,23 +107,33 @@ def test_lines_are_those_that_are_made_singly(order, generation, kinds, options,
     used = []
     monkeypatch.setattr(ftrace, "bulk_text", lambda *arguments: used.append(bulk_text(*arguments)) or used[-1])
     texts = []
-    for numpy in (True, False):
+    for way in ("accelerator", "numpy", "plain"):
+        if way != "accelerator":
+            monkeypatch.setattr(native, "_found", [None])
         lines = LabelledLines(EVENTS, ENV.replace(order=order), generation=generation, **options)
         lines.streams = [("", 0), ("label: ", 1)]
-        settings = ReportOptions(values="" if options else "auto", any_cpu=generation == "3.1")
+        settings = ReportOptions(
+            tailprint=bool(options) and generation == "3.4", values="" if options else "auto", any_cpu=generation == "3.1"
+        )
         lines.draw(GraphTexts(Decoder(EVENTS.values(), order), ReportText(name, settings)))
         layout = Layout(order, 8, 0, 8, 8, 16)
         # chunks of a page and more, so that what windows hand on is used
         streams = [(cpu, [data[: 8 * 4096], data[8 * 4096 :]]) for cpu, data in enumerate(whole)]
-        texts.append("".join(lines.text(window) for window in windows(streams, 4096, layout, numpy)))
-    assert texts[0] == texts[1] and texts[0].count("\n") > 1000
-    shows_values = "graph" in kinds and not options  # these are made one by one
-    assert any(data is not None for data in used) != shows_values
+        texts.append("".join(lines.text(window) for window in windows(streams, 4096, layout, way != "plain")))
+        assert (lines.writer() is not None) == (way == "accelerator" and order == "<" and native.library() is not None)
+    assert texts[0] == texts[1] == texts[2] and texts[0].count("\n") > 1000
+    singly = "graph" in kinds and (not options or generation == "3.4")  # what is behind braces is made one by one
+    assert any(data is not None for data in used) != singly
 
 
-def test_a_very_deep_stack_is_printed_singly():
+@pytest.mark.parametrize("way", ["accelerator", "numpy"])
+def test_a_very_deep_stack_is_printed(way, monkeypatch):
+    if way == "numpy":
+        monkeypatch.setattr(native, "_found", [None])
     lines = LabelledLines(EVENTS, Env("<", 8, symbol=lambda address: (f"f{address}", address, 0)))
     lines.streams = [("", 0)]
-    data = pages([(1000 + n, record(FUNCTION, {"ip": n + 1, "parent_ip": n})) for n in range(600)])
+    data = pages([(1000 + n, record(FUNCTION, {"ip": n + 1, "parent_ip": n})) for n in range(1100)])
     text = "".join(lines.text(window) for window in windows([(0, [data])], 4096))
-    assert text.splitlines()[-1].endswith(f"function:             {' ' * 3 * 599}f600")
+    assert text.splitlines()[599].endswith(f"function:             {' ' * 3 * 599}f600")
+    assert text.splitlines()[999].endswith(f"function:             {' ' * 3 * 999}f1000")
+    assert text.splitlines()[1000].endswith("function:             f1001")  # deeper stacks begin anew

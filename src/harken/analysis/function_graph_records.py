@@ -115,6 +115,10 @@ class Decoder:
         duration = end - begin if begin is not None and end is not None else np.zeros(len(starts), dtype="u8")
         return found[0], found[1], found[2], duration, np.full(len(starts), returns, dtype=bool)
 
+    def needs(self, number: int) -> int:
+        """Bytes that a record of a graph event has at least."""
+        return self._makers[number][0]
+
     def has(self, name: str) -> bool:
         """Whether any graph event has a field of that name."""
         return any(number in self._makers and event.field(name) is not None for number, event in self._kept.items())

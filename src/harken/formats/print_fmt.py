@@ -94,7 +94,7 @@ class Renderer:
     ``source`` is the generated code, for those who want to see it.
     """
 
-    __slots__ = ("_bulk", "_make", "_many", "_one", "_parts", "event", "needs", "problem", "source", "unknown")
+    __slots__ = ("_bulk", "_make", "_many", "_one", "event", "needs", "parts", "problem", "source", "unknown")
 
     def __init__(
         self,
@@ -110,8 +110,9 @@ class Renderer:
         self.event, self._one, self._make, self.needs, self.source = event, one, make, needs, source
         self.problem, self.unknown = problem, unknown
         self._many: dict[str, Any] = {}
-        self._parts = parts
-        self._bulk: BulkText | None = None
+        #: what ``print_fmt_bulk`` and ``print_fmt_program`` make texts of; empty for a function of the record's bytes
+        self.parts = parts
+        self._bulk: BulkText | bool | None = None
 
     def __call__(self, buffer: Buffer, start: int = 0, size: int = -1) -> str:
         """The text of the record at ``start``; ``size`` bytes long (default: to the end of the buffer)."""
@@ -141,14 +142,14 @@ class Renderer:
 
     def bulk(self) -> BulkText | None:
         """What makes the texts of very many records at once, None if the format does not allow that; needs numpy."""
-        if self._parts and self._bulk is None:
+        if self._bulk is None:
             from .print_fmt_bulk import BulkText, NotBulk
 
             try:
-                self._bulk = BulkText(*self._parts)
+                self._bulk = BulkText(*self.parts) if self.parts else False
             except NotBulk:
-                self._parts = ()
-        return self._bulk
+                self._bulk = False
+        return self._bulk or None  # type: ignore[return-value]
 
 
 def compile_format(event: EventFormat, env: Env | None = None) -> Renderer:

@@ -17,9 +17,8 @@ type_len
 31          absolute time stamp: a u32 follows, bits 27..58 of the time; the upper 5 bits are those of the time before
 ==========  ===========================================================================================================
 
-``parse`` reads one page and returns a list.  ``walk`` reads many at once into arrays and never makes a Python object per record if numpy
-is there: it goes through all pages in step, the n-th records of all pages at a time, so that the interpreter's work is that of one page.
-Measured on one busy core, 1,000,000 records of 64 bytes in 16,000 pages: 70 to 100 ms with numpy, 0.5 s without.
+``parse`` reads one page and returns a list.  ``walk`` reads many at once into arrays: with the accelerator (``native.ring``), else with
+numpy (``ring_page_numpy``), else one by one.
 
 Whatever a page says is checked against its size; a record that leaves its page ends the page.
 
@@ -47,15 +46,13 @@ if TYPE_CHECKING:
 
 __all__ = ("Layout", "Page", "Records", "parse", "parse_layout", "walk", "numpy_or_none")
 
-_COMMIT_MASK = (1 << 27) - 1
-_MISSED = 1 << 31
-_STORED = 1 << 30
-_PADDING, _EXTEND, _STAMP = 29, 30, 31
+COMMIT_MASK = (1 << 27) - 1
+MISSED = 1 << 31
+STORED = 1 << 30
+PADDING, EXTEND, STAMP = 29, 30, 31
 _UPPER = 0xF8 << 56
 #: Fewer pages than this are walked without numpy: a step over few pages costs as much as one over a thousand.
 _FEW = 24
-#: Records that a block of pages walked in step may hold: so many that the interpreter's part is small, so few that memory stays small.
-_CELLS = 1 << 20
 
 
 class Layout(Record):
@@ -85,7 +82,8 @@ class Page(Record):
 
 
 class Records(Record):
-    """Records of many pages as columns of equal length: numpy arrays, or ``array.array`` and ``list`` without numpy.
+    """Records of many pages as columns of equal length: numpy arrays, memory (``memoryview``) of the accelerator, or ``array.array`` and
+    ``list``.
 
     ``times`` in the clock's unit, ``starts`` and ``sizes`` of the payloads in bytes, ``types`` the event ids.  ``lost`` lists (index
     of the record before which events were lost,
@@ -100,6 +98,24 @@ class Records(Record):
 
     def __len__(self) -> int:
         return len(self.times)
+
+    def arrays(self, np: Any) -> Records:
+        """The same as numpy arrays."""
+        if hasattr(self.times, "dtype"):
+            return self
+        columns = zip((self.times, self.starts, self.sizes, self.types), ("u8", "i8", "i8", "u2"))
+        times, starts, sizes, types = [np.frombuffer(c, k) if isinstance(c, memoryview) else np.array(c, k) for c, k in columns]
+        return Records(times, starts, sizes, types, self.lost)
+
+    def plain(self) -> Records:
+        """The same as memory that the accelerator takes: 64-bit times, starts and sizes, 16-bit types."""
+        return Records(_memory(self.times, "Q"), _memory(self.starts, "q"), _memory(self.sizes, "q"), _memory(self.types, "H"), self.lost)
+
+
+def _memory(column: Any, code: str) -> memoryview:
+    if isinstance(column, memoryview) and column.format == code:
+        return column
+    return memoryview(array(code, column.tolist() if hasattr(column, "tolist") else column))
 
 
 def numpy_or_none() -> Any:
@@ -162,13 +178,13 @@ def _head(page: Buffer, base: int, end: int, layout: Layout) -> tuple[int, int, 
     except struct.error:
         raise FormatError("ring buffer page", f"shorter than its header of {layout.data} bytes", base) from None
     start = base + layout.data
-    used = commit & _COMMIT_MASK
+    used = commit & COMMIT_MASK
     stop = min(start + used, end)
     lost = None
-    if commit & _MISSED:
+    if commit & MISSED:
         lost = 0
         size = layout.long_size
-        if commit & _STORED and start + used + size <= end:
+        if commit & STORED and start + used + size <= end:
             lost = max(0, int.from_bytes(page[start + used : start + used + size], layout.name, signed=True))  # type: ignore[arg-type]
     return time, start, stop, lost
 
@@ -202,9 +218,9 @@ def _records(page: Buffer, time: int, position: int, stop: int, order: str, out:
         if little:
             kind, delta = head & 31, head >> 5
         else:
-            kind, delta = head >> 27, head & _COMMIT_MASK
+            kind, delta = head >> 27, head & COMMIT_MASK
         position += 4
-        if 0 < kind < _PADDING:
+        if 0 < kind < PADDING:
             size = kind * 4
             time += delta
             if position + size > stop:
@@ -212,7 +228,7 @@ def _records(page: Buffer, time: int, position: int, stop: int, order: str, out:
             append((time, position, size))
             position += size
             continue
-        if kind == _PADDING and not delta or position + 4 > stop:
+        if kind == PADDING and not delta or position + 4 > stop:
             return
         (extra,) = word(page, position)
         if kind == 0:
@@ -223,11 +239,11 @@ def _records(page: Buffer, time: int, position: int, stop: int, order: str, out:
                 return
             append((time, position, size))
             position += size + 3 & ~3
-        elif kind == _EXTEND:
+        elif kind == EXTEND:
             time += (extra << 27) + delta
             position += 4
-        elif kind == _STAMP:
-            time = _absolute((extra << 27) + delta, time)
+        elif kind == STAMP:
+            time = absolute((extra << 27) + delta, time)
             position += 4
         else:  # a discarded record; its time counts for the next one's delta
             time += delta
@@ -235,7 +251,7 @@ def _records(page: Buffer, time: int, position: int, stop: int, order: str, out:
         time &= 0xFFFFFFFFFFFFFFFF
 
 
-def _absolute(stamp: int, before: int) -> int:
+def absolute(stamp: int, before: int) -> int:
     """An absolute stamp has 59 bits; the others are those of the time before it (``rb_fix_abs_ts``)."""
     if before & _UPPER:
         stamp |= before & _UPPER
@@ -251,7 +267,7 @@ def walk(pages: Buffer, page_size: int, layout: Layout | None = None, numpy: Any
         pages: one CPU's pages in order; a last incomplete page is read as far as it goes.
         page_size: bytes of a page (``buffer_subbuf_size_kb``, the file's page size).
         layout: what ``header_page`` says; default: this machine's usual one.
-        numpy: False to do without.
+        numpy: True for numpy arrays, if it is installed; None for columns of whatever kind is made fastest; False for the plain way.
 
     Raises:
         FormatError: the page size cannot be one.
@@ -260,8 +276,18 @@ def walk(pages: Buffer, page_size: int, layout: Layout | None = None, numpy: Any
     if page_size % 8 or page_size <= layout.data:
         raise FormatError("ring buffer page", f"{page_size} bytes cannot be a page's size")
     module = numpy_or_none() if numpy is True else numpy or None
+    if numpy is not False and layout.order == "<" == Layout().order:
+        from ..native.ring import walk as native_walk
+
+        walked = native_walk(pages, page_size, layout.time, layout.commit, layout.commit_size, layout.data, layout.long_size)
+        if walked is not None:
+            records = Records(*walked[:5])
+            return records if module is None else records.arrays(module)
+    module = numpy_or_none() if numpy is None else module
     if module is not None and len(pages) // page_size >= _FEW:
-        return _walk_numpy(pages, page_size, layout, module)
+        from .ring_page_numpy import walk as numpy_walk
+
+        return numpy_walk(pages, page_size, layout, module)
     times, starts, sizes = array("Q"), array("Q"), array("I")
     types: list[int] = []
     lost: list[tuple[int, int]] = []
@@ -280,153 +306,4 @@ def walk(pages: Buffer, page_size: int, layout: Layout | None = None, numpy: Any
             sizes.extend(c)
             types += [short(pages, at)[0] if length > 1 else 0 for at, length in zip(b, c)]
     made = Records(times, starts, sizes, types, tuple(lost))
-    if module is None:
-        return made
-    return Records(
-        module.array(times, dtype="u8"),
-        module.array(starts, dtype="i8"),
-        module.array(sizes, dtype="i8"),
-        module.array(types, dtype="u2"),
-        made.lost,
-    )
-
-
-def _walk_numpy(pages: Buffer, page_size: int, layout: Layout, np: Any) -> Records:
-    order = layout.order
-    whole = len(pages) // page_size
-    if whole * page_size < len(
-        pages
-    ):  # the last page is incomplete: make it whole with zeros, which are padding that never ends a walk early
-        pages = bytes(pages) + bytes(page_size - len(pages) % page_size)
-        whole += 1
-    words = np.frombuffer(pages, dtype=order + "u4", count=whole * page_size // 4)
-    raw = np.frombuffer(pages, dtype=np.uint8, count=whole * page_size).reshape(whole, page_size)
-
-    def column(offset: int, size: int) -> Any:
-        return np.ascontiguousarray(raw[:, offset : offset + size]).view(f"{order}u{size}").reshape(-1).astype("u8")
-
-    time = column(layout.time, 8)
-    commit = column(layout.commit, layout.commit_size)
-    used = (commit & _COMMIT_MASK).astype("i8")
-    first = np.arange(whole, dtype="i8") * page_size + layout.data
-    last = first - layout.data + page_size
-    stop = np.minimum(first + used, last)
-    missed = np.nonzero(commit & _MISSED)[0]
-
-    pieces = []
-    counts = np.zeros(whole, dtype="i8")
-    pages_in_step = max(1, _CELLS * 8 // page_size)
-    for begin in range(0, whole, pages_in_step):
-        block = slice(begin, min(begin + pages_in_step, whole))
-        pieces.append(_walk_block(words, first[block] // 4, stop[block] // 4, time[block], order == "<", counts[block], np))
-    times, starts, sizes = (np.concatenate(part) for part in zip(*pieces))
-    before = np.zeros(whole + 1, dtype="i8")
-    np.cumsum(counts, out=before[1:])
-    short = np.ndarray((max(0, len(words) * 4 - 1),), dtype=f"{order}u2", buffer=pages, strides=(1,))
-    types = short[starts]
-    if not types.dtype.isnative:
-        types = types.astype("u2")
-    lost = []
-    for page in missed.tolist():
-        behind = page * page_size + layout.data + int(used[page])
-        number = 0
-        if int(commit[page]) & _STORED and behind + layout.long_size <= (page + 1) * page_size:
-            number = max(0, int.from_bytes(pages[behind : behind + layout.long_size], layout.name, signed=True))  # type: ignore[arg-type]
-        lost.append((int(before[page]), number))
-    return Records(times, starts, sizes, types, tuple(lost))
-
-
-def _walk_block(words: Any, at: Any, end: Any, time: Any, little: bool, counts: Any, np: Any) -> tuple[Any, Any, Any]:
-    """(times, starts, sizes) of some pages' records in order; ``counts`` gets the number of each page's.
-
-    ``at`` and ``end`` are word positions.  Usual records (1 to 28 words of payload) take the short way, about ten operations for all
-    pages; time extends, stamps and
-    padding are rare enough to be stepped over one by one.
-    """
-    width = len(at)
-    index = np.nonzero(at < end)[0]  # the pages that still have records
-    at, end, time = at[index], end[index], time[index]
-    top = len(words) - 1
-    rows: list[tuple[Any, Any, Any]] = []  # of each step, all pages: time, start in words, size
-    while len(index):
-        head = words[at]
-        kind, delta = (head & 31, head >> 5) if little else (head >> 27, head & _COMMIT_MASK)
-        odd = kind - 1 >= 28  # unsigned: 0 becomes large
-        if odd.any():
-            time = time.copy()  # the last step's is kept in rows
-            for i in np.nonzero(kind >= _PADDING)[0].tolist():
-                at[i], time[i], value = _step_over(words, int(at[i]), int(end[i]), int(time[i]), little)
-                kind[i], delta[i] = (value & 31, value >> 5) if little else (value >> 27, value & _COMMIT_MASK)
-            start = at + 1
-            step = start + kind
-            size = kind
-            long = kind == 0
-            if long.any():
-                length = words[np.minimum(start, top)].astype("i8") - 4
-                start = np.where(long, start + 1, start)
-                size = np.where(long, length + 28, kind).astype("u4")  # long records count bytes (and 28), the others words
-                fits = np.where(long, (length >= 0) & (start * 4 + length <= end * 4), step <= end)
-                step = np.where(long, start + (np.maximum(length, 0) + 3) // 4, step)
-            else:
-                fits = step <= end
-        else:
-            start, size = at + 1, kind
-            step = start + kind
-            fits = step <= end
-        time = time + delta
-        if len(index) == width:
-            rows.append((time, start, size))
-        else:
-            row = np.empty(width, dtype="u8"), np.empty(width, dtype="i8"), np.empty(width, dtype="u4")
-            row[0][index], row[1][index], row[2][index] = time, start, size
-            rows.append(row)
-        if fits.all():
-            counts[index] += 1
-        else:
-            counts[index[fits]] += 1
-            step = np.where(fits, step, end)
-        going = step < end
-        if going.all():
-            at = step
-        else:
-            index, at, end, time = index[going], step[going], end[going], time[going]
-    if not rows:
-        return np.empty(0, dtype="u8"), np.empty(0, dtype="i8"), np.empty(0, dtype="i8")
-    times, starts, sizes = (np.stack(column, axis=1) for column in zip(*rows))
-    # a page's records come one per step until it ends
-    there = np.arange(len(rows)) < counts[:, None]
-    if there.all():
-        times, starts, sizes = times.reshape(-1), starts.reshape(-1), sizes.reshape(-1)
-    else:
-        times, starts, sizes = times[there], starts[there], sizes[there]
-    starts *= 4
-    lengths = sizes.astype("i8")
-    lengths *= 4
-    if (sizes > 28).any():
-        lengths = np.where(sizes > 28, sizes.astype("i8") - 28, lengths)
-    return times, starts, lengths
-
-
-def _step_over(words: Any, at: int, end: int, time: int, little: bool) -> tuple[int, int, int]:
-    """Goes to the next record that holds data: (its position, the time before it, its head); at the end (end, time, a head that does not
-    fit)."""
-    nothing = 1 if little else 1 << 27
-    while at < end:
-        head = int(words[at])
-        kind, delta = (head & 31, head >> 5) if little else (head >> 27, head & _COMMIT_MASK)
-        if kind < _PADDING:
-            return at, time, head
-        if (kind == _PADDING and not delta) or at + 1 >= end:
-            break
-        extra = int(words[at + 1])
-        if kind == _EXTEND:
-            time += (extra << 27) + delta
-            at += 2
-        elif kind == _STAMP:
-            time = _absolute((extra << 27) + delta, time)
-            at += 2
-        else:
-            time += delta
-            at += 1 + max(1, (extra + 3) // 4)
-        time &= 0xFFFFFFFFFFFFFFFF
-    return end, time, nothing
+    return made if module is None else made.arrays(module)

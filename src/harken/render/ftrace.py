@@ -12,7 +12,7 @@ from __future__ import annotations
 from ..analysis.merge import merge
 from ..formats.print_fmt import Env, compile_format
 from ..formats.print_fmt_helpers import Memo
-from .ftrace_batches import Batch, Group, Item
+from .ftrace_batches import Batch, Group, Item, with_numpy
 from .ftrace_bulk import BULK, BulkSpecial, bulk_lines, bulk_text, time_matrix
 
 TYPE_CHECKING = False
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..formats.event_format import EventFormat
     from ..formats.print_fmt import Renderer
+    from .ftrace_native import Writer
 
     #: Texts of one event that depend on the records around them: (records in the order of time) -> text each, None to leave a record out.
     Special = Callable[[Sequence[Item]], Sequence[str | None]]
@@ -51,6 +52,7 @@ class Lines:
         self._renderers: dict[int, Renderer | None] = {}
         self._prefixes: dict[int, Memo] = {}
         self.arena, self.widest = bytearray(), 0  # of ftrace_bulk
+        self._writer: list[Writer | None] = []
 
     # ---- what a layout says
 
@@ -99,6 +101,11 @@ class Lines:
         if not total:
             return b""
         self.prepare(batches)
+        writer = self.writer()
+        data = writer.data([Batch(batch.cpu, batch.buffer, batch.records.plain()) for batch in batches]) if writer is not None else None
+        if data is not None:
+            return data
+        batches = with_numpy(batches)
         if all(hasattr(batch.records.times, "dtype") for batch in batches):
             data = bulk_text(self, batches, total) if total >= BULK else None
             if data is not None:
@@ -110,6 +117,18 @@ class Lines:
             lines[place] = line if lines[place] is None else line + "\n" + str(lines[place])
         kept = [line for line in lines if line is not None] if self.special else lines
         return ("\n".join(kept) + "\n" if kept else "").encode("utf-8", "surrogateescape")  # type: ignore[arg-type]
+
+    def writer(self) -> Writer | None:
+        """The accelerator, made when it is asked for first; None if there is none for these lines."""
+        if not self._writer:
+            from .ftrace_native import writer
+
+            self._writer.append(writer(self))
+        return self._writer[0]
+
+    def native_special(self, number: int, writer: Writer) -> tuple[str, int, bytes] | None:
+        """How the accelerator prints an event of ``special``: (kind, bytes that it takes, operations); None if it cannot."""
+        return None
 
     def prepare(self, batches: Sequence[Batch]) -> None:
         """Learns from batches what later lines need; called for every window in order, also by those who print only some of them."""
@@ -231,7 +250,7 @@ class Lines:
     def _items(self, batch: Batch, starts: Any, sizes: Any, times: Any, keys: list[int], where: Any) -> list[tuple[int, Item]]:
         items = []
         for start, size, time, key, place in zip(starts.tolist(), sizes.tolist(), times.tolist(), keys, where.tolist()):
-            items.append((place, Item(batch.cpu, time, key >> 32, batch.buffer[start : start + size])))
+            items.append((place, Item(batch.cpu, time, key >> 32, batch.buffer[start : start + size], key & 0xFFFF)))
         return items
 
     def _lines(
@@ -277,12 +296,11 @@ class Lines:
                 if text is None:
                     out[place] = None
                     continue
-                flags, preempt = (item.payload[2], item.payload[3]) if len(item.payload) > 3 else (0, 0)
                 pid = item.pid - (1 << 32) if item.pid >> 31 else item.pid
                 time = time_format % self.time_texts([item.time], None)[0]
                 event = self.events.get(kind)
                 name = self.name_format(event) if event is not None else ""
-                line = self.prefix(pid, item.cpu, flags, preempt) + time + name + text
+                line = self.prefix(pid, item.cpu, item.flags >> 8, item.flags & 255) + time + name + text
                 out[place] = line[:-1] if line.endswith("\n") else line
 
     def _plain(self, batches: Sequence[Batch]) -> tuple[list[str | None], list[tuple[int, str]]]:
@@ -312,7 +330,10 @@ class Lines:
                 if kind in self.special:
                     rows = zip(starts, sizes, times, keys, where)
                     waiting.setdefault(kind, []).extend(
-                        [(spot, Item(batch.cpu, time, key >> 32, batch.buffer[s : s + size])) for s, size, time, key, spot in rows]
+                        [
+                            (spot, Item(batch.cpu, time, key >> 32, batch.buffer[s : s + size], key & 0xFFFF))
+                            for s, size, time, key, spot in rows
+                        ]
                     )
                     continue
                 ends = [start + size for start, size in zip(starts, sizes)]

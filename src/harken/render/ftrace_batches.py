@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from ..base.record import Record
-from ..formats.ring_page import Layout, Records, walk
+from ..formats.ring_page import Layout, Records, numpy_or_none, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
-__all__ = ("Batch", "Group", "Item", "part", "windows")
+__all__ = ("Batch", "Group", "Item", "part", "windows", "with_numpy")
 
 
 class Item(Record):
-    """One record for a ``Special``: where it was recorded, when, and its payload."""
+    """One record for a ``Special``: where it was recorded, when, its payload; flags << 8 | preempt count."""
 
     cpu: int
     time: int
     pid: int
     payload: bytes
+    flags: int = 0
 
 
 class Batch(Record):
@@ -57,7 +58,7 @@ def windows(
     def fill(cpu: int) -> None:
         for chunk in sources[cpu]:
             data = bytes(chunk)
-            records = walk(data, page_size, layout, numpy)
+            records = walk(data, page_size, layout, None if numpy is True else numpy)
             if len(records):
                 waiting[cpu] = Batch(cpu, data, records)
                 ends[cpu] = int(max(records.times) if not hasattr(records.times, "dtype") else records.times.max())
@@ -90,6 +91,10 @@ def _until(times: Any, horizon: int) -> int:
     if hasattr(times, "dtype"):
         late = times > horizon
         return int(late.argmax()) if late.any() else len(times)
+    if isinstance(times, memoryview):
+        from ..native.ring import until
+
+        return until(times, horizon) if len(times) else 0
     return next((index for index, time in enumerate(times) if time > horizon), len(times))
 
 
@@ -99,3 +104,11 @@ def part(records: Records, start: int, stop: int) -> Records:
     lost = tuple([(at - start, number) for at, number in records.lost if start <= at < stop or (at == stop == len(records))])
     cut = slice(start, stop)
     return Records(records.times[cut], records.starts[cut], records.sizes[cut], records.types[cut], lost)
+
+
+def with_numpy(batches: Sequence[Batch]) -> Sequence[Batch]:
+    """Batches whose records were found by the accelerator, as numpy arrays where numpy is installed; others as they are."""
+    if not any(isinstance(batch.records.times, memoryview) for batch in batches):
+        return batches
+    np = numpy_or_none()
+    return batches if np is None else [Batch(batch.cpu, batch.buffer, batch.records.arrays(np)) for batch in batches]

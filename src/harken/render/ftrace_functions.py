@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
     Pair = tuple[int, int]
 
-__all__ = ("FunctionPaths", "place")
+__all__ = ("DEEPEST", "FunctionPaths", "place")
 
+#: Calls that a trace is indented by; as in native/text.h.
+DEEPEST = 1000
 _DEEPEST = 200  # stacks are copied at each new step
 
 
@@ -32,7 +34,7 @@ def place(stack: list[str], parent: str, child: str | None) -> int:
     except ValueError:
         depth = 0
         stack[:1] = [parent]
-    if child:
+    if child and depth + 1 < DEEPEST:
         stack[depth + 1 : depth + 2] = [child]
     return depth
 

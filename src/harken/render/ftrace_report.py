@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..formats.event_format import EventFormat
     from .ftrace import Special
     from .ftrace_batches import Batch, Group
+    from .ftrace_native import Writer
 
 __all__ = ("ReportLines", "latency_flags", "GENERATIONS")
 
@@ -222,6 +223,20 @@ class ReportLines(Lines):
 
     def _functions(self, items: Sequence[Item]) -> list[str | None]:
         return [self._function(item) for item in items]
+
+    def native_special(self, number: int, writer: Writer) -> tuple[str, int, bytes] | None:
+        from .ftrace_native import function_event
+
+        own = (self._functions, self._repeats)
+        maker = self.special[number]
+        if maker not in own or not all(other in own or self.drawn(other) for other in self.special.values()):
+            return None  # the stacks of names are kept in one place
+        repeats = maker == self._repeats
+        return function_event(writer, self.events[number], repeats, self._name, self.indent, self.parent)
+
+    def drawn(self, maker: Special) -> bool:
+        """Whether the accelerator knows what a maker of texts does."""
+        return False
 
     def bulk_special(self, groups: Sequence[Group], np: Any) -> BulkSpecial | None:
         mine = [group for group in groups if self.special.get(group.kind) == self._functions]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ("ReportOptions", "ReportText")
 
 _BLANK = "             |  "
+_DEEPEST = 1000  # depths that are drawn: no kernel's stack of calls is deeper, a damaged file says what it likes
 
 
 class ReportOptions(Record):
@@ -102,13 +103,29 @@ class ReportText:
             name = self._names[func] = self._symbol(func)
         return name
 
+    def prints_arguments(self, has: Callable[[str], bool]) -> bool:
+        """Whether calls have arguments; ``has`` as for ``plain``."""
+        return self._arguments is not None and has("args")
+
+    def call(self, func: Any) -> str:
+        """A call without arguments."""
+        name = self._name(func)
+        return f"{name}()" if name else f"{func:x}()" if isinstance(func, int) else f"{func}()"
+
+    def tail(self, func: Any) -> str:
+        """What stands behind the brace at a function's end, "" if its name is not known."""
+        name = self._name(func)
+        return f" /* {name} */" if name else ""
+
+    def back(self, address: int | None) -> str:
+        """Where a call was made from, "" if that is not known."""
+        name = self._retaddr(address) if address is not None and self._retaddr is not None else ""
+        return f" /* <-{name} */" if name else ""
+
     def _call(self, step: Step) -> str:
-        name = self._name(step.func)
-        if not name:
-            return f"{step.func:x}()" if isinstance(step.func, int) else f"{step.func}()"
-        if step.args and self._arguments is not None:
-            return f"{name}({self._arguments(step.func, step.args)})"
-        return f"{name}()"
+        if step.args and self._arguments is not None and self._name(step.func):
+            return f"{self._name(step.func)}({self._arguments(step.func, step.args)})"
+        return self.call(step.func)
 
     def _duration(self, duration: int) -> str:
         duration &= 0xFFFFFFFFFFFFFFFF
@@ -117,10 +134,6 @@ class ReportText:
         if len(text) < 7:
             text += f".{rest:03d}"
         return f"{_mark(duration)}{text} us {'':{max(0, 7 - len(text))}}|  "
-
-    def _back(self, step: Step) -> str:
-        name = self._retaddr(step.retaddr) if step.retaddr is not None and self._retaddr is not None else ""
-        return f" /* <-{name} */" if name else ""
 
     def _value(self, step: Step) -> str:
         mode, value = self.options.values, step.retval
@@ -137,19 +150,19 @@ class ReportText:
 
     def leaf(self, step: Step, end: Step) -> str:
         """The text of an entry and its return in one."""
-        call = f"{self._duration(end.end - end.start)}{'  ' * step.depth}{self._call(step)};"
-        return call + self._depth(step) + self._back(step) + self._value(end)
+        call = f"{self._duration(end.end - end.start)}{'  ' * min(step.depth, _DEEPEST)}{self._call(step)};"
+        return call + self._depth(step) + self.back(step.retaddr) + self._value(end)
 
     def entry(self, step: Step) -> str:
         """The text of an entry whose return comes later."""
-        return f"{_BLANK}{'  ' * step.depth}{self._call(step)}{self._back(step)} {{{self._depth(step)}"
+        return f"{_BLANK}{'  ' * min(step.depth, _DEEPEST)}{self._call(step)}{self.back(step.retaddr)} {{{self._depth(step)}"
 
     def exit(self, step: Step) -> str:
         """The text of a return."""
-        text = f"{self._duration(step.end - step.start)}{'  ' * step.depth}}}"
+        text = f"{self._duration(step.end - step.start)}{'  ' * min(step.depth, _DEEPEST)}}}"
         if self.options.tailprint:
-            name = self._name(step.func)
-            if not name:
+            tail = self.tail(step.func)
+            if not tail:
                 return text
-            text += f" /* {name} */"
+            text += tail
         return text + self._depth(step) + self._value(step)

@@ -7,6 +7,7 @@ merged in one go.  ``Wakeups`` is the ``-w`` of the report.
 from __future__ import annotations
 
 from .ftrace import Lines
+from .ftrace_batches import with_numpy
 from .ftrace_bulk import BulkSpecial
 from .ftrace_kernel import KernelLines
 from .ftrace_latency import LatencyLines
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ..formats.event_format import EventFormat
     from .ftrace_batches import Batch, Group, Item
     from .ftrace_bulk import Texts
+    from .ftrace_native import Writer
     from .function_graph_report import ReportText
 
 __all__ = ("Labelled", "LabelledLines", "LabelledKernelLines", "LabelledLatencyLines", "GraphTexts", "Wakeups", "TimeDifferences")
@@ -65,7 +67,7 @@ class Labelled(Lines):
                         continue
                     pid = item.pid - (1 << 32) if item.pid >> 31 else item.pid
                     time = time_format % self.time_texts([item.time], None)[0]
-                    head = self.prefix(pid, item.cpu, item.payload[2], item.payload[3]) + time
+                    head = self.prefix(pid, item.cpu, item.flags >> 8, item.flags & 255) + time
                     out[place] = head + self.name_format(self.events[number]) + text
         super()._specials(waiting, out, time_format)
 
@@ -77,6 +79,16 @@ class Labelled(Lines):
         found = super().bulk_special([group for group in groups if group.kind not in graph.decoder.ids], np)
         texts = graph.bulk(mine, np) if found is not None and mine else []
         return None if found is None or texts is None else BulkSpecial([*found.texts, *texts], found.commit)
+
+    def drawn(self, maker: Any) -> bool:
+        """Whether the accelerator knows what a maker of texts does."""
+        return maker is self.graph
+
+    def native_special(self, number: int, writer: Writer) -> tuple[str, int, bytes] | None:
+        graph = self.graph
+        if graph is None or self.special[number] is not graph:
+            return super().native_special(number, writer)
+        return graph.native(number, self.events[number], writer)
 
     def prefix(self, pid: int, cpu: int, flags: int, preempt: int) -> str:
         label, real = self.streams[cpu]
@@ -122,6 +134,7 @@ class Labelled(Lines):
         if not total:
             return []
         self.prepare(batches)
+        batches = with_numpy(batches)
         if all(hasattr(batch.records.times, "dtype") for batch in batches):
             lines, marks = self._with_numpy(batches, total)
         else:
@@ -159,6 +172,12 @@ class GraphTexts:
         """The texts as columns (``function_graph_bulk``), None if they have something that is made one by one."""
         name = self._text.plain(self.decoder.has)
         return None if name is None else graph_texts(self.decoder, name, groups, self._text.options.any_cpu, np)
+
+    def native(self, number: int, event: EventFormat, writer: Writer) -> tuple[str, int, bytes] | None:
+        """As ``Lines.native_special``."""
+        from .function_graph_native import graph_event
+
+        return graph_event(self.decoder, self._text, number, event, writer)
 
     def lines(self, entries: Sequence[tuple[int, int, Item]]) -> list[tuple[int, int, Item, str | None]]:
         """(place, event id, record, text) of records in the order of time; None for the returns that are part of another line.

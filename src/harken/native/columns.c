@@ -1,0 +1,147 @@
+/* Records as columns: sorted by events, their integers, and their texts as numbers of the different ones. */
+#include <string.h>
+#include "table.h"
+
+struct records {
+	const uint64_t *times;
+	const int64_t *starts;
+	const int64_t *sizes;
+	const uint16_t *types;
+	uint64_t count;
+};
+
+/* Puts each event's records together.
+ *
+ * places has for each event id where its records begin in the columns that are made, or all ones for events that are left out; it is
+ * changed.  room is how many records the columns hold.  0, or -1 if places are wrong. */
+EXPORT int harken_split(const struct records *from, uint64_t *places, uint64_t *times, int64_t *starts, int64_t *sizes, uint64_t room)
+{
+	uint64_t at;
+
+	for (at = 0; at < from->count; at++) {
+		uint64_t place = places[from->types[at]];
+
+		if (place == ~0ull)
+			continue;
+		if (place >= room)
+			return -1;
+		times[place] = from->times[at];
+		starts[place] = from->starts[at];
+		sizes[place] = from->sizes[at];
+		places[from->types[at]]++;
+	}
+	return 0;
+}
+
+/* A field of numbers: width bytes of each record into out; zeros for records that are too short. */
+struct column {
+	uint64_t offset, width;
+	uint8_t *out;
+};
+
+static void gather_one(const uint8_t *record, uint64_t room, const struct column *column, uint64_t at)
+{
+	uint8_t *out = column->out + at * column->width;
+
+	if (column->offset > room || column->width > room - column->offset) {
+		memset(out, 0, column->width);
+		return;
+	}
+	switch (column->width) { /* of a known width a copy is one move */
+	case 1: memcpy(out, record + column->offset, 1); break;
+	case 2: memcpy(out, record + column->offset, 2); break;
+	case 4: memcpy(out, record + column->offset, 4); break;
+	case 8: memcpy(out, record + column->offset, 8); break;
+	default: memcpy(out, record + column->offset, column->width);
+	}
+}
+
+/* Takes some fields out of records; 0, or -1 if a record is not in the buffer. */
+EXPORT int harken_gather(const uint8_t *buffer, uint64_t length, const int64_t *starts, const int64_t *sizes, uint64_t count,
+			 const struct column *columns, uint64_t column_count)
+{
+	uint64_t at, which;
+
+	for (at = 0; at < count; at++) {
+		uint64_t start = (uint64_t)starts[at], size = (uint64_t)sizes[at];
+
+		if (start > length || size > length - start)
+			return -1;
+		for (which = 0; which < column_count; which++)
+			gather_one(buffer + start, size, &columns[which], at);
+	}
+	return 0;
+}
+
+/* Where a text is in a record: at a fixed place, or where a number (__data_loc, __rel_loc) says. */
+struct place {
+	uint64_t offset, size;
+	uint64_t width;  /* bytes of the number: 2 or 4; 0 for a fixed place */
+	uint64_t base;   /* what the number counts from */
+};
+
+/* The different texts: room for as many as there are records. */
+struct texts {
+	uint32_t *slots;     /* number of the text plus 1; zero at first; more than twice as many as records, a power of two */
+	uint64_t slot_count;
+	uint64_t *places;    /* of each text: where in the buffer, and its size */
+	uint64_t count;
+};
+
+static uint32_t number_of(struct texts *texts, const uint8_t *buffer, uint64_t start, uint64_t size)
+{
+	uint64_t slot = hash_of(buffer + start, size) & (texts->slot_count - 1);
+
+	for (; texts->slots[slot]; slot = (slot + 1) & (texts->slot_count - 1)) {
+		const uint64_t *place = &texts->places[2 * (uint64_t)(texts->slots[slot] - 1)];
+
+		if (place[1] == size && !memcmp(buffer + place[0], buffer + start, size))
+			return texts->slots[slot] - 1;
+	}
+	texts->places[2 * texts->count] = start;
+	texts->places[2 * texts->count + 1] = size;
+	texts->slots[slot] = (uint32_t)++texts->count;
+	return (uint32_t)texts->count - 1;
+}
+
+/* The part of a record that a text is in, up to its first zero byte. */
+static uint64_t text_of(const uint8_t *record, uint64_t room, const struct place *place, uint64_t *size)
+{
+	uint64_t start = place->offset, length = place->size;
+	const uint8_t *end;
+
+	if (place->width) {
+		uint32_t where = 0;
+
+		if (start <= room && place->width <= room - start)
+			memcpy(&where, record + start, place->width);
+		start = place->base + (where & 0xFFFF);
+		length = where >> 16;
+	}
+	if (start > room)
+		start = room;
+	if (length > room - start)
+		length = room - start;
+	end = memchr(record + start, 0, length);
+	*size = end ? (uint64_t)(end - record) - start : length;
+	return start;
+}
+
+/* Numbers the texts of a field; 0, or -1 if a record is not in the buffer or the numbers do not fit. */
+EXPORT int harken_texts(const uint8_t *buffer, uint64_t length, const int64_t *starts, const int64_t *sizes, uint64_t count,
+			const struct place *place, struct texts *texts, uint32_t *numbers)
+{
+	uint64_t at;
+
+	if (place->width > 4 || texts->slot_count <= count || texts->slot_count & (texts->slot_count - 1) || count >= UINT32_MAX)
+		return -1;
+	for (at = 0; at < count; at++) {
+		uint64_t start = (uint64_t)starts[at], size = (uint64_t)sizes[at], from, used;
+
+		if (start > length || size > length - start)
+			return -1;
+		from = text_of(buffer + start, size, place, &used);
+		numbers[at] = number_of(texts, buffer, start + from, used);
+	}
+	return 0;
+}

@@ -1,0 +1,34 @@
+"""Where buffers are, and memory for what the accelerator finds.
+
+A buffer must outlive the call that gets its address; whoever calls holds on to it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ("address", "room")
+
+
+def address(buffer: Any) -> int:
+    """The address of the first byte of ``bytes`` or of writable memory.
+
+    Raises:
+        TypeError: another kind of read-only memory.
+
+    >>> address(b"abc") > 0, address(memoryview(bytearray(8))[3:]) - address(memoryview(bytearray(8))) != 0
+    (True, True)
+    """
+    if isinstance(buffer, bytes):
+        return ctypes.cast(ctypes.c_char_p(buffer), ctypes.c_void_p).value or 0
+    return ctypes.addressof((ctypes.c_char * 0).from_buffer(buffer))
+
+
+def room(size: int) -> memoryview:
+    """Zeros, of which only what is touched takes memory."""
+    return memoryview(mmap.mmap(-1, max(size, 1)))

@@ -1,0 +1,283 @@
+/* Runs the program of an event: its text, of numbers and texts in the record and of texts that Python made once (memos). */
+#include <string.h>
+#include "text.h"
+
+uint64_t load(const uint8_t *place, uint32_t size, int is_signed)
+{
+	uint64_t value = 0;
+
+	memcpy(&value, place, size);
+	if (is_signed && size < 8 && value >> (8 * size - 1))
+		value |= ~0ull << (8 * size);
+	return value;
+}
+
+void key_begin(struct line *line, uint32_t memo)
+{
+	memcpy(line->key, &memo, sizeof(memo));
+	line->key_size = sizeof(memo);
+}
+
+void key_add(struct line *line, const void *bytes, uint64_t size)
+{
+	if (size > KEY_MAX || line->key_size + size > KEY_MAX) {
+		line->key_size = KEY_MAX + 1;
+		return;
+	}
+	memcpy(line->key + line->key_size, bytes, size);
+	line->key_size += (uint32_t)size;
+}
+
+/* Looks the line's key up; what is missing is told in the job.  A key that is too long becomes the record's own. */
+int find_text(struct line *line, const struct entry **entry)
+{
+	struct job *job = line->job;
+	uint32_t memo;
+
+	memcpy(&memo, line->key, sizeof(memo));
+	if (line->key_size > KEY_MAX) {
+		uint64_t own[3] = { line->stream->number, line->stream->at, ~0ull };
+
+		key_begin(line, memo);
+		key_add(line, own, sizeof(own));
+	}
+	*entry = table_find(job->table, line->key, line->key_size);
+	if (*entry)
+		return 0;
+	memcpy(job->key, line->key, line->key_size);
+	job->key_size = line->key_size;
+	job->miss_memo = memo;
+	job->miss_stream = (uint64_t)(line->stream - job->streams);
+	job->miss_index = line->stream->at;
+	return MISS;
+}
+
+int find_number(struct line *line, uint32_t memo, uint64_t number, const struct entry **entry)
+{
+	key_begin(line, memo);
+	key_add(line, &number, sizeof(number));
+	return find_text(line, entry);
+}
+
+static int put_memo(struct line *line)
+{
+	const struct entry *entry;
+	int result = find_text(line, &entry);
+
+	return result ? result : put(line, line->job->table->texts + entry->text, entry->text_size);
+}
+
+/* What of the memory between two places lies within the record's. */
+static const uint8_t *memory(const struct line *line, uint64_t from, uint64_t to, uint64_t *size)
+{
+	if (from > line->length)
+		from = line->length;
+	if (to > line->length)
+		to = line->length;
+	*size = to > from ? to - from : 0;
+	return line->record + from;
+}
+
+/* A C string in the record.  Python counts characters: where bytes are not that, it makes the text itself. */
+static int put_string(struct line *line, const struct op *op, uint64_t from, uint64_t to)
+{
+	uint64_t size, blanks;
+	const uint8_t *text = memory(line, from, to, &size);
+	const uint8_t *end = memchr(text, 0, size);
+
+	if (end)
+		size = (uint64_t)(end - text);
+	if (!op->width && !op->place)
+		return put(line, text, size);
+	if (!is_ascii(text, size)) {
+		key_begin(line, (uint32_t)op->value);
+		key_add(line, text, size);
+		return put_memo(line);
+	}
+	if (op->place && op->place - 1 < size)
+		size = op->place - 1;
+	blanks = size < op->width ? op->width - size : 0;
+	if (!(op->flags & LEFT) && put_byte(line, ' ', blanks))
+		return FULL;
+	if (put(line, text, size))
+		return FULL;
+	return op->flags & LEFT ? put_byte(line, ' ', blanks) : 0;
+}
+
+static int put_foreign(struct line *line)
+{
+	const struct job *job = line->job;
+	const struct stream *stream = line->stream;
+	const struct span *span = &stream->texts[stream->text_at];
+
+	if (stream->text_at >= stream->text_count || span->index != stream->at)
+		return BROKEN;
+	if (span->start > job->foreign_size || span->size > job->foreign_size - span->start)
+		return BROKEN;
+	return put(line, job->foreign + span->start, span->size);
+}
+
+static uint64_t compute(uint8_t code, uint64_t a, uint64_t b)
+{
+	switch (code) {
+	case OP_ADD: return a + b;
+	case OP_SUB: return a - b;
+	case OP_MUL: return a * b;
+	case OP_AND: return a & b;
+	case OP_OR: return a | b;
+	case OP_XOR: return a ^ b;
+	case OP_SHL: return a << (b & 63);
+	case OP_SHR: return a >> (b & 63);
+	case OP_DIV: return b ? a / b : 0;
+	case OP_MOD: return b ? a % b : 0;
+	case OP_EQ: return a == b;
+	case OP_NE: return a != b;
+	case OP_LT: return a < b;
+	case OP_LE: return a <= b;
+	case OP_LTS: return (int64_t)a < (int64_t)b;
+	case OP_LES: return (int64_t)a <= (int64_t)b;
+	case OP_MIN: return a < b ? a : b;
+	case OP_MINS: return (int64_t)a < (int64_t)b ? a : b;
+	case OP_MAX: return a > b ? a : b;
+	default: return (int64_t)a > (int64_t)b ? a : b; /* OP_MAXS */
+	}
+}
+
+/* Operations on numbers; 0, or BROKEN for a program that nobody made. */
+static int calculate(struct line *line, const struct op *op)
+{
+	uint64_t *top = &line->stack[line->top];
+
+	if (op->code == OP_NEG || op->code == OP_NOT || op->code == OP_EXTEND) {
+		if (line->top < 1)
+			return BROKEN;
+		if (op->code == OP_EXTEND)
+			top[-1] = load((const uint8_t *)&top[-1], op->flags & 8 ? 8 : op->flags & 7, 1);
+		else
+			top[-1] = op->code == OP_NEG ? -top[-1] : !top[-1];
+		return 0;
+	}
+	if (line->top < 2)
+		return BROKEN;
+	top[-2] = compute(op->code, top[-2], top[-1]);
+	line->top--;
+	return 0;
+}
+
+static int push(struct line *line, uint64_t value)
+{
+	if (line->top >= STACK)
+		return BROKEN;
+	line->stack[line->top++] = value;
+	return 0;
+}
+
+/* Operations that put a number on the stack. */
+static int produce(struct line *line, const struct op *op)
+{
+	uint32_t size = op->flags & 15;
+
+	switch (op->code) {
+	case OP_CONST:
+		return push(line, op->value);
+	case OP_START:
+		return push(line, line->start);
+	case OP_STOP:
+		return push(line, line->stop);
+	case OP_GET:
+		return push(line, line->variables[op->place % VARIABLES]);
+	default: /* OP_LOAD */
+		if (size > 8 || op->place > line->length - line->start || size > line->length - line->start - op->place)
+			return push(line, 0);
+		return push(line, load(line->record + line->start + op->place, size, op->flags & SIGNED));
+	}
+}
+
+/* Operations that take numbers from the stack to write or to remember; their operands are on it. */
+static int consume(struct line *line, const struct op *op)
+{
+	const uint64_t *top = &line->stack[line->top];
+	uint64_t size;
+	const uint8_t *place;
+
+	switch (op->code) {
+	case OP_SET:
+		line->variables[op->place % VARIABLES] = top[-1];
+		return 0;
+	case OP_DROP:
+		line->top--;
+		return 0;
+	case OP_DEC:
+	case OP_HEX:
+		line->top--;
+		return put_number(line, op, top[-1], op->code == OP_HEX ? 16 : 10);
+	case OP_KEY_INT:
+		line->top--;
+		key_add(line, &top[-1], 8);
+		return 0;
+	case OP_STRING:
+		line->top -= 2;
+		return put_string(line, op, top[-2], top[-1]);
+	default: /* OP_KEY_MEMORY */
+		line->top -= 2;
+		place = memory(line, top[-2], top[-1], &size);
+		key_add(line, &size, sizeof(size));
+		key_add(line, place, size);
+		return 0;
+	}
+}
+
+static int write_text(struct line *line, const struct op *op)
+{
+	const struct job *job = line->job;
+
+	switch (op->code) {
+	case OP_TEXT:
+		if (op->value > job->literal_size || op->place > job->literal_size - op->value)
+			return BROKEN;
+		return put(line, job->literals + op->value, op->place);
+	case OP_KEY:
+		key_begin(line, (uint32_t)op->value);
+		return 0;
+	case OP_MEMO:
+		return put_memo(line);
+	case OP_FOREIGN:
+		return put_foreign(line);
+	default:
+		return put_function(line, op->code == OP_REPEATS);
+	}
+}
+
+/* Runs from an op to the next OP_END.  Jumps lead forward only, so it ends. */
+int run_program(struct line *line, uint32_t start)
+{
+	const struct job *job = line->job;
+	uint64_t at = start;
+	int result = 0;
+
+	line->top = 0;
+	for (; at < job->op_count && !result; at++) {
+		const struct op *op = &job->ops[at];
+
+		if (op->code == OP_END) {
+			return 0;
+		} else if (op->code == OP_CONST || (op->code >= OP_LOAD && op->code <= OP_STOP) || op->code == OP_GET) {
+			result = produce(line, op);
+		} else if (op->code >= OP_ADD && op->code <= OP_MAXS) {
+			result = calculate(line, op);
+		} else if (op->code == OP_JUMP || op->code == OP_JUMP_ZERO) {
+			if (op->place <= at || (op->code == OP_JUMP_ZERO && line->top < 1))
+				return BROKEN;
+			if (op->code == OP_JUMP || !line->stack[--line->top])
+				at = op->place - 1;
+		} else if (op->code == OP_SET || op->code == OP_DROP || (op->code >= OP_DEC && op->code <= OP_STRING) ||
+			   op->code == OP_KEY_INT || op->code == OP_KEY_MEMORY) {
+			if (line->top < (op->code == OP_STRING || op->code == OP_KEY_MEMORY ? 2u : 1u))
+				return BROKEN;
+			result = consume(line, op);
+		} else {
+			result = write_text(line, op);
+		}
+	}
+	return result ? result : BROKEN;
+}

@@ -1,0 +1,85 @@
+"""The records in pages of ftrace's ring buffer (``ring.c``); ``formats.ring_page`` has the same in Python and says what it means."""
+
+from __future__ import annotations
+
+import ctypes
+
+from . import library
+from .memory import address, room
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Columns = tuple[memoryview, memoryview, memoryview, memoryview, tuple[tuple[int, int], ...], int]
+
+__all__ = ("counts", "until", "walk")
+
+
+class _Layout(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint32) for name in "page_size time commit commit_size data long_size".split()]
+
+
+class _Found(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in "times starts sizes types count lost lost_count latest".split()]
+
+
+def walk(pages: Any, page_size: int, time: int, commit: int, commit_size: int, data: int, long_size: int) -> Columns | None:
+    """All records of little-endian pages that stand back to back.
+
+    Args:
+        pages: ``bytes``, or other memory, which is copied if it is read-only.
+        page_size: bytes of a page.
+        time, commit, commit_size, data, long_size: offsets and sizes, as in ``ring_page.Layout``.
+
+    Returns:
+        Times (Q), starts and sizes of payloads (q), event ids (H) as memory of equal length; (index, number) of what was lost; the latest
+        time.  None where there is no accelerator, or the layout is none that it knows.
+    """
+    native = library()
+    if native is None:
+        return None
+    length = len(pages)
+    try:
+        place = address(pages)
+    except TypeError:
+        pages = bytes(pages)
+        place = address(pages)
+    most = length // 8 + 1
+    gaps = length // page_size + 1
+    columns = room(26 * most + 7 & ~7)
+    lost = room(16 * gaps)
+    base = address(columns)
+    layout = _Layout(page_size, time, commit, commit_size, data, long_size)
+    found = _Found(base, base + 8 * most, base + 16 * most, base + 24 * most, 0, address(lost), 0, 0)
+    native.harken_walk.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p)
+    if native.harken_walk(place, length, ctypes.addressof(layout), ctypes.addressof(found)) != 0:
+        return None
+    count = found.count
+    parts = [columns[at * most : at * most + 8 * count].cast("Q" if not at else "q") for at in (0, 8, 16)]
+    types = columns[24 * most : 24 * most + 2 * count].cast("H")
+    pairs = lost[: 16 * found.lost_count].cast("Q").tolist()
+    return parts[0], parts[1], parts[2], types, tuple(zip(pairs[::2], pairs[1::2])), found.latest
+
+
+def until(times: memoryview, horizon: int) -> int:
+    """How many times there are up to the first that is later than ``horizon``."""
+    native = library()
+    assert native is not None, "times come from walk"
+    native.harken_until.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)
+    native.harken_until.restype = ctypes.c_uint64
+    return native.harken_until(address(times), len(times), horizon)  # type: ignore[no-any-return]
+
+
+def counts(types: Any, into: Any = None) -> Any:
+    """How many records there are of each event id, as a ``ctypes`` array of 65,536; ``into``: one to add to.
+
+    Args:
+        types: writable memory of 16-bit numbers.
+    """
+    native = library()
+    assert native is not None, "types come from walk"
+    found = into if into is not None else (ctypes.c_uint64 * 65536)()
+    native.harken_count.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p)
+    native.harken_count(address(types) if len(types) else 0, len(types), ctypes.addressof(found))
+    return found

@@ -1,0 +1,99 @@
+/* A table from keys of bytes to texts.
+ *
+ * The caller gives the memory, of any size, and looks after it; nothing is moved or taken out.  When it is full, the caller empties it
+ * and begins again, so that what a hostile file brings stays bounded. */
+#include <string.h>
+#include "table.h"
+
+uint64_t hash_of(const uint8_t *key, uint64_t size)
+{
+	uint64_t hash = size * 0x9E3779B97F4A7C15u;
+	uint64_t word;
+
+	for (; size >= 8; key += 8, size -= 8) {
+		memcpy(&word, key, 8);
+		hash = (hash ^ word) * 0xFF51AFD7ED558CCDu;
+		hash ^= hash >> 32;
+	}
+	word = 0;
+	memcpy(&word, key, size);
+	hash = (hash ^ word) * 0xC4CEB9FE1A85EC53u;
+	return hash ^ hash >> 29;
+}
+
+/* The slot of a key: where it is, or where it would go.  There are twice as many slots as entries, so a free one ends each search. */
+static uint32_t slot_of(const struct table *table, uint64_t hash, const void *key, uint32_t size)
+{
+	uint32_t slot = (uint32_t)hash & table->mask;
+
+	for (;; slot = (slot + 1) & table->mask) {
+		const struct entry *entry;
+
+		if (!table->slots[slot])
+			return slot;
+		entry = &table->entries[table->slots[slot] - 1];
+		if (entry->hash == hash && entry->key_size == size && !memcmp(table->texts + entry->key, key, size))
+			return slot;
+	}
+}
+
+const struct entry *table_find(const struct table *table, const void *key, uint32_t size)
+{
+	uint32_t slot = table->slots[slot_of(table, hash_of(key, size), key, size)];
+
+	return slot ? &table->entries[slot - 1] : NULL;
+}
+
+/* Lays a table out in memory; 0, or -1 if it is too small.  The memory must be zero. */
+EXPORT int harken_table_init(struct table *table, uint8_t *memory, uint64_t size, uint64_t entries)
+{
+	uint64_t slots = 1, need;
+
+	while (slots < 2 * entries && slots < 1u << 30)
+		slots *= 2;
+	need = slots * sizeof(uint32_t) + entries * sizeof(struct entry);
+	if (!entries || slots < 2 * entries || need >= size || size - need > UINT32_MAX)
+		return -1;
+	table->entries = (struct entry *)memory;
+	table->slots = (uint32_t *)(memory + entries * sizeof(struct entry));
+	table->texts = memory + need;
+	table->mask = (uint32_t)slots - 1;
+	table->most = (uint32_t)entries;
+	table->room = (uint32_t)(size - need);
+	table->used = table->filled = 0;
+	return 0;
+}
+
+EXPORT void harken_table_clear(struct table *table)
+{
+	memset(table->slots, 0, ((size_t)table->mask + 1) * sizeof(uint32_t));
+	table->used = table->filled = 0;
+}
+
+/* Puts a text in; 0, or -1 if there is no room. */
+EXPORT int harken_table_put(struct table *table, const uint8_t *key, uint32_t key_size, const uint8_t *text, uint32_t text_size, uint32_t id)
+{
+	uint64_t hash = hash_of(key, key_size);
+	uint32_t slot;
+	struct entry *entry;
+
+	if (table->used >= table->most || (uint64_t)table->filled + key_size + text_size > table->room)
+		return -1;
+	slot = slot_of(table, hash, key, key_size);
+	if (table->slots[slot]) /* the new text takes the old one's place, which is lost until the table is emptied */
+		entry = &table->entries[table->slots[slot] - 1];
+	else
+		entry = &table->entries[table->used++];
+	entry->hash = hash;
+	entry->key = table->filled;
+	entry->key_size = key_size;
+	memcpy(table->texts + table->filled, key, key_size);
+	table->filled += key_size;
+	entry->text = table->filled;
+	entry->text_size = text_size;
+	memcpy(table->texts + table->filled, text, text_size);
+	table->filled += text_size;
+	entry->id = id;
+	table->slots[slot] = (uint32_t)(entry - table->entries) + 1;
+	return 0;
+}

@@ -1,0 +1,218 @@
+/* The two tracers whose lines depend on one another: function, indented by callers, and function_graph. */
+#include <string.h>
+#include "text.h"
+
+static const char blank[] = "             |  ";
+
+/* A field of the line's record; what lies behind the record's end is 0. */
+static uint64_t field_of(const struct line *line, const struct field *field)
+{
+	uint64_t room = line->stop - line->start;
+
+	if (field->offset > room || field->size > room - field->offset || field->size > 8)
+		return 0;
+	return load(line->record + line->start + field->offset, field->size, (int)field->is_signed);
+}
+
+static int put_text(struct line *line, const struct entry *entry)
+{
+	return put(line, line->job->table->texts + entry->text, entry->text_size);
+}
+
+/* The place of the caller on its CPU's stack of names, which is changed: libtraceevent's way (render/ftrace_functions.py). */
+static uint64_t place_of(uint32_t *stack, uint32_t parent, uint32_t child)
+{
+	uint32_t *depth = &stack[DEEPEST];
+	uint32_t at = 0;
+
+	while (at < *depth && stack[at] != parent)
+		at++;
+	if (at == *depth) {
+		at = 0;
+		stack[0] = parent;
+		if (!*depth)
+			*depth = 1;
+	}
+	if (child && at + 1 < DEEPEST) {
+		stack[at + 1] = child;
+		if (*depth < at + 2)
+			*depth = at + 2;
+	}
+	return at;
+}
+
+static int put_repeats(struct line *line)
+{
+	const struct job *job = line->job;
+	struct op plain = { 0 };
+	uint64_t ago = field_of(line, &job->repeats[3]) << 32 | field_of(line, &job->repeats[4]);
+	int result = put(line, " (count: ", 9);
+
+	if (!result)
+		result = put_number(line, &plain, field_of(line, &job->repeats[2]), 10);
+	if (!result)
+		result = put(line, "  last_ts: ", 11);
+	if (!result)
+		result = put_time(line, line->time > ago ? line->time - ago : 0);
+	return result ? result : put(line, ")", 1);
+}
+
+int put_function(struct line *line, int repeats)
+{
+	const struct job *job = line->job;
+	const struct field *fields = repeats ? job->repeats : job->function;
+	const struct entry *child, *parent;
+	uint64_t depth = 0;
+	int result = find_number(line, (uint32_t)job->function_names, field_of(line, &fields[0]), &child);
+
+	if (!result)
+		result = find_number(line, (uint32_t)job->function_names, field_of(line, &fields[1]), &parent);
+	if (result)
+		return result;
+	/* doing it again for the same record, when the output was full, changes nothing */
+	if (parent->id && job->indent)
+		depth = place_of(line->stream->stack, parent->id, child->id);
+	result = put_byte(line, ' ', 3 * depth);
+	if (!result)
+		result = put_text(line, child);
+	if (!result && job->parent)
+		result = put(line, " <-- ", 5);
+	if (!result && job->parent)
+		result = put_text(line, parent);
+	return result || !repeats ? result : put_repeats(line);
+}
+
+/* "+ 12.345 us   |  " */
+static int put_duration(struct line *line, uint64_t duration)
+{
+	static const struct op plain, thousandths = { .flags = ZERO, .width = 3 };
+	uint64_t micros = duration / 1000;
+	uint8_t *start = line->at + 2;
+	char mark = duration > 1000000000 ? '$' : duration > 1000000 ? '#' : duration > 100000 ? '!' : duration > 10000 ? '+' : ' ';
+	int64_t size;
+
+	if (put_byte(line, (uint8_t)mark, 1) || put_byte(line, ' ', 1) || put_number(line, &plain, micros, 10))
+		return FULL;
+	if (line->at - start < 7 && (put_byte(line, '.', 1) || put_number(line, &thousandths, duration % 1000, 10)))
+		return FULL;
+	size = line->at - start;
+	if (put(line, " us ", 4) || put_byte(line, ' ', size < 7 ? 7 - (uint64_t)size : 0))
+		return FULL;
+	return put(line, "|  ", 3);
+}
+
+static int put_indent(struct line *line, int64_t depth)
+{
+	return put_byte(line, ' ', depth < 0 ? 0 : depth > DEEPEST ? 2 * DEEPEST : 2 * (uint64_t)depth);
+}
+
+static int put_depth(struct line *line, const struct graph *graph, int64_t depth)
+{
+	static const struct op number = { .flags = SIGNED };
+
+	if (!graph->show_depth)
+		return 0;
+	return put(line, " (", 2) || put_number(line, &number, (uint64_t)depth, 10) || put(line, ")", 1) ? FULL : 0;
+}
+
+/* What a function returned. */
+static int put_value(struct line *line, const struct graph *graph, uint64_t value)
+{
+	static const struct op decimal = { .flags = SIGNED }, hexadecimal = { .flags = PREFIX };
+	int error = (int64_t)value < 0 && (int64_t)value >= -4095;
+	int result = put(line, " (ret=", 6);
+
+	if (result)
+		return result;
+	if (graph->values == 2 || (graph->values == 1 && error))
+		result = put_number(line, &decimal, value, 10);
+	else
+		result = put_number(line, &hexadecimal, value, 16);
+	return result ? result : put(line, ")", 1);
+}
+
+/* A memo's text of a number; none for memo 0. */
+static int put_number_text(struct line *line, uint32_t memo, uint64_t number, uint32_t *size)
+{
+	const struct entry *entry;
+	int result;
+
+	*size = 0;
+	if (!memo)
+		return 0;
+	result = find_number(line, memo, number, &entry);
+	if (result)
+		return result;
+	*size = entry->text_size;
+	return put_text(line, entry);
+}
+
+/* Whether a return ends the call that began right before it. */
+int same_call(const struct line *entry, const struct line *leave)
+{
+	const struct job *job = entry->job;
+	uint64_t pid = 4; /* offset of common_pid */
+
+	if (entry->stop - entry->start < job->entry->needs || leave->stop - leave->start < job->leave->needs)
+		return 0;
+	if (field_of(entry, &job->entry->func) != field_of(leave, &job->leave->func))
+		return 0;
+	if (load(entry->record + entry->start + pid, 4, 0) != load(leave->record + leave->start + pid, 4, 0))
+		return 0;
+	return job->entry->any_cpu || entry->stream == leave->stream;
+}
+
+/* An entry; with its return, if that comes next (else NULL). */
+int put_entry(struct line *line, const struct line *leave)
+{
+	const struct graph *graph = line->job->entry, *end = line->job->leave;
+	int64_t depth = (int64_t)field_of(line, &graph->depth);
+	uint32_t size;
+	int result;
+
+	if (line->stop - line->start < graph->needs)
+		return OMIT;
+	if (leave)
+		result = put_duration(line, field_of(leave, &end->end) - field_of(leave, &end->begin));
+	else
+		result = put(line, blank, sizeof(blank) - 1);
+	if (!result)
+		result = put_indent(line, depth);
+	if (!result)
+		result = put_number_text(line, graph->calls, field_of(line, &graph->func), &size);
+	if (!result && leave)
+		result = put(line, ";", 1) ? FULL : put_depth(line, graph, depth);
+	if (!result && graph->back.size)
+		result = put_number_text(line, graph->backs, field_of(line, &graph->back), &size);
+	if (!result && !leave)
+		result = put(line, " {", 2) ? FULL : put_depth(line, graph, depth);
+	if (!result && leave && end->values && end->value.size)
+		result = put_value(line, end, field_of(leave, &end->value));
+	return result;
+}
+
+int put_exit(struct line *line)
+{
+	const struct graph *graph = line->job->leave;
+	int64_t depth = (int64_t)field_of(line, &graph->depth);
+	uint32_t size;
+	int result;
+
+	if (line->stop - line->start < graph->needs)
+		return OMIT;
+	result = put_duration(line, field_of(line, &graph->end) - field_of(line, &graph->begin));
+	if (!result)
+		result = put_indent(line, depth);
+	if (!result)
+		result = put(line, "}", 1);
+	if (!result && graph->tail) {
+		result = put_number_text(line, graph->tail, field_of(line, &graph->func), &size);
+		if (result || !size) /* nothing stands behind a function without a name */
+			return result;
+	}
+	if (!result)
+		result = put_depth(line, graph, depth);
+	if (!result && graph->values && graph->value.size)
+		result = put_value(line, graph, field_of(line, &graph->value));
+	return result;
+}
