@@ -112,6 +112,14 @@ def test_a_command_is_traced_from_its_first_call_to_its_last() -> None:
     assert not any("python" in name for name in t.maps["@"])
 
 
+def test_the_command_has_a_name_in_the_program() -> None:
+    program = "rawtracepoint:sched_process_exit { @[pid == cpid, has_cpid] = count(); } BEGIN { @child = cpid; }"
+    with harken.trace(program, command=["true"]) as t:
+        t.run()
+        assert t.maps["@child"] == t._session.command.pid  # type: ignore[union-attr]
+    assert t.maps["@"] == {(1, 1): 1}
+
+
 def test_parameters_and_explanation() -> None:
     with harken.trace("BEGIN { @x = $1 + $#; exit(); }", params=("40", "b")) as t:
         t.run()

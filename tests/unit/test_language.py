@@ -203,6 +203,12 @@ def test_pid_filter() -> None:
     assert run('BEGIN { print("x"); }', pid=1).text == "x\n"
 
 
+def test_the_command_is_known_to_the_program() -> None:
+    program = "BEGIN { print(cpid); print(has_cpid); @[cpid] = sum(cpid); } profile:s:1 /pid == cpid/ { print(2); }"
+    assert run(program, cpid=4242).text == "4242\ntrue\n2\n"
+    assert run('BEGIN { print(has_cpid); if (has_cpid) { print("x"); } }').text == "false\n"
+
+
 def test_elapsed_begins_with_a_program_of_its_own() -> None:
     made = unit("BEGIN { print(elapsed); }")
     assert made.runs == (("begin", "start"), ("begin", "begin_0"))
@@ -284,7 +290,7 @@ WRONG = [
     ("BEGIN { count(); }", "count() must be assigned directly to a map"),
     ("BEGIN { @ = lhist(1, 0, 100000, 1); }", "lhist() too many buckets, must be <= 1000 (would need 100000)"),
     ("BEGIN { @ = hist(1, 7); }", "hist: bits 7 must be 0..5"),
-    ("BEGIN { cpid; }", "cpid is not yet available"),
+    ("BEGIN { cpid; }", "cpid cannot be used without child command"),
     ("BEGIN { break; }", "break statement must be inside a loop"),
     ("BEGIN { print(5 / 0); }", "Division by zero"),
     ('BEGIN { print("a" < "b"); }', "The < operator can not be used on strings"),

@@ -85,7 +85,7 @@ def trace(
             kernel=kernel,
             params=params,
             pid=held.pid if held is not None else -1 if pid is None else pid,
-            settings=tuple((settings or {}).items()),
+            settings=(*(settings or {}).items(), *((("cpid", held.pid),) if held is not None else ())),
             cached=cached and held is None,
         )
         again = None

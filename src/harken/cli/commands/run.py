@@ -71,7 +71,11 @@ def _run(options: Options, source: Source, kernel: Kernel, command: Command | No
         kernel=kernel,
         params=options.params,
         pid=command.pid if command is not None else options.pid,
-        settings=(*_settings(options), *((("avoid", avoid),) if avoid else ())),
+        settings=(
+            *_settings(options),
+            *((("avoid", avoid),) if avoid else ()),
+            *((("cpid", command.pid),) if command is not None else ()),
+        ),
         cached=options.cached and command is None,
         observe=observe,
     )

@@ -160,7 +160,7 @@ def positional(number: int) -> Builtin:
 
 
 def _never(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
-    raise AssertionError("checked before")
+    raise AssertionError("checked before, or a constant of the language")
 
 
 def _absent(name: str, doc: str) -> Builtin:
@@ -191,8 +191,8 @@ _ROWS = (
     Builtin("retval", "retval", "Return value of the traced function.", _retval_check, _retval, uses=("retval",)),
     *STACKS,
     _absent("username", "print uid instead"),
-    _absent("cpid", "the -c option is not yet available"),
-    _absent("has_cpid", "the -c option is not yet available"),
+    Builtin("cpid", "cpid", "Process id of the command that -c runs; known at compile time.", _fixed(T.UINT32), _never),
+    Builtin("has_cpid", "has_cpid", "Whether -c runs a command; known at compile time.", _fixed(T.BOOL), _never),
     _absent("ctx", "use args or arg0 ... instead"),
     _absent("usermode", "it needs the registers of perf events"),
     _absent("pcomm", "use ((struct task_struct *)curtask)->real_parent->comm"),

@@ -74,6 +74,8 @@ class Values(Members):
             return None
         builtin = values.find(name)
         if builtin is not None:
+            if builtin.name in ("cpid", "has_cpid"):
+                return self.child(node, builtin.name)
             return builtin.check(self, (), node.span)
         if name in functions.FUNCTIONS or name in FORMS or name in AGGREGATIONS:
             self.error(f"{name} is a function: call it", node.span, f"{name}(...)")
@@ -90,6 +92,17 @@ class Values(Members):
             f"did you mean {near[0]}?" if near else 'variables are written $name, maps @name, text in "quotes"',
         )
         return None
+
+    def child(self, node: A.Expr, name: str) -> T.Type:
+        """The command's process id, and whether there is a command."""
+        known = self.options.cpid >= 0
+        if name == "has_cpid":
+            self.constants[id(node)] = int(known)
+            return T.BOOL
+        if not known:
+            self.error("cpid cannot be used without child command", node.span, "give one with -c")
+        self.constants[id(node)] = max(self.options.cpid, 0)
+        return T.UINT32
 
     def enumerator(self, name: str) -> tuple[T.Type, int] | None:
         """An enumerator of the program or the kernel, by name."""
