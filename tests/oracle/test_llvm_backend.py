@@ -89,3 +89,37 @@ def test_domain_programs_agree_and_ours_is_as_short() -> None:
     assert seen["bpf"] == seen["llvm"] and len(seen["bpf"][0]) == 1
     ours, theirs = (len(made[backend].spec.programs[0].insns) // 8 for backend in ("bpf", "llvm"))
     assert ours <= theirs * 1.15, f"instructions: ours {ours}, LLVM {theirs}"
+
+
+def counters() -> Module:
+    """Values of an array that are reached without a lookup (the gate of ``exit()`` is one), also by a pointer that may be either."""
+    module = Module()
+    module.maps["values"] = MapSpec("values", abi.BPF_MAP_TYPE_ARRAY, 4, 32, 1)
+    b = Builder(module.add(Function("main")))
+    first, third = [b.insert("data", (), PTR, ("values", offset), space="map_value") for offset in (0, 16)]
+    b.store(first, b.add(b.load(first), b.const(5)))
+    b.store(first, b.const(7), 8)
+    number = b.arg(0)
+    even, odd, after = b.block("even"), b.block("odd"), b.block("after")
+    b.condbr(b.icmp("eq", b.binary("and", number, b.const(1)), b.const(0)), even, odd)
+    b.goto(even)
+    b.br(after)
+    b.goto(odd)
+    b.br(after)
+    b.goto(after)
+    either = b.phi(PTR, ((even, first), (odd, third)))
+    b.store(either, b.add(b.load(either), number))
+    b.ret(b.load(third))
+    module.programs.append(Program("main", "main", abi.BPF_PROG_TYPE_SYSCALL, "syscall", flags=abi.BPF_F_SLEEPABLE))
+    return module
+
+
+@pytest.mark.parametrize("numbers", [(4,), (9,), (2, 3, 1 << 40 | 1)])
+def test_values_of_arrays_agree(numbers: tuple[int, ...]) -> None:
+    seen = {}
+    for backend in ("bpf", "llvm"):
+        machine = Interpreter(assemble(counters(), ALL, backend=backend).spec)
+        results = [machine.run("main", struct.pack("<Q", number)) for number in numbers]
+        seen[backend] = (results, bytes(machine.regions[machine.maps["values"].values[bytes(4)]].data))
+    assert seen["bpf"] == seen["llvm"]
+    assert struct.unpack_from("<QQ", seen["bpf"][1], 0)[1] == 7 and seen["bpf"][1][:8] != bytes(8)

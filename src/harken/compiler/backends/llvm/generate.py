@@ -11,7 +11,7 @@ from ...passes.legalise import RODATA
 from ...passes.stack import Placement
 from ...target import Target
 from ..bpf.emit import Linked
-from .text import KFUNC, KSYM, MAP, RODATA_SYMBOL, SECTION, module_text
+from .text import DATA, KFUNC, KSYM, MAP, RODATA_SYMBOL, SECTION, module_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ def _link(data: bytes, names: list[str], span: Span | None) -> Linked:
             if name.startswith(MAP):
                 relocs.append(Reloc(slot, "map", name[len(MAP) :]))
                 code[offset + 1] = code[offset + 1] & 0x0F | 1 << 4
-            elif name == RODATA_SYMBOL:
-                relocs.append(Reloc(slot, "map_value", RODATA, addend))
+            elif name == RODATA_SYMBOL or name.startswith(DATA):
+                relocs.append(Reloc(slot, "map_value", RODATA if name == RODATA_SYMBOL else name[len(DATA) :], addend))
                 code[offset + 1] = code[offset + 1] & 0x0F | 2 << 4
                 struct.pack_into("<i", code, offset + 4, 0)
                 struct.pack_into("<i", code, offset + 12, low)

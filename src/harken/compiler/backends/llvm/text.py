@@ -15,10 +15,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ("module_text", "MAP", "RODATA_SYMBOL", "KSYM", "KFUNC", "SECTION")
+__all__ = ("module_text", "MAP", "DATA", "RODATA_SYMBOL", "KSYM", "KFUNC", "SECTION")
 
 #: prefixes of external symbols
-MAP, RODATA_SYMBOL, KSYM, KFUNC = "map.", "rodata", "ksym.", "kfunc."
+MAP, DATA, RODATA_SYMBOL, KSYM, KFUNC = "map.", "data.", "rodata", "ksym.", "kfunc."
 SECTION = "harken"
 _PLAIN = {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", "xor": "xor"}
 _SHIFTS = {"shl": "shl", "lshr": "lshr", "ashr": "ashr"}
@@ -114,7 +114,7 @@ class _Writer:
             if kind.pointer:
                 return "null" if not value.value else f"inttoptr (i64 {value.value} to ptr)"
             return str(value.value)
-        if isinstance(value, Inst) and value.op in ("alloca", "map", "rodata", "funcref", "ksym", "ctx"):
+        if isinstance(value, Inst) and value.op in ("alloca", "map", "rodata", "data", "funcref", "ksym", "ctx"):
             return self.names[value]
         if value.type.pointer != kind.pointer or value.type.bits != kind.bits:
             raise IRError(f"{self.function.name}: a phi mixes {value.type} and {kind}")
@@ -259,6 +259,10 @@ class _Writer:
 
     def do_rodata(self, inst: Inst) -> None:
         self.give(inst, f"getelementptr i8, ptr {self.external(RODATA_SYMBOL, 'external global i8')}, i64 {inst.attr}")
+
+    def do_data(self, inst: Inst) -> None:
+        name, offset = inst.attr
+        self.give(inst, f"getelementptr i8, ptr {self.external(DATA + name, 'external global i8')}, i64 {offset}")
 
     def do_funcref(self, inst: Inst) -> None:
         self.give(inst, f'getelementptr i8, ptr @"{inst.attr}", i64 0')
