@@ -91,13 +91,14 @@ def run(argv: list[str]) -> int:
         sys.stdout.flush()
     except FormatError as error:
         sys.stdout.flush()
-        raise error
+        raise FormatError(options["file"], error.message, hint=error.hint) from None
     finally:
         symbolizer.close()
     for problem in recording.problems:
-        print(f"harken symbolize: {problem}", file=sys.stderr)
+        print(f"harken symbolize: {options['file']}: {problem}", file=sys.stderr)
     if recording.lost or recording.lost_samples:
-        print(f"harken symbolize: {recording.lost} records and {recording.lost_samples} samples were lost while recording", file=sys.stderr)
+        lost = f"{recording.lost} records and {recording.lost_samples} samples were lost while recording"
+        print(f"harken symbolize: {options['file']}: {lost}", file=sys.stderr)
     for path, problem in symbolizer.problems.items():
         print(f"harken symbolize: {problem if path in problem else f'{path}: {problem}'}", file=sys.stderr)
     return 0
