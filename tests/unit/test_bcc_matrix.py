@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tools.bcc_matrix import report  # noqa: E402
-from tools.bcc_matrix.__main__ import _rest  # noqa: E402
+from tools.bcc_matrix.__main__ import _rest, _there  # noqa: E402
 from tools.bcc_matrix.cases import Case  # noqa: E402
 from tools.bcc_matrix.data import line_of_data  # noqa: E402
 
@@ -29,6 +29,11 @@ from tools.bcc_matrix.data import line_of_data  # noqa: E402
         ("tcpconnlat", "#include <net/sock.h>\n    u64 ts;\n 237 worker 4 127.0.0.1 80 0.86", "237 worker 4 127.0.0.1 80 0.86"),
         ("biolatency", "{'ts': '12:00:00', 'data': [{'interval-start': 0}]}", "{'ts': '12:00:00', 'data': [{'interval-start': 0}]}"),
         ("inject", "u64 conds_met = 0;", ""),
+        ("bindsnoop", "PID COMM\n0.000000 241 worker TCP 127.0.0.1 8081 ..NR. 0", "0.000000 241 worker TCP 127.0.0.1 8081 ..NR. 0"),
+        ("criticalstat", "Finding critical section with IRQ disabled for > 100us", ""),
+        ("criticalstat", "TASK: b'w' (pid 1 tid 1) Total Time: 703.5us", "TASK: b'w' (pid 1 tid 1) Total Time: 703.5us"),
+        ("ppchcalls", "[02:45:00]\nPPC HCALL    COUNT\nH_READ   3", "H_READ   3"),
+        ("ppchcalls", "PID    COMM    COUNT\n241    worker   12", "241    worker   12"),
         ("memleak", "[23:31:49] Top 10 stacks:\n 45 bytes in 1 allocations from stack", "45 bytes in 1 allocations from stack"),
     ],
 )  # fmt: skip
@@ -61,3 +66,20 @@ def test_what_is_run_again() -> None:
     assert again == [("dirtop", "a"), ("solisten", "a")]
     results["6.12"] = []
     assert ("filelife", "b") in [(case.tool, *case.args) for case in _rest(cases, "6.1", results)]
+
+
+def test_guests_have_no_runtimes_but_python() -> None:
+    assert _there("pythoncalls", ("{python}",)) and _there("opensnoop", ("-p", "{pid}"))
+    assert not _there("javacalls", ("{java}",)) and not _there("perlstat", ("1", "2")) and not _there("ustat", ("-l", "java", "-C"))
+
+
+def test_the_page_tells_stand_ins_and_variants_that_show_nothing() -> None:
+    line = "12:00:00 1 worker 0.01 x"
+    refused = {**result("filelife", ("-x",), "", 0.0, "no such probe", 1), "interrupted": False}
+    module = {**result("zfsslower", ("0",), "12:00:00 worker 1 W 9 0 2.10 x"), "stand_in": "module"}
+    page = report.page({"6.1": [result("filelife", (), line), refused, module]}, {})
+    assert "of 2 tools: 2 work (1 of them with a stand-in only)." in page
+    assert "With a stand-in only (1): zfsslower." in page and "kernel_stand_in" in page
+    assert "| filelife -x | no such probe |" in page.partition("## Variants")[2]
+    plain = report.page({"6.1": [result("filelife", (), line)]}, {})
+    assert "of 1 tools: 1 work." in plain and "kernel_stand_in" not in plain and "## Variants" not in plain

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from harken.testing.vm import Vm
 
 from . import report
 from .cases import TOOLS, Case, cases, script
-from .modules import modules
+from .modules import STAND_IN, modules, stand_in
+from .runtimes import needed
 
 HERE = Path(__file__).parent
 #: a rough figure for one case, in seconds, to bound a guest's whole run
@@ -89,15 +90,20 @@ class _Collector:
                 print(f"{self.kernel}: {message['text']}", flush=True)
 
 
+def _packages() -> list[Path]:
+    """Packages of Debian's Python that some tools import (python3-netaddr, python3-dnslib, python3-cachetools)."""
+    folder = Path("/usr/lib/python3/dist-packages")
+    return [folder / name for name in ("netaddr", "dnslib", "cachetools") if (folder / name).is_dir()]
+
+
 def _native(found: list[Case], peer: bool, save: Callable[[list[dict[str, Any]]], None]) -> None:
     collector = _Collector("native", len(found), save)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "job.json")
         path.write_text(json.dumps(_job(found, False, peer, [])))
-        # bcc's own package lies beside netaddr, so that folder itself must not be searched
-        netaddr = Path("/usr/lib/python3/dist-packages/netaddr")
-        if netaddr.is_dir() and not peer:
-            Path(folder, "netaddr").symlink_to(netaddr)
+        # bcc's own package lies beside these, so that folder itself must not be searched
+        for path in () if peer else _packages():
+            Path(folder, path.name).symlink_to(path)
         process = subprocess.Popen(
             [sys.executable, "-m", "tools.bcc_matrix.runner", str(path)],
             stdout=subprocess.PIPE,
@@ -112,8 +118,10 @@ def _native(found: list[Case], peer: bool, save: Callable[[list[dict[str, Any]]]
         process.wait()
 
 
-def _guest(release: str, found: list[Case], peer: bool, save: Callable[[list[dict[str, Any]]], None]) -> None:
+def _guest(release: str, found: list[Case], peer: bool, headers: str, save: Callable[[list[dict[str, Any]]], None]) -> None:
     parts = modules(release)
+    if headers:
+        parts[STAND_IN] = stand_in(Path(headers))
     collector = _Collector(release, len(found), save)
     job = _job(found, True, peer, list(parts))
     files: dict[str, bytes | Path] = {**parts, "/harken/matrix.json": json.dumps(job).encode()}
@@ -121,9 +129,7 @@ def _guest(release: str, found: list[Case], peer: bool, save: Callable[[list[dic
         if path.name.endswith("-bpfcc") or path.name in ("ucalls", "uflow", "ugc", "uobjnew", "ustat", "uthreads"):
             files[str(path)] = path
     trees = {"/usr/share/bpfcc-tools": Path("/usr/share/bpfcc-tools"), "/harken/tools": HERE.parent}
-    netaddr = Path("/usr/lib/python3/dist-packages/netaddr")
-    if netaddr.is_dir():
-        trees["/harken/site/netaddr"] = netaddr
+    trees.update({f"/harken/site/{path.name}": path for path in _packages()})
     dynload = Path(os.__file__).parent / "lib-dynload"
     for path in dynload.glob("_curses*.so"):
         files[str(path)] = path
@@ -189,6 +195,11 @@ def _rest(found: list[Case], kernel: str, results: dict[str, list[dict[str, Any]
     return wanted + sorted(again, key=lambda case: took[case.tool])  # quick ones first
 
 
+def _there(tool: str, args: Sequence[str]) -> bool:
+    """Whether a guest has what a case watches: of the runtimes of languages it has Python only."""
+    return set(needed(tuple(args), tool)) <= {"python"}
+
+
 def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(prog="python -m tools.bcc_matrix", description="Run BCC's tools, unchanged, under harken.bcc.")
@@ -196,7 +207,7 @@ def main() -> int:
     parser.add_argument("--kernel", action="append", default=[], help="native, 6.1, 6.12, ... (default: these three); none: only write")
     parser.add_argument("--every", action="store_true", help="all variants of the manual pages, not only each tool's first")
     parser.add_argument("--peer", action="store_true", help="the real bcc instead (needs kernel headers)")
-    parser.add_argument("--headers", help="a folder with unpacked header packages, for --peer in a guest")
+    parser.add_argument("--headers", default="", help="a folder with unpacked header packages: guests get `kernel_stand_in`")
     parser.add_argument("--results", default="", help="file of results (JSON): kept, and updated by this run")
     parser.add_argument("--page", default="", help="write the page (docs/bcc_tools.md)")
     parser.add_argument("--failures", default="", help="write a list of what does not work")
@@ -228,10 +239,13 @@ def main() -> int:
         if kernel == "native":
             _native(found, options.peer, save)
         else:
-            _guest(kernel, found, options.peer, save)
+            _guest(kernel, [case for case in found if _there(case.tool, case.args)], options.peer, options.headers, save)
     if options.page:
         known_cases = {(case.tool, case.args) for case in cases(every=True)}  # results of cases that there were once do not count
-        results = {k: [run for run in ran if (run["tool"], tuple(run["args"])) in known_cases] for k, ran in results.items()}
+        results = {
+            k: [r for r in ran if (r["tool"], tuple(r["args"])) in known_cases and (k == "native" or _there(r["tool"], r["args"]))]
+            for k, ran in results.items()
+        }
         Path(options.page).write_text(report.page(results, _versions(list(results))))
     return 0
 

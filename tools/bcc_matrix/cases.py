@@ -49,7 +49,7 @@ WORK: dict[str, str] = {
     **dict.fromkeys(("ext4dist", "ext4slower"), "ext4"),
     **dict.fromkeys(("xfsdist", "xfsslower"), "xfs"),
     **dict.fromkeys(("nfsdist", "nfsslower"), "nfs"),
-    **dict.fromkeys(("zfsdist", "zfsslower"), "files"),
+    **dict.fromkeys(("criticalstat", "llcstat", "ppchcalls", "zfsdist", "zfsslower"), "files stand_in"),
     **dict.fromkeys(("cachestat", "cachetop", "dcsnoop", "dcstat", "filetop", "dirtop", "vfsstat", "vfscount"), "files disk"),
     "readahead": "mapped",
     "capable": "mount",
@@ -78,7 +78,7 @@ WORK: dict[str, str] = {
     "sofdsnoop": "passfd",
     "solisten": "listen",
     "sslsniff": "tls",
-    "statsnoop": "files",
+    "statsnoop": "files missing",
     "syncsnoop": "sync",
     "syscount": "files fail",
     "tcpdrop": "drop congested",
@@ -294,4 +294,4 @@ def cases(only: frozenset[str] = frozenset(), every: bool = False) -> list[Case]
 
 #: tools that print at longer intervals
 _WAIT: dict[str, float] = {"memleak": 6.0, "cachetop": 4.0, "inject": 0.5}
-_ROUNDS: dict[str, int] = {"memleak": 2, "zfsdist": 1, "zfsslower": 1, "bpflist": 1, "reset-trace": 1}
+_ROUNDS: dict[str, int] = {"memleak": 2, "bpflist": 1, "reset-trace": 1}

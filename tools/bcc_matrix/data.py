@@ -20,13 +20,14 @@ _BAR = r"\|\*"
 #: Tools whose lines of data the general rule (no heading, and a digit or a bar in it) would not tell from others.
 _EXPECT: dict[str, str] = {
     "argdist": rf"^[1-9]\d*\s+\S.*|{_BAR}",
-    "bindsnoop": r"^\d+\s+\S+\s+\S+\s+\S+\s+8081",
+    "bindsnoop": r"^(\d+\.\d+\s+)?\d+\s+\S+\s+\S+\s+\S+\s+8081",
     "biolatpcts": r"^(read|write|discard|flush)\s+(-|[\d.]+[unm]?s?)|^\{\"read",
     "biotop": r"^\d+ .*\d+\.\d+$",
     "bpflist": r"^\d+\s+\S.*\s\w+\s+[1-9]\d*$",
     "cachetop": r"^\d+\s+\S+\s+.*\d+\.\d%",
     "compactsnoop": r"^\S+\s+\d+\s+\d+\s+ZONE",
     "cpuunclaimed": r"%CPU\s+\d|^\d{9,},",
+    "criticalstat": r"^TASK: .* Total Time: +\d",
     "deadlock": r"^Cycle in lock order graph: ",
     "dirtop": r"^\d+\s+\d+\s+\d+\s+\d+\s+/",
     "drsnoop": r"\S+\s+\d+\s+\d+\.\d\d\s+\d+",
@@ -37,6 +38,7 @@ _EXPECT: dict[str, str] = {
     "memleak": r"\d+ bytes in \d+ allocations",
     "netqtop": r"^(\d+|Total)\s+[1-9]",
     "nfsdist": _BAR,
+    "ppchcalls": r"^(H_\w+|\d+ +\S.*) +[1-9]\d*( +[\d.]+)*$",
     "readahead": _BAR,
     "reset-trace": r"^(Checking|Needed to reset) ",
     "slabratetop": r"^\S+\s+\d+\s+\d+$",

@@ -12,7 +12,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 
-__all__ = ("prepare",)
+__all__ = ("prepare", "prepare_disk")
 
 _FILE_SYSTEMS = (("ext4", 32, ("-q", "-F", "-t", "ext4")), ("btrfs", 128, ("-q",)), ("xfs", 320, ("-q",)))
 
@@ -25,29 +25,56 @@ def prepare(folder: str, modules: list[str], note: Callable[[str], None]) -> Non
         modules: paths of modules, in order.
         note: told of what did not succeed; the tools that need it will show it.
     """
-    for path in modules:
-        done = subprocess.run(["insmod", path], capture_output=True, text=True)
-        if done.returncode:
-            note(f"insmod {path}: {done.stderr.strip()}")
-    for number, (kind, size, options) in enumerate(_FILE_SYSTEMS):
-        make = "mke2fs" if kind == "ext4" else f"mkfs.{kind}"
-        if shutil.which(make) is None:
-            note(f"no {make} here")
-            continue
-        image, place = f"{folder}/{kind}.img", f"{folder}/{kind}"
-        _image(image, size)
-        os.makedirs(place, exist_ok=True)
-        _steps(
-            note,
-            [make, *options, image],
-            ["losetup", f"/dev/loop{number}", image],
-            ["mount", "-t", kind, f"/dev/loop{number}", place],
-        )
+    _insert(modules, note)
+    for number in range(len(_FILE_SYSTEMS)):
+        _file_system(folder, number, note)
     for what in (_mirror, _nfs):
         try:
             what(folder, note)
         except OSError as error:
             note(f"{what.__name__}: {error}")
+
+
+def prepare_disk(folder: str, bare: str, modules: list[str], note: Callable[[str], None]) -> None:
+    """Sets up only an ext4 file system, and a block device that has none.
+
+    Args:
+        bare: the name of that device ("loop4").
+        folder, modules, note: as for `prepare`.
+    """
+    os.makedirs(folder, exist_ok=True)
+    _steps(note, ["mount", "-t", "tmpfs", "-o", "size=200m", "none", folder])
+    _insert(modules, note)
+    _file_system(folder, 0, note)
+    _image(f"{folder}/bare.img", 4)
+    _steps(note, ["losetup", f"/dev/{bare}", f"{folder}/bare.img"])
+
+
+def _insert(modules: list[str], note: Callable[[str], None]) -> None:
+    for path in modules:
+        more = [f"stext={_start_of_text()}"] if path.endswith("/stand_in.ko") else []
+        done = subprocess.run(["insmod", path, *more], capture_output=True, text=True)
+        if done.returncode:
+            note(f"insmod {path}: {done.stderr.strip()}")
+
+
+def _start_of_text() -> int:
+    with open("/proc/kallsyms") as file:
+        return int(next(line for line in file if line.endswith(" _stext\n")).split()[0], 16)
+
+
+def _file_system(folder: str, number: int, note: Callable[[str], None]) -> None:
+    """One of `_FILE_SYSTEMS` on a loop device of its own, mounted."""
+    kind, size, options = _FILE_SYSTEMS[number]
+    make = "mke2fs" if kind == "ext4" else f"mkfs.{kind}"
+    if shutil.which(make) is None:
+        note(f"no {make} here")
+        return
+    image, place = f"{folder}/{kind}.img", f"{folder}/{kind}"
+    _image(image, size)
+    os.makedirs(place, exist_ok=True)
+    device = f"/dev/loop{number}"
+    _steps(note, [make, *options, image], ["losetup", device, image], ["mount", "-t", kind, device, place])
 
 
 def _image(path: str, megabytes: int) -> None:

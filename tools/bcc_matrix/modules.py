@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import lzma
+import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -10,10 +12,13 @@ from pathlib import Path
 from harken.formats.elf import Elf
 from harken.testing import kernels
 
-__all__ = ("WANTED", "modules")
+__all__ = ("STAND_IN", "WANTED", "modules", "stand_in")
 
 #: what the tools trace or the workload uses
 WANTED = ("crc32c_generic", "loop", "ext4", "btrfs", "xfs", "nfs", "nfsv4", "dummy", "kvm", "raid1", "virtio_pci", "virtio_rng", "nfsd")
+
+#: the module that stands in for what test kernels lack, in a guest
+STAND_IN = "/harken/modules/stand_in.ko"
 
 
 def _folder(release: str) -> Path:
@@ -75,3 +80,21 @@ def _needs(data: bytes) -> list[str]:
         if line.startswith(b"depends="):
             return [word.replace("-", "_") for word in line[8:].decode().split(",") if word]
     return []
+
+
+def stand_in(headers: Path) -> bytes:
+    """The module of ``kernel_stand_in``, built.
+
+    Args:
+        headers: a folder with the unpacked packages linux-headers-*-amd64, linux-headers-*-common and linux-kbuild-* of the kernel.
+    """
+    source = headers.absolute() / "usr" / "src"
+    names = sorted(name for name in os.listdir(source) if name.startswith("linux-headers"))
+    build, common = (next(name for name in names if name.endswith("-common") == ends) for ends in (False, True))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = shutil.copytree(Path(__file__).parent / "kernel_stand_in", Path(scratch, "stand_in"))
+        words = ["make", "-s", "-C", str(source / build), "-f", str(source / common / "Makefile"), f"M={folder}", "modules"]
+        done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            raise kernels.VmError(f"the stand-in cannot be built: {done.stderr[-1000:]}")
+        return (folder / "stand_in.ko").read_bytes()

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-__all__ = ("ELSEWHERE", "NOWHERE")
+__all__ = ("ELSEWHERE", "NOWHERE", "VARIANTS")
 
 #: Tools that work on no kernel that the matrix runs.
 NOWHERE: dict[str, str] = {
-    "criticalstat": "it needs the tracepoints preemptirq:* (CONFIG_PREEMPTIRQ_TRACEPOINTS), which no kernel of Debian has",
     "inject": "it needs bpf_override_return (CONFIG_FUNCTION_ERROR_INJECTION, CONFIG_BPF_KPROBE_OVERRIDE), which no kernel of Debian has",
-    "kvmexit": "it takes Intel processors only, which emulated guests are not; natively it attaches, but this machine's KVM, itself inside "
-    "a virtual machine, emulates every instruction of a guest, so that none ever exits",
-    "llcstat": "it needs hardware counters of cache references and misses, which virtual machines do not have",
-    "ppchcalls": "hypervisor calls are a thing of PowerPC",
-    "readahead": "it waits for the return of __page_cache_alloc, which has been inlined since Linux 5.16; on 5.10 it attaches, but "
-    "the guest died, twice, when pages were read ahead (why is not known yet)",
-    "zfsdist": "it needs the functions of the ZFS module, which Debian has only as source",
-    "zfsslower": "it needs the functions of the ZFS module, which Debian has only as source",
+    "kvmexit": "it takes Intel processors only, which emulated guests are not, and where it finds raw tracepoints of modules it takes the "
+    "first argument of kvm_exit for the exit's reason, which has been the virtual processor since Linux 5.16; natively it attaches, but "
+    "KVM is one in software there (PVM), which emulates guests that are not made for it instruction by instruction, without exits",
 }
 
 #: (tool, kernel) where the tool works on another kernel.
 ELSEWHERE: dict[tuple[str, str], str] = {
+    **dict.fromkeys(
+        (("criticalstat", "native"), ("criticalstat", "6.12")),
+        "it needs the tracepoints preemptirq:* (CONFIG_PREEMPTIRQ_TRACEPOINTS), which no kernel of Debian has, the real-time ones included",
+    ),
+    **dict.fromkeys(
+        (("llcstat", "native"), ("llcstat", "6.12")),
+        "it needs hardware counters of cache references and misses, which this machine does not offer and emulated ones do not have",
+    ),
+    **dict.fromkeys((("ppchcalls", "native"), ("ppchcalls", "6.12")), "hypervisor calls are a thing of PowerPC"),
+    **dict.fromkeys(
+        (("zfsdist", "native"), ("zfsdist", "6.12"), ("zfsslower", "native"), ("zfsslower", "6.12")),
+        "it needs the functions of the ZFS module, which Debian has only as source",
+    ),
     **dict.fromkeys(
         (("compactsnoop", "native"), ("compactsnoop", "6.1"), ("compactsnoop", "6.12")),
         "it reads a fifth argument of the tracepoint mm_compaction_begin, which has had four since Linux 5.18, so the kernel refuses its "
@@ -40,15 +47,40 @@ ELSEWHERE: dict[tuple[str, str], str] = {
         (("biolatency", "6.1"), ("biosnoop", "6.1"), ("biotop", "6.1")),
         "blk_account_io_start and blk_account_io_done are inlined there, and the tracepoints block_io_start and block_io_done came in 6.5",
     ),
+    (
+        "tcpdrop",
+        "6.1",
+    ): "it shows packets of a socket that are dropped for a reason, and those that this test's workload loses have there one or "
+    "the other, not both",
     ("tcptop", "6.12"): "tcp_sendpage was removed in Linux 6.5",
-    **dict.fromkeys(
-        (("slabratetop", "6.12"), ("slabratetop", "native")), "kmem_cache_alloc has been called kmem_cache_alloc_noprof since Linux 6.10"
-    ),
     ("filelife", "6.12"): "the tool takes renamed arguments (mnt_idmap, Linux 6.3) for those of before 5.12 and looks at the wrong ones",
     ("bindsnoop", "6.12"): "the tool finds a socket's protocol by the distance of its neighbours in struct sock, which changed",
     ("tcpaccept", "6.12"): "the tool finds a socket's protocol by the distance of its neighbours in struct sock, which changed",
     **dict.fromkeys(
         (("cpuunclaimed", "6.12"), ("cpuunclaimed", "6.1"), ("cpuunclaimed", "5.10")),
         "its samples must be taken within 4 ms of each other, which an emulated processor cannot do; it says so",
+    ),
+}
+
+_NO_MARKERS = "the C library of Debian is built without static markers"
+
+#: command -> why it showed nothing anywhere, where the tool works with other arguments.
+VARIANTS: dict[str, str] = {
+    "argdist -C 'u:c:pthread_start():u64:arg2' -p '{pid}'": _NO_MARKERS,
+    "stackcount -p '{pid}' u:c:pthread_create": _NO_MARKERS,
+    "uthreads -l none '{pid}'": _NO_MARKERS,
+    "ppchcalls -x": "the tool asks whether a number without a sign is negative",
+    "stackcount -c 1 put_prev_entity": "the tool reads task_struct.cpu, which has been in thread_info since Linux 5.16",
+    **dict.fromkeys(
+        (
+            "javathreads '{java}'",
+            "nodegc '{node}'",
+            "perlcalls '{perl}'",
+            "perlflow '{perl}'",
+            "tclcalls '{tclsh}'",
+            "tclflow '{tclsh}'",
+            "tclobjnew '{tclsh}'",
+        ),
+        "Debian builds it without these markers (with a stand-in the tool works)",
     ),
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 from .cases import RUNTIMES
 from .data import line_of_data
-from .reasons import ELSEWHERE, NOWHERE
+from .reasons import ELSEWHERE, NOWHERE, VARIANTS
 
 __all__ = ("failures", "page", "verdict")
 
@@ -117,8 +117,9 @@ def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> 
             else:
                 elsewhere.append(f"| {tool} | {kernel} | {_cell(ELSEWHERE.get((tool, kernel)) or _plain(reason))} |")
     runtime = [tool for tool in best if tool.startswith(RUNTIMES)]
-    count = _counted([kind for tool, kind in best.items() if tool not in runtime])
-    others = _counted([best[tool] for tool in runtime])
+    stand_ins = _stand_ins(results)
+    count = _counted({tool: kind for tool, kind in best.items() if tool not in runtime}, stand_ins)
+    others = _counted({tool: best[tool] for tool in runtime}, stand_ins)
     head = [
         "# BCC's tools under harken",
         "",
@@ -133,7 +134,8 @@ def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> 
         f"{len(runtime)} more scripts watch runtimes of languages and databases, through static markers that these must have: {others}.",
         "",
         *_ABOUT_RUNTIMES,
-        *_stand_ins(results),
+        *(_ABOUT_MODULE if any(run.get("stand_in") == "module" for ran in results.values() for run in ran) else ()),
+        *([f"With a stand-in only ({len(stand_ins)}): {', '.join(stand_ins)}.", ""] if stand_ins else []),
         "- *works*: attached, and printed lines of data of the tool's own kind while the workload ran",
         "- *attaches*: everything was attached; this test's workload gave it nothing to show",
         "- *refused*: ended with a reason",
@@ -147,6 +149,7 @@ def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> 
         "|---|" + "---|" * (len(kernels) + 2),
     ]
     tail = ["", "## Where a tool works on another kernel only", "", "| tool | kernel | why |", "|---|---|---|", *elsewhere]
+    tail += _variants(tools, best)
     if no_probes:
         tail += ["", f"The native kernel has no kprobes and refuses fentry, which these {len(no_probes)} need: {', '.join(no_probes)}."]
     return "\n".join([*head, *rows, *tail]) + "\n"
@@ -155,22 +158,40 @@ def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> 
 _NO_FUNCTIONS = ("cannot be attached on this kernel: f", "0 functions traced", "No functions matched")
 
 
+def _variants(tools: dict[str, dict[str, list[tuple[str, str, tuple[str, ...]]]]], best: dict[str, str]) -> list[str]:
+    """Variants of arguments of tools that work, which showed nothing on any kernel, with the reasons."""
+    rows = []
+    for tool in sorted(tool for tool in tools if best[tool] == "works"):
+        reasons: dict[tuple[str, ...], str] = {}
+        works = {args for runs in tools[tool].values() for kind, _, args in runs if kind == "works"}
+        for runs in tools[tool].values():  # the kernel that offers most speaks last
+            reasons.update({args: reason for _, reason, args in runs if args not in works})
+        for args, reason in reasons.items():
+            name = shlex.join((tool, *args))
+            rows.append(f"| {_cell(name)} | {_cell(VARIANTS.get(name) or _plain(reason))} |")
+    if not rows:
+        return []
+    return ["", "## Variants of arguments that showed nothing on any kernel", "", "| command | why |", "|---|---|", *rows]
+
+
 def _partly(ran: dict[str, int], tools: int) -> str:
     """Which kernels did not run everything."""
     few = [kernel for kernel, number in ran.items() if number < tools / 4]
     return f"On {' and '.join(few)} only those tools were run that need an older kernel than the others, and a few more." if few else ""
 
 
-def _counted(kinds: list[str]) -> str:
-    return ", ".join(f"{kinds.count(kind)} {_WORDS[kind]}" for kind in VERDICTS if kind in kinds)
+def _counted(best: dict[str, str], stand_ins: list[str]) -> str:
+    kinds = list(best.values())
+    few = sum(tool in best for tool in stand_ins)
+    more = f" ({few} of them with a stand-in only)" if few else ""
+    return ", ".join(f"{kinds.count(kind)} {_WORDS[kind]}{more if kind == 'works' else ''}" for kind in VERDICTS if kind in kinds)
 
 
 def _stand_ins(results: dict[str, list[dict[str, Any]]]) -> list[str]:
     """The tools that work with nothing but a stand-in."""
     runs = [run for ran in results.values() for run in ran if verdict(run)[0] == "works"]
     real = {run["tool"] for run in runs if not run.get("stand_in")}
-    found = sorted({run["tool"] for run in runs} - real)
-    return [f"With a stand-in only ({len(found)}): {', '.join(found)}.", ""] if found else []
+    return sorted({run["tool"] for run in runs} - real)
 
 
 def _plain(reason: str) -> str:
@@ -192,6 +213,13 @@ _ABOUT_RUNTIMES = (
     "those of methods and objects only with `-XX:+ExtendedDTraceProbes`, Python 3.11 `function__entry` only while a profile or trace "
     "function is set (`function__return` always), Ruby 3.1 `method__entry` and `method__return` only while a TracePoint is enabled. "
     "rubycalls counts one method several times: the tool takes 80 bytes for a name, and behind the end of Ruby's strings others follow.",
+    "",
+)
+_ABOUT_MODULE = (
+    "What the test kernels do not have at all was stood in for in the guest with 6.1 by a module (`tools/bcc_matrix/kernel_stand_in`): "
+    "functions with the names and arguments that the ZFS module's had before 0.7, the kernel's own tracepoints of critical sections, "
+    "PowerPC's of hypervisor calls, and counters of cache references and misses that overflow every millisecond. That shows that the "
+    "tool's program is compiled, accepted, attached and read, not what such a kernel would do.",
     "",
 )
 

@@ -108,6 +108,12 @@ def _files() -> None:
         text.read()
 
 
+def _missing() -> None:
+    """A call of stat(2) itself that fails; not part of ``files``, whose calls are counted and compared with recorded ones."""
+    if os.uname().machine == "x86_64":
+        _libc.syscall(4, f"{FOLDER}/missing".encode(), ctypes.create_string_buffer(256))
+
+
 def _fail() -> None:
     for call, wrong in ((os.kill, (1 << 22, 0)), (os.close, (999,))):
         try:
@@ -432,10 +438,10 @@ WORK: dict[str, Callable[[], None]] = {
     "bash": _bash, "btrfs": _file_system("btrfs"), "busy": _busy, "calls": _calls, "compact": _compact,
     "congested": worker_machine.congested, "console": worker_machine.console, "disk": _disk, "drop": _drop, "exec": _exec,
     "ext4": _file_system("ext4"), "fail": _fail, "files": _files, "listen": _listen, "lives": _lives, "locks": worker_machine.locks,
-    "mapped": lambda: worker_machine.mapped(f"{FOLDER}/ext4"), "memory": _memory, "mount": _mount, "names": _names,
+    "mapped": lambda: worker_machine.mapped(f"{FOLDER}/ext4"), "memory": _memory, "missing": _missing, "mount": _mount, "names": _names,
     "nfs": _file_system("nfs"), "oom": _oom, "passfd": _passfd, "pressure": lambda: worker_machine.pressure(f"{FOLDER}/xfs"),
     "raid": worker_machine.raid, "retransmit": _retransmit, "runtime": _runtime, "shm": _shm, "signals": _signals, "sleep": _sleep,
-    "stdout": _stdout,
+    "stand_in": worker_machine.stand_in, "stdout": _stdout,
     "sync": os.sync, "tcp": _tcp, "threads": _threads, "tls": _tls, "tty": worker_machine.tty, "virtio": worker_machine.virtio,
     "xfs": _file_system("xfs"),
 }  # fmt: skip

@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 
-__all__ = ("congested", "console", "locks", "mapped", "pressure", "raid", "tty", "virtio")
+__all__ = ("congested", "console", "locks", "mapped", "pressure", "raid", "stand_in", "tty", "virtio")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -132,3 +132,16 @@ def virtio() -> None:
     with open("/dev/hwrng", "rb", buffering=0) as file:
         for _ in range(8):
             file.read(64)
+
+
+def stand_in() -> None:
+    """What a module does in place of what test kernels lack (see `modules.stand_in`); nothing where it is not."""
+    try:
+        fd = os.open("/dev/stand_in", os.O_RDWR)
+    except FileNotFoundError:
+        return
+    for _ in range(3):
+        os.write(fd, b"some data")
+        os.fsync(fd)
+        os.pread(fd, 512, 0)
+    os.close(fd)
