@@ -30,7 +30,7 @@ def _folder(release: str) -> Path:
     with tempfile.TemporaryDirectory(prefix="modules-", dir=kernels.cache_directory()) as scratch:
         root = Path(scratch)
         for suite in kernels.SUITES[release]:
-            apt = kernels._Apt(root, (suite,))
+            apt = kernels.Apt(root, (suite,), image.machine)
             apt.run("apt-get", "update")
             names = apt.run("apt-cache", "pkgnames", "linux-").split()
             package = next((n for n in (f"linux-modules-{image.version}", f"linux-image-{image.version}") if n in names), "")
