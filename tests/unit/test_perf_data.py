@@ -63,7 +63,7 @@ def test_long_runs_are_the_same_samples(order, count) -> None:
     batch = only(PerfData(builder.build()))
     assert batch.column("ip") == list(range(count)) and batch.column("pid") == [number % 3 for number in range(count)]
     if count == 2000:
-        assert any([type(group) is range for group in batch.walk.samples]) and [place for place, _ in batch.others] == [650, 1350]
+        assert [place for place, _ in batch.others] == [650, 1350]
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -267,4 +267,4 @@ def test_layouts_find_what_they_can() -> None:
 
 def test_walk_stops_at_rubbish() -> None:
     walk = Walk(struct.pack("<IHHQ", 9, 0, 16, 1) * 20 + b"\xff" * 64, "<")
-    assert walk.problem and walk.end == 320 and sum(map(len, walk.samples)) == 20
+    assert walk.problem and walk.end == 320 and len(walk.samples) == 20

@@ -40,7 +40,7 @@ def text(builder: PerfDataBuilder, chains: bool = True, **options) -> list[str]:
     recording = PerfData(builder.build())
     symbols = KernelSymbols(None, KERNEL)
     symbolizer = RecordingSymbolizer(live(), recording, kernel_symbols=symbols, **options)
-    blocks = [block for batch in recording.batches() for block in symbolizer.blocks(batch, chains, size=3)]
+    blocks = [block for batch in recording.batches() for block in symbolizer.blocks(batch, chains)]
     return b"".join(blocks).decode().split("\n")[:-1]
 
 
@@ -185,8 +185,8 @@ def test_mappings_that_change_all_the_time(files, seed) -> None:
         symbolizer = RecordingSymbolizer(live(), recording, kernel_symbols=KernelSymbols(None, KERNEL))
         found: list[str] = []
         for batch in recording.batches(window):
-            texts = [text.decode().split() for text in symbolizer.blocks(batch, size=1)]
-            found += [" ".join(words[1:]) for words in texts]
+            lines = b"".join(symbolizer.blocks(batch)).decode().split("\n")
+            found += [" ".join(line.split()[1:]) for line in lines if line]
         assert found == [text for _, text in sorted(expected)] and len(found) > 500
 
 
@@ -211,7 +211,8 @@ def test_chains_share_their_outer_ends(files) -> None:
     chains += [[user, *stack], [kernel, *[0xFFFFFFFF81000204] * 90], [user, END_OF_CHAIN, 5]]
     for time, chain in enumerate(chains, 10):
         builder.sample(builder.chain(chain), ip=1, pid=7, tid=7, time=time)
-    names = {0x10010: f"{PLACE + 0x10:16x} in_one ({one})", 5: f"{5:16x} [unknown] ([unknown])", END_OF_CHAIN: ""}
+    names = {word: f"{word:16x} [unknown] ([unknown])" for word in (5, END_OF_CHAIN)}
+    names[0x10010] = f"{PLACE + 0x10:16x} in_one ({one})"
     expected = []
     for chain in chains:
         expected.append("")
@@ -222,7 +223,7 @@ def test_chains_share_their_outer_ends(files) -> None:
             elif word >> 63:
                 name = {0xFFFFFFFF81000104: "second", 0xFFFFFFFF81000204: "last"}[word] if mode == kernel else ""
                 expected.append(f"\t{word:16x} " + (f"{name} ([kernel.kallsyms])" if name else "[unknown] ([unknown])"))
-            elif names[word]:
+            else:
                 expected.append(f"\t{names[word]}")
         expected.append("")
     assert text(builder) == expected

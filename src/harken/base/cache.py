@@ -108,13 +108,14 @@ def load(kind: str, key: str) -> bytes | None:
 
 
 def mapped(kind: str, key: str) -> memoryview | None:
-    """Like ``load`` without reading: a read-only view of the mapped file, whose pages come in when they are touched."""
+    """Like ``load`` without reading: a view of the mapped file that must not be changed, whose pages come in when they are touched."""
     found = _open(kind, key)
     if found is None:
         return None
     fd, start, length = found
     try:
-        return memoryview(mmap.mmap(fd, start + length, mmap.MAP_SHARED, mmap.PROT_READ))[start:]
+        # private and writable only because the accelerator must get its address; nobody writes
+        return memoryview(mmap.mmap(fd, start + length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE))[start:]
     except (OSError, ValueError):
         return None
     finally:

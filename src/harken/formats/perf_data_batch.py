@@ -1,6 +1,6 @@
 """Records of a recording in order of time: samples as columns, everything else as objects with the number of samples before it.
 
-Lists of integers serve better here than numpy, whose import alone takes as long as naming 100,000 samples; ``numpy.array`` takes them.
+Columns are lists of integers or memory of them (``numpy.array`` takes both; to import it takes as long as naming 100,000 samples).
 To sort a column takes as long as to read it.  Who needs no order meanwhile takes columns as they are recorded (``recorded=True``) and sorts
 what comes out of them (``sorted``); there, samples of one process stand together (``runs``), since one ring was read after the other.
 Which event a sample belongs to is told by its identifier; samples of events with different fields are in one batch.
@@ -58,13 +58,13 @@ class Batch:
         self.layouts, self._layout_of, self._by_id = tuple(layouts), tuple(layout_of), by_id
         self.events_between: list[tuple[Any, Other]] = []
         self._times: list[int] | None = None
-        self._floats = True
-        self._moments: list[Any] = []
+        self._floats = not walk.native
+        self._moments: Any = []
         self._held: list[Any] = []
-        self._order: list[int] | None = None
+        self._order: Any = None
         self._places: list[int] | None = None
         self._kept: Callable[[Any], Any] | None = None
-        self._count = sum([len(group) for group in walk.samples])
+        self._count = len(walk.samples)
         self._check()
         self._sort()
 
@@ -105,11 +105,52 @@ class Batch:
         values = self._words("tid" if name == "pid" else name, None if name not in ("pid", "tid", "cpu") else name == "tid")
         return values if values is None or recorded else self.sorted(values)
 
+    @property
+    def native(self) -> bool:
+        """Whether the accelerator can take what it needs from here: samples of one layout."""
+        return self.walk.native and len(self.layouts) == 1
+
+    def samples(self, name: str) -> bool:
+        """Whether an event samples a word (``SampleLayout.fixed``), or "callchain"."""
+        if name == "callchain":
+            return any([layout.sample_type & abi.PERF_SAMPLE_CALLCHAIN for layout in self.layouts])
+        return any([name in layout.fixed for layout in self.layouts])
+
+    def recorded_order(self) -> Any:
+        """The indexes of samples as they are recorded, in order of time; None if that is the same."""
+        return self._order
+
+    def recorded_array(self, name: str) -> Any:
+        """``column`` as memory of 64-bit numbers in the order of the recording, "pid" and "tid" of 32-bit ones; only if ``native``."""
+        word = self.layouts[0].fixed["tid" if name == "pid" else name]
+        found = self.walk.halves(word, name == "tid") if name in ("pid", "tid") else self.walk.array(word)
+        return found if self._kept is None else _memory(found.format, self._still(found))
+
+    def recorded_chains(self) -> tuple[memoryview, memoryview] | None:
+        """Where the words of the call chains are, and how many, in the order of the recording; only if ``native``.
+
+        None: their places are not all alike, or one is damaged (``chains`` says so).
+        """
+        from ..native import perf
+
+        chain = self.layouts[0].chain
+        found = perf.chains(self.data, self.walk.samples, chain) if chain >= 0 else None
+        if found is None or self._kept is None:
+            return found
+        return _memory("I", self._still(found[0])), _memory("I", self._still(found[1]))
+
     def runs(self) -> list[tuple[int, int, int]]:
         """(process, index of its first sample, index behind its last one) of samples that are recorded one after the other.
 
         Samples without a process belong to -1.
         """
+        if self.native and "tid" in self.layouts[0].fixed:
+            from ..native import perf
+
+            pids = self.recorded_array("pid")
+            ends = perf.runs(pids)
+            starts = [0, *ends[:-1]] if ends else []
+            return list(zip(getter(starts)(pids), starts, ends))
         pids = self._words("tid", False)
         if pids is None:
             return [(-1, 0, self._count)] if self._count else []
@@ -121,7 +162,7 @@ class Batch:
             found.append((pid, start, end))
         return found
 
-    def recorded_moments(self) -> list[Any]:
+    def recorded_moments(self) -> Any:
         """The moment of every sample in the order of the recording; if they have no time, their numbers in it."""
         return self._moments if self._order is not None else list(range(self._count))
 
@@ -150,14 +191,12 @@ class Batch:
         Raises:
             FormatError: a chain does not fit into its record.
         """
-        if not any([layout.sample_type & abi.PERF_SAMPLE_CALLCHAIN for layout in self.layouts]):
+        if not self.samples("callchain"):
             return None
         words, walk = self.words, self.walk
         keys: list[bytes] = []
         if len(self.layouts) == 1 and self.layouts[0].chain >= 0:
             chain = self.layouts[0].chain
-            if self._count and walk.least() <= chain:
-                raise FormatError("perf record", "a sample without room for its call chain")
             places, counts = self._recorded_places(), self._still(walk.column(chain))
             if max(map(sub, counts, self._still(walk.sizes())), default=-chain - 1) >= -chain:
                 raise FormatError("perf record", "a call chain does not fit into its sample")
@@ -250,11 +289,12 @@ class Batch:
 
     def _words(self, name: str, second: bool | None = None) -> list[int] | None:
         """A word of every sample as they are recorded, or its first or second half; None if no event samples it."""
-        if not any([name in layout.fixed for layout in self.layouts]):
+        if not self.samples(name):
             return None
         if len(self.layouts) == 1:
             word = self.layouts[0].fixed[name]
-            return self._still(self.walk.column(word) if second is None else self.walk.half(word, second))
+            values: list[int] = self._still(self.walk.column(word) if second is None else self.walk.half(word, second))
+            return values
         words, places = self.words, self._recorded_places()
         offsets = [self.layouts[number].fixed.get(name, -1) for number in self._layout_of]
         values = [words[place + offsets[at]] if offsets[at] >= 0 else 0 for place, at in zip(places, self._events_at(places))]
@@ -262,10 +302,10 @@ class Batch:
             return values
         return [value >> 32 for value in values] if second != self.walk.big else [value & 0xFFFFFFFF for value in values]
 
-    def _recorded_places(self) -> list[int]:
-        return self._still(self.walk.places())
+    def _recorded_places(self) -> Any:
+        return self._still(self.walk.samples)
 
-    def _still(self, values: list[int]) -> list[int]:
+    def _still(self, values: Any) -> Any:
         """Without the samples that ``cut`` has taken out."""
         return values if self._kept is None else list(self._kept(values))
 
@@ -273,16 +313,26 @@ class Batch:
         """Brings the samples into order of time; of equal times, the first in the recording stays the first."""
         if not all(["time" in layout.fixed for layout in self.layouts]):
             return
+        if self.native:
+            from ..native import perf
+
+            self._moments = self.recorded_array("time")
+            self._order = perf.order(self._moments)
+            return
         moments = self._in_order()
-        self._floats = sum(moments) < inf
+        self._floats = self._floats and sum(moments) < inf
         if not self._floats:  # times behind the year 2262: no numbers
             moments = self._in_order()
         self._order, self._moments = sorted(range(len(moments)), key=moments.__getitem__), moments
 
     def _in_order(self) -> list[Any]:
         """What tells the time of every sample, as they are recorded."""
-        if len(self.layouts) == 1 and self._floats:
-            return self._still(self.walk.column(self.layouts[0].fixed["time"], True))
         times = self._words("time")
         assert times is not None
         return self.moments_of(times)
+
+
+def _memory(letter: str, values: Any) -> memoryview:
+    from array import array
+
+    return memoryview(array(letter, values))

@@ -1,9 +1,7 @@
-"""The records of a recording in bulk: where each one starts, and fields of all samples as lists.
+"""The records of a recording in bulk: where each one starts, and fields of all samples as columns.
 
-A record is a few words of eight bytes, the first of which tells its length.  ``Walk`` goes from one to the next.  Samples without variable
-fields are all of one size, and come in long runs: when a record has the size of the one before, the next ones are looked at together, at
-that distance (each says that it has this size, so that the one behind it is where it is looked for).  Their fields are strided slices, at
-a few nanoseconds each.
+A record is a few words of eight bytes, the first of which tells its length.  ``Walk`` goes from one to the next, with the accelerator
+(``native.perf``) where there is one.
 
 Recordings of the other byte order are turned word by word; which half of a word comes first goes by the recording's order.
 """
@@ -11,7 +9,6 @@ Recordings of the other byte order are turned word by word; which half of a word
 from __future__ import annotations
 
 import sys
-from itertools import repeat
 from operator import itemgetter
 from struct import Struct
 
@@ -23,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-__all__ = ("Walk", "words_of", "getter")
+    from ..native.perf import Walker
 
-#: Records between two looks for a run, and fewest and most that are looked at together in one.
-_STEPS, _BLOCK, _MOST = 16, 32, 4096
-#: The bytes of a record's head that all samples of one size have in common: the others are ``misc``.
-_SAME = (0, 1, 2, 3, 6, 7)
+__all__ = ("NATIVE_ORDER", "Walk", "words_of", "getter")
+
+#: This machine's byte order.
+NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 #: Kinds of records with data behind them that their size does not count.
 _TRACING_DATA, _AUXTRACE = 66, 71
 _SAMPLE = abi.PERF_RECORD_SAMPLE
@@ -38,7 +35,7 @@ def words_of(data: Any, order: str) -> Any:
     """The words of eight bytes of a buffer, as numbers; bytes at the end that make no word are left out."""
     view = memoryview(data)
     view = view[: len(view) & ~7]
-    if (order == "<") == (sys.byteorder == "little"):
+    if order == NATIVE_ORDER:
         return view.cast("Q")
     from array import array
 
@@ -49,24 +46,18 @@ def words_of(data: Any, order: str) -> Any:
 
 
 class _Steps(dict[int, int]):
-    """Words of a sample by its first word."""
+    """Words of a usual sample by its first word."""
 
     def __init__(self, big: bool) -> None:
         super().__init__()
         self._big = big
 
     def __missing__(self, head: int) -> int:
-        if (head >> 32 if self._big else head & 0xFFFFFFFF) != _SAMPLE:
+        size = head & 0xFFFF if self._big else head >> 48
+        if (head >> 32 if self._big else head & 0xFFFFFFFF) != _SAMPLE or size < 8 or size & 7:
             raise KeyError(head)
-        self[head] = step = _size(head, self._big) >> 3
+        self[head] = step = size >> 3
         return step
-
-
-def _size(head: int, big: bool) -> int:
-    size = head & 0xFFFF if big else head >> 48
-    if size < 8 or size & 7:
-        raise ValueError(f"a record of {size} bytes")
-    return size
 
 
 class Walk:
@@ -79,17 +70,18 @@ class Walk:
 
     Attributes:
         words: of ``data``.
-        samples: places of the samples, in words: ranges and lists, in the order of the buffer.
+        samples: places of the samples, in words.
         others: places of all other records.
         end: the first byte behind the last whole record.
         problem: why it ended before the data did, "" if it did not.
+        native: whether the accelerator gives columns (``array``, ``halves``).
 
     Example:
         >>> import struct
         >>> data = struct.pack("<IHHQ", 9, 1, 16, 5) * 100 + struct.pack("<IHH", 68, 0, 8) + b"123"
         >>> walk = Walk(data, "<")
-        >>> walk.samples[1], walk.others, walk.end, walk.kind(200)
-        (range(32, 160, 2), [200], 1608, 68)
+        >>> list(walk.samples[1:3]), walk.others, walk.end, walk.kind(200)
+        ([2, 4], [200], 1608, 68)
         >>> sum(walk.column(1)) == 500
         True
     """
@@ -97,20 +89,17 @@ class Walk:
     def __init__(self, data: bytes, order: str, start: int = 0, end: int | None = None) -> None:
         self.data, self.order = data, order
         self.words = words_of(data, order)
-        self.samples: list[range | list[int]] = []
         self.others: list[int] = []
         self.problem = ""
+        self._least = -1
         self.big = order == ">"
-        self._steps = _Steps(self.big)
-        self._places: list[int] = []
-        self._takes: list[Callable[[Any], Any]] | None = None
         self._last = len(self.words) if end is None else min(end, len(data)) >> 3
-        place = self._go(start >> 3)
-        if place > self._last:  # cut off within a record
-            last = self.others if not self._places or (self.others and self.others[-1] > self._places[-1]) else self._places
-            place = last.pop()
-        self._flush()
-        self.end = 8 * place
+        self._places: list[int] = []
+        self._steps = _Steps(self.big)
+        self._native = self._walker()
+        self.native = self._native is not None
+        self.end = 8 * self._go(start >> 3)
+        self.samples: Any = self._places if self._native is None else self._native.samples
 
     def kind(self, place: int) -> int:
         """The type of the record at a place."""
@@ -126,120 +115,104 @@ class Walk:
         head = self.words[place]
         return int(head & 0xFFFF if self.big else head >> 48)
 
-    def column(self, word: int, floats: bool = False) -> list[Any]:
-        """One word of every sample; it must lie inside of them (``least``).
+    def column(self, word: int) -> list[int]:
+        """One word of every sample.
 
-        Args:
-            floats: the floating-point number that has the bits of the word.  It takes a quarter of the time to make one, and positive
-                ones are ordered as the words are (IEEE 754).
+        Raises:
+            FormatError: there are shorter ones.
         """
-        view = self.words
-        if floats:
-            view = memoryview(view).cast("B").cast("d")
-        behind = view[word:]
-        found: list[Any] = []
-        for group, get in zip(self.samples, self._getters()):
-            if type(group) is range:
-                found += behind[group.start : group.stop : group.step].tolist()
-            else:
-                found += get(behind)
-        return found
+        if self.native:
+            return list(self.array(word))
+        self._check(word)
+        return list(getter(self.samples)(self.words[word:]))
 
     def half(self, word: int, second: bool) -> list[int]:
         """The first or the second half of a word of every sample."""
-        high = second != self.big
-        halves = memoryview(self.words).cast("B").cast("I")[2 * word + (high == (sys.byteorder == "little")) :]
-        words = self.words[word:]
-        found: list[int] = []
-        for group, get in zip(self.samples, self._getters()):
-            if type(group) is range:
-                found += halves[2 * group.start : 2 * group.stop : 2 * group.step].tolist()
-            elif high:
-                found += [value >> 32 for value in get(words)]
-            else:
-                found += [value & 0xFFFFFFFF for value in get(words)]
-        return found
+        if self.native:
+            return list(self.halves(word, second))
+        if second != self.big:
+            return [value >> 32 for value in self.column(word)]
+        return [value & 0xFFFFFFFF for value in self.column(word)]
 
-    def _getters(self) -> list[Callable[[Any], Any]]:
-        if self._takes is None:
-            self._takes = [tuple if type(group) is range else getter(group) for group in self.samples]
-        return self._takes
+    def array(self, word: int) -> memoryview:
+        """``column`` as memory of 64-bit numbers; only if ``native``."""
+        from ..native import perf
+
+        self._check(word)
+        return perf.words(self.data, self.samples, word)
+
+    def halves(self, word: int, second: bool) -> memoryview:
+        """``half`` as memory of 32-bit numbers; only if ``native``."""
+        from ..native import perf
+
+        self._check(word)
+        return perf.halves(self.data, self.samples, 2 * word + second)
 
     def sizes(self) -> list[int]:
         """The size of every sample, in words."""
-        return list(getter(self.column(0))(self._steps))
+        return list(getter(self.column(0))(self._steps)) if self.samples else []
 
     def places(self) -> list[int]:
-        """The places of all samples as one list."""
-        found: list[int] = []
-        for group in self.samples:
-            found += group
-        return found
+        """The places of all samples."""
+        return list(self.samples)
 
     def least(self) -> int:
         """Words of the shortest sample; 0 if there is none."""
-        return min(self._steps.values(), default=0)
+        if self._native is not None:
+            return self._native.least
+        if self._least < 0:
+            self._least = min([self._steps[head] for head in set(getter(self.samples)(self.words))], default=0)
+        return self._least
+
+    # -- private
+
+    def _check(self, word: int) -> None:
+        least = self.least()
+        if least <= word and len(self.samples):
+            raise FormatError("perf record", f"a sample of {8 * least} bytes")
+
+    def _walker(self) -> Walker | None:
+        if self.order != NATIVE_ORDER:
+            return None
+        from ..native import library
+
+        if library() is None:
+            return None
+        from ..native.perf import Walker
+
+        return Walker.of(self.data, self._last)
 
     def _go(self, place: int) -> int:
-        """Walks from a place to the end; returns where that is: behind the data, if the last record is cut off."""
-        end, steps = self._last, self._steps
-        words = self.words[:end]
-        places = self._places
-        add = places.append
+        """Walks from a place to the end; returns where the last whole record ends."""
+        last, usual = self._last, self._usual if self._native is None else self._native.go
         while True:
-            try:
-                for _ in repeat(None, _STEPS):
-                    step = steps[words[place]]
-                    add(place)
-                    place += step
-            except IndexError:
+            place = usual(place)
+            if self._native is not None:
+                self.others += self._native.others()
+            if place >= last:
                 return place
-            except KeyError:
-                try:
-                    place = self._others(place)
-                except ValueError as error:
-                    self.problem = str(error)
-                    return self.others.pop()
-                continue
-            except ValueError as error:
-                self.problem = str(error)
+            size, kind = self.size(place), self.kind(place)
+            if size < 8 or size & 7:
+                self.problem = f"a record of {size} bytes"
                 return place
-            if places[-2] + 2 * step == place:
-                first = place
-                place = self._alike(place, step)
-                if place > first:
-                    self._flush()
-                    self.samples.append(range(first, place, step))
-
-    def _alike(self, place: int, step: int) -> int:
-        """Behind the samples of one size that follow the last one."""
-        data, distance, block, end = self.data, 8 * step, _BLOCK, self._last
-        head = data[8 * (place - step) : 8 * (place - step) + 8]
-        while True:
-            at, stop = 8 * place, 8 * place + distance * block
-            if stop <= 8 * end and all([data[at + byte : stop : distance] == head[byte : byte + 1] * block for byte in _SAME]):
-                place += step * block
-                block = min(2 * block, _MOST)
-            elif block > _BLOCK:
-                block = _BLOCK
-            else:
+            step = self._long(kind, place, size) if kind in (_TRACING_DATA, _AUXTRACE) else size >> 3
+            if step > last - place:  # cut off
                 return place
+            self.others.append(place)
+            place += step
 
-    def _others(self, place: int) -> int:
-        """Behind the records from a place on that are no samples.
-
-        Raises:
-            ValueError: the last of ``others`` has a size that cannot be.
-        """
-        words, big, add, end = self.words, self.big, self.others.append, self._last
-        while place < end:
-            head = words[place]
-            kind = head >> 32 if big else head & 0xFFFFFFFF
-            if kind == _SAMPLE:
-                break
-            add(place)
-            size = _size(head, big)
-            place += size >> 3 if kind not in (_TRACING_DATA, _AUXTRACE) else self._long(kind, place, size)
+    def _usual(self, place: int) -> int:
+        """Behind the whole samples from a place on."""
+        words, steps, end, add = self.words, self._steps, self._last, self._places.append
+        try:
+            while place < end:
+                after = place + steps[words[place]]
+                if after > end:
+                    break
+                add(place)
+                place = after
+        except KeyError:
+            pass
         return place
 
     def _long(self, kind: int, place: int, size: int) -> int:
@@ -253,11 +226,6 @@ class Walk:
         else:
             length = (self.words[place + 1] + 7) & ~7
         return int(size + length) // 8
-
-    def _flush(self) -> None:
-        if self._places:
-            self.samples.append(self._places[:])
-            self._places.clear()
 
 
 def getter(keys: Sequence[Any]) -> Callable[[Any], Sequence[Any]]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Entry = tuple[int, int, str]
 
-__all__ = ("JitCode", "parse_perf_map", "parse_jitdump", "read_file", "LIMIT")
+__all__ = ("JitCode", "newest", "parse_perf_map", "parse_jitdump", "read_file", "LIMIT")
 
 #: Most bytes of a file that are read.
 LIMIT = 256 << 20
@@ -49,20 +49,20 @@ class JitCode:
     """
 
     def __init__(self, entries: Sequence[Entry], lines: dict[int, tuple[str, int]] | None = None) -> None:
-        self._entries = entries
-        self._bounds, self._owners = _newest(entries)
+        self.entries = entries
+        self._bounds, self._owners = newest(entries)
         self._lines = lines or {}
         self._line_starts = sorted(self._lines)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def lookup(self, address: int) -> tuple[str, int, int, int] | None:
         """(name, offset, start, size) of the code that contains an address."""
         owner = self.piece(address)[2]
         if owner < 0:
             return None
-        start, size, name = self._entries[owner]
+        start, size, name = self.entries[owner]
         return name, address - start, start, size
 
     def piece(self, address: int) -> tuple[int, int, int]:
@@ -183,7 +183,7 @@ def _text(data: bytes, start: int, end: int) -> str:
     return data[start : stop if stop >= 0 else end][:_LONGEST].decode("utf-8", "backslashreplace")
 
 
-def _newest(entries: Sequence[Entry]) -> tuple[list[int], list[int]]:
+def newest(entries: Sequence[Entry]) -> tuple[list[int], list[int]]:
     """Cuts the addresses into pieces: (their starts, the number of the last entry that covers each, or -1)."""
     order = sorted(range(len(entries)), key=lambda number: entries[number][0])
     bounds: list[int] = []

@@ -180,6 +180,12 @@ class KernelSymbols:
             self._added_starts = []
             self._forget()
 
+    def layout(self) -> tuple[list[tuple[int, int, str, str]], KallsymsIndex, KallsymsIndex | None]:
+        """All there is, in the order in which addresses are looked for: (start, size, name, module) of what was added, by start; the
+        lasting symbols; those that come and go, if they were read.
+        """
+        return [(start, *self._added[start]) for start in sorted(self._added)], self._index(), self._changing
+
     # -- private
 
     def _span(self, address: int) -> Span:

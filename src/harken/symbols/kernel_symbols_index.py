@@ -29,6 +29,7 @@ from bisect import bisect_right
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 __all__ = ("KallsymsIndex", "build", "changing_lines")
 
@@ -56,7 +57,7 @@ class KallsymsIndex:
     """
 
     def __init__(self, data: bytes | memoryview) -> None:
-        view = memoryview(data)
+        view = memoryview(bytearray(data) if type(data) is bytes else data)
         if len(view) < _HEAD.size:
             raise ValueError("not an index of kernel symbols")
         magic, count, addressed, names, modules = _HEAD.unpack_from(view)
@@ -73,6 +74,10 @@ class KallsymsIndex:
         self._names = view[places[3] : places[4]]
         self._modules = bytes(view[places[4] :]).decode("ascii", "backslashreplace").split("\0")
         self._block = b""
+
+    def columns(self) -> tuple[Any, Any, Any, Any, list[str]]:
+        """Addresses, offsets of names, modules' numbers and names as memory; names of the modules.  Symbols without address come last."""
+        return self._addressed, self._offsets, self._owners, self._names, self._modules
 
     @property
     def hidden(self) -> bool:

@@ -230,6 +230,33 @@ class SymbolTable:
                 return max(mapping.start, address + shift), min(mapping.end, address + size + shift)
         return mapping.start, mapping.end
 
+    def pieces(self, mapping: Mapping) -> list[tuple[int, int, int]]:
+        """The parts of a mapping that segments fill: (low, high, shift), ascending.
+
+        ``low`` and ``high`` are distances from the mapping's start, which are ``shift`` above the file's own addresses.  Where two segments
+        share a page of the file, each mapping shows the bytes of both, but means one (see ``vaddr``).
+        """
+        from .jit import newest
+
+        first, last = mapping.offset, min(mapping.offset + mapping.end - mapping.start, _TOP)
+        loaded = [segment for segment in self.segments if segment[0] < last and segment[0] + segment[2] > first]
+        # what means the mapping comes first, and lies above the others
+        loaded.sort(key=lambda segment: segment[3] is not mapping.executable)
+        loaded.reverse()
+        spans = [(max(start, first), min(start + size, last, start + _TOP - address)) for start, address, size, _ in loaded]
+        bounds, owners = newest([(low, max(high - low, 0), "") for low, high in spans])
+        found = []
+        for low, high, owner in zip(bounds, [*bounds[1:], last], owners):
+            if owner >= 0:
+                start, address, _, _ = loaded[owner]
+                found.append((low - first, high - first, start - first - address))
+        return found
+
+    @property
+    def columns(self) -> tuple[Any, ...]:
+        """``symbol_table_read.Arrays.columns``: all there is, as memory."""
+        return self._columns
+
     def raw_name(self, place: int) -> bytes:
         """``name`` as the file has it."""
         return bytes(self._block[self._offsets[place] : self._offsets[place + 1] - 1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .jit import JitCode, parse_jitdump, parse_perf_map, read_file
+from .jit import JitCode, newest, parse_jitdump, parse_perf_map, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +50,11 @@ class Jit:
             if found is not None:
                 return *found[:3], path, code.line(address)
         return None
+
+    def pieces(self) -> tuple[list[tuple[int, int, str]], list[int], list[int]]:
+        """All code as (start, size, name), and the addresses cut into pieces: their starts, and the number of each one's code or -1."""
+        entries = [entry for _, code in reversed(self._codes) for entry in code.entries]
+        return entries, *newest(entries)
 
     def range(self, address: int) -> tuple[int, int]:
         """The addresses around one for which ``lookup`` gives the same code, or none."""

@@ -22,7 +22,7 @@ from .demangle import save, short
 from .kernel_symbols import KernelSymbols
 from .model import KERNEL_MODULE
 from .symbolizer_chains import END_OF_CHAIN, cut_long, words_of_chains
-from .symbolizer_lines import AddressLines
+from .symbolizer_places import Places
 from .symbolizer_spaces import RecordedSpaces
 
 TYPE_CHECKING = False
@@ -34,12 +34,18 @@ if TYPE_CHECKING:
     from ..formats.perf_data_batch import Batch
     from ..formats.perf_data_records import Other
     from ..kernel.kernel import Kernel
+    from .symbolizer_lines import AddressLines
+    from .symbolizer_native import NativeLines
     from .symbolizer_spaces import Table
 
 __all__ = ("RecordingSymbolizer",)
 
 #: Stands between the texts of two chains: five bytes, in whose steps it is searched for (longer ones are searched for in another way).
 _BETWEEN = bytes(5)
+#: Samples that are put in order at a time.
+_BLOCK = 2048
+#: The kernel's image lies within the upper 128 TiB.
+_MOST_SHIFT = 1 << 47
 _DEBUG_KALLSYMS = "/.debug/[kernel.kallsyms]/"
 
 
@@ -76,40 +82,46 @@ class RecordingSymbolizer:
         self._held: list[Any] = []
         self.spaces = RecordedSpaces(recording, self._of_the_kernel)
         names = (readable if parameters else short) if demangle else None
-        self._lines = AddressLines(kernel, self.spaces.processes, self._symbols, symbol, offset, module, names)
-        self.problems = self._lines.problems
+        self._places = Places(kernel, self.spaces.processes, symbol, offset, module, names)
+        self.problems = self._places.problems
+        self._shift = 0
+        self._plain: AddressLines | None = None
+        self._native: NativeLines | None = None
 
     def close(self) -> None:
         """Keeps demangled names for the next run."""
         self.spaces.processes.close()
         save()
 
-    def blocks(
-        self, batch: Batch, chains: bool = True, heads: Callable[[bool, list[str]], list[str]] | None = None, size: int = 2048
-    ) -> Iterator[bytes]:
+    def blocks(self, batch: Batch, chains: bool = True, heads: Callable[[bool, list[str]], list[str]] | None = None) -> Iterator[bytes]:
         """What is to be printed, in order of time: of every sample a line, or with ``chains`` its call chain, one address in each line.
 
         Args:
             chains: show call chains, if there are any.
             heads: gives what stands before each sample, by whether chains follow, and by the names of the samples' threads.
-            size: samples in a block.
 
         Raises:
             FormatError: a sample is damaged.
         """
-        keys = batch.chains(recorded=True) if chains else None
-        addresses = batch.column("ip", recorded=True) if keys is None else None
-        before = self.heads(batch, heads, keys is not None) if heads is not None else None
-        if keys is None and addresses is None:
-            yield b"".join([head + b"\n" for head in before or [b""] * len(batch)])
+        chains = chains and batch.samples("callchain")
+        if not chains and not batch.samples("ip"):
+            alone = self.heads(batch, heads) if heads is not None else [b""] * len(batch)
+            yield b"".join([head + b"\n" for head in alone])
+            return
+        before = self.heads(batch, heads, chains) if heads is not None else None
+        native = self._native_lines(batch, chains)
+        if native is None:
+            yield from self._plain_blocks(batch, chains, before)
             return
         tables = self.spaces.tables(batch)
-        self._held = [addresses, keys, tables]
-        texts = self._of_chains(tables, keys) if keys is not None else self._of_addresses(tables, addresses or [])
-        self._held.append(texts)
-        # what is put in order is written at once, while it is near
-        for place, block in batch.sorted_blocks(texts, size):
-            yield b"".join(block if before is None else map(bytes.__add__, before[place : place + size], block))
+        native.shift, place = self._shift, 0
+        for text, ends in native.blocks(batch, tables, chains):
+            if before is None:
+                yield bytes(text)
+            else:
+                parts = zip(before[place : place + len(ends)], [0, *ends], ends)
+                yield b"".join([part for head, start, end in parts for part in (head, text[start:end])])
+                place += len(ends)
 
     def heads(self, batch: Batch, heads: Callable[[bool, list[str]], list[str]], chains: bool = False) -> list[bytes]:
         """Only what stands before samples (see ``blocks``)."""
@@ -117,7 +129,36 @@ class RecordingSymbolizer:
 
     # -- private: samples
 
-    def _of_addresses(self, tables: list[Table], addresses: list[int]) -> list[bytes]:
+    def _native_lines(self, batch: Batch, chains: bool) -> NativeLines | None:
+        """What makes the lines of a batch if the accelerator can."""
+        if not batch.native or (chains and batch.recorded_chains() is None):
+            return None
+        if self._native is None:
+            from ..native.symbols import engine
+            from .symbolizer_native import NativeLines
+
+            found = engine()
+            self._native = NativeLines(found, self._places, self._symbols) if found is not None else None
+        return self._native
+
+    def _plain_blocks(self, batch: Batch, chains: bool, before: list[bytes] | None) -> Iterator[bytes]:
+        if self._plain is None:
+            from .symbolizer_lines import AddressLines
+
+            self._plain = AddressLines(self._places, self._symbols)
+        keys = batch.chains(recorded=True) if chains else None
+        addresses = batch.column("ip", recorded=True) if keys is None else None
+        tables = self.spaces.tables(batch)
+        self._plain.shift = self._shift
+        self._held = [addresses, keys, tables]
+        lines = self._plain
+        texts = self._of_chains(lines, tables, keys) if keys is not None else self._of_addresses(lines, tables, addresses or [])
+        self._held.append(texts)
+        # what is put in order is written at once, while it is near
+        for place, block in batch.sorted_blocks(texts, _BLOCK):
+            yield b"".join(block if before is None else map(bytes.__add__, before[place : place + len(block)], block))
+
+    def _of_addresses(self, lines: AddressLines, tables: list[Table], addresses: list[int]) -> list[bytes]:
         """The lines of addresses."""
         work: list[tuple[Table, set[int]]] = []
         for table in tables:
@@ -125,11 +166,11 @@ class RecordingSymbolizer:
             for start, end in table.runs:
                 wanted.update(addresses[start:end])
             work.append((table, wanted))
-        lines = self._lines.lines(work, b" ", False)
-        self._held += [work, lines]
-        return _gathered(tables, lines, addresses)
+        found = lines.lines(work, b" ", False)
+        self._held += [work, found]
+        return _gathered(tables, found, addresses)
 
-    def _of_chains(self, tables: list[Table], keys: list[bytes]) -> list[bytes]:
+    def _of_chains(self, lines: AddressLines, tables: list[Table], keys: list[bytes]) -> list[bytes]:
         """The texts of call chains."""
         work, parts = [], []
         for table in tables:
@@ -140,9 +181,9 @@ class RecordingSymbolizer:
             words = words_of_chains(whole)
             work.append((table, set(words)))
             parts.append((whole, cut, words))
-        lines = self._lines.lines(work, b"\t", True)
-        texts = [_chains(*both) for both in zip(lines, parts)]
-        self._held += [work, parts, lines, texts]
+        found = lines.lines(work, b"\t", True)
+        texts = [_chains(*both) for both in zip(found, parts)]
+        self._held += [work, parts, found, texts]
         return _gathered(tables, texts, keys)
 
     # -- private: the kernel
@@ -183,6 +224,7 @@ class RecordingSymbolizer:
         elif type(event) is SymbolEvent and not event.removed and not self._recording_of_another_kernel():
             # programs that were unloaded keep their names: samples may be of the time before
             self._symbols().add(event.start, event.size, event.name)
+            self._forget_kernel()
 
     def _kernel_mapping(self, event: MappingEvent) -> None:
         """The kernel's image: its ``offset`` is the address of the symbol that its path ends with."""
@@ -192,17 +234,25 @@ class RecordingSymbolizer:
         symbols = self._symbols()
         if name and not symbols.hidden and symbols.resolve(event.offset).start != event.offset:
             places = symbols.addresses(name, "vmlinux")
-            if len(places) == 1:
-                self._lines.shift = event.offset - places[0]
+            shift = event.offset - places[0] if len(places) == 1 else _MOST_SHIFT
+            if abs(shift) < _MOST_SHIFT and shift != self._shift:
+                self._shift = shift
+                self._forget_kernel()
+
+    def _forget_kernel(self) -> None:
+        """The kernel has other symbols now, or they are elsewhere."""
+        for lines in (self._plain, self._native):
+            if lines is not None:
+                lines.forget_kernel()
 
 
 def _chains(lines: dict[int, bytes], part: tuple[list[bytes], dict[bytes, list[bytes]], list[int]]) -> dict[bytes, bytes]:
     """The texts of the different call chains of a process, from the lines of its addresses."""
     whole, cut, words = part
-    lines[END_OF_CHAIN] = b"\n%b\n" % _BETWEEN
+    address, lines[END_OF_CHAIN] = lines[END_OF_CHAIN], b"\n%b\n" % _BETWEEN
     texts = b"".join(getter(words)(lines)).split(_BETWEEN)[1:-1]
     if len(texts) != len(whole):  # the end's mark stands within a chain
-        lines[END_OF_CHAIN], place, texts = b"", 1, []
+        lines[END_OF_CHAIN], place, texts = address, 1, []
         for size in [len(key) >> 3 for key in whole]:
             texts.append(b"\n%b\n" % b"".join(getter(words[place : place + size])(lines)))
             place += size + 1

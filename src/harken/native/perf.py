@@ -1,0 +1,129 @@
+"""Records of ``perf.data`` in bulk (``perf.c``); ``formats.perf_data_columns`` and ``perf_data_batch`` have the same in Python."""
+
+from __future__ import annotations
+
+import ctypes
+
+from . import library
+from .memory import address, room
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ("Walker", "chains", "halves", "order", "runs", "words")
+
+#: Places of records are 32-bit numbers of words.
+_MOST = 1 << 32
+
+
+class _Walk(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in "words place end samples others sample_count other_count least".split()]
+
+
+class Walker:
+    """Walks over the records of a buffer.
+
+    Args:
+        data: the buffer; it must be kept.
+        end: the part of it that is walked, in words.
+
+    Attributes:
+        samples: where samples are, in words.
+        least: words of the shortest sample; 0 if there is none.
+
+    Example:
+        >>> import struct
+        >>> walker = Walker.of(struct.pack("=IHHQIHHIHH", 9, 1, 16, 5, 68, 0, 8, 9, 0, 7), 4)
+        >>> walker is None or (walker.go(0), walker.samples.tolist(), walker.others(), walker.least) == (3, [0], [2], 2)
+        True
+    """
+
+    def __init__(self, native: Any, data: bytes, end: int) -> None:
+        self._go = native.harken_perf_walk
+        self._go.argtypes = (ctypes.c_void_p,)
+        self._data, self._samples, self._others = data, room(4 * end), room(4 * end)
+        self._walk = _Walk(address(data), 0, end, address(self._samples), address(self._others), 0, 0, _MOST)
+
+    @classmethod
+    def of(cls, data: Any, end: int) -> Walker | None:
+        """A walker; None without the accelerator, or if the buffer is none that it walks over."""
+        native = library()
+        return cls(native, data, end) if native is not None and type(data) is bytes and 0 < end < _MOST and 8 * end <= len(data) else None
+
+    def go(self, place: int) -> int:
+        """Walks from a place on; returns the place of the first record that needs a closer look, or the end."""
+        self._walk.place = place
+        self._go(ctypes.addressof(self._walk))
+        return int(self._walk.place)
+
+    @property
+    def samples(self) -> memoryview:
+        return self._samples[: 4 * self._walk.sample_count].cast("I")
+
+    @property
+    def least(self) -> int:
+        return int(self._walk.least) if self._walk.least != _MOST else 0
+
+    def others(self) -> list[int]:
+        """Where the records are that are no samples, since the last question."""
+        count, self._walk.other_count = self._walk.other_count, 0
+        return self._others[: 4 * count].cast("I").tolist()
+
+
+def words(data: bytes, places: memoryview, word: int) -> memoryview:
+    """A word of every sample, which all must have, as 64-bit numbers."""
+    return _column(data, places, word, "harken_perf_words", 8, "Q")
+
+
+def halves(data: bytes, places: memoryview, half: int) -> memoryview:
+    """The 32 bits at twice the place and ``half`` of every sample."""
+    return _column(data, places, half, "harken_perf_halves", 4, "I")
+
+
+def chains(data: bytes, places: memoryview, word: int) -> tuple[memoryview, memoryview] | None:
+    """Places and lengths of call chains, in words, whose length stands at a word of every sample; None if one does not fit."""
+    call = _function("harken_perf_chains", 6)
+    count = len(places)
+    starts, lengths = room(4 * count), room(4 * count)
+    if count and call(address(data), address(places), count, word, address(starts), address(lengths)) != count:
+        return None
+    return starts[: 4 * count].cast("I"), lengths[: 4 * count].cast("I")
+
+
+def order(times: memoryview) -> memoryview:
+    """Indexes of 64-bit numbers in ascending order; of equal ones the first comes first.
+
+    >>> order(memoryview(bytearray(b"".join([time.to_bytes(8, "little") for time in (7, 5, 1 << 60, 5)]))).cast("Q")).tolist() \\
+    ...     if library() else [1, 3, 0, 2]
+    [1, 3, 0, 2]
+    """
+    count = len(times)
+    found, spare = room(4 * count), room(4 * count)
+    if count:
+        _function("harken_perf_order", 4)(address(times), count, address(found), address(spare))
+    return found[: 4 * count].cast("I")
+
+
+def runs(values: memoryview) -> list[int]:
+    """Where each run of equal 32-bit numbers ends."""
+    count = len(values)
+    ends = room(4 * count)
+    found = _function("harken_perf_runs", 3)(address(values), count, address(ends)) if count else 0
+    return ends[: 4 * found].cast("I").tolist()
+
+
+def _column(data: bytes, places: memoryview, number: int, name: str, width: int, letter: Any) -> memoryview:
+    count = len(places)
+    found = room(width * count)
+    if count:
+        _function(name, 5)(address(data), address(places), count, number, address(found))
+    return found[: width * count].cast(letter)
+
+
+def _function(name: str, arguments: int) -> Any:
+    """A function of the library that takes and gives places and numbers."""
+    call = getattr(library(), name)
+    call.argtypes = (ctypes.c_uint64,) * arguments
+    call.restype = ctypes.c_uint64
+    return call

@@ -1,0 +1,126 @@
+"""Lines of samples (``symbols.c``): the structures that C and Python share, as rows of 64-bit numbers, and the loop around the calls.
+
+``symbols.symbolizer_native`` lays out processes and files.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+
+from . import library
+from .memory import address, room
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = ("ASK_ALWAYS", "MANGLED", "NEED_PLACE", "NEED_TEXT", "SPECIAL", "Job", "Rows", "engine", "run")
+
+#: What is asked for: the place of a mapping, the text of a symbol; and else the kernel's symbols.
+NEED_PLACE, NEED_TEXT = 0, 1
+#: Flags of names: mangled ones are asked for, all are.
+MANGLED, ASK_ALWAYS = 1, 2
+#: The state of a symbol is this and the number of its special text.
+SPECIAL = 2
+
+_DONE, _FULL, _ASK = 0, 1, 2
+_OUT, _STEP, _NEEDS = 1 << 19, 4096, 1 << 14
+#: Words of the structures: space, place, piece, names, special.
+_ROWS = {"spaces": 4, "places": 6, "pieces": 4, "names": 14, "specials": 4}
+
+
+class Job(ctypes.Structure):
+    """``struct job``."""
+
+    _fields_ = [
+        (name, ctypes.c_uint64)
+        for name in (
+            "words word_count starts lengths addresses spaces_of order count spaces space_count places place_count pieces piece_count "
+            "names names_count specials special_count blob blob_size nowhere_start nowhere_size added static changing kernel_known "
+            "kernel_shift with_symbol with_offset before out out_size out_used ends needs need_room need_count at step asking"
+        ).split()
+    ]
+
+
+class Rows:
+    """What has been laid out so far; it only grows, and ``texts`` are bytes that rows point into.
+
+    Attributes:
+        spaces, places, pieces, names, specials: rows of words.
+        held: memory that rows point to.
+    """
+
+    def __init__(self) -> None:
+        self.spaces, self.places, self.pieces, self.names, self.specials = [array("Q") for _ in _ROWS]
+        self.blob = bytearray()
+        self.held: list[Any] = []
+        self._known: dict[bytes, tuple[int, int]] = {}
+
+    def count(self, name: str) -> int:
+        """How many rows of a kind there are."""
+        return len(getattr(self, name)) // _ROWS[name]
+
+    def text(self, text: bytes) -> tuple[int, int]:
+        """A text as (start, size) in the blob; equal ones stand there once."""
+        found = self._known.get(text)
+        if found is None:
+            found = self._known[text] = len(self.blob), len(text)
+            self.blob += text
+        return found
+
+    def place_of(self, memory: Any) -> int:
+        """The address of memory, which is held from now on; 0 if it is empty."""
+        if not len(memory):
+            return 0
+        self.held.append(memory)
+        return memory.buffer_info()[0] if type(memory) is array else address(memory)
+
+    def into(self, job: Job) -> None:
+        """Tells a job where everything is now."""
+        for name, width in _ROWS.items():
+            rows = getattr(self, name)
+            setattr(job, name, rows.buffer_info()[0])
+            setattr(job, "names_count" if name == "names" else name[:-1] + "_count", len(rows) // width)
+        job.blob, job.blob_size = address(self.blob), len(self.blob)
+
+
+def engine() -> Any:
+    """The library, if it writes lines as these structures say; else None."""
+    native = library()
+    if native is None:
+        return None
+    native.harken_symbols_sizes.restype = ctypes.c_uint64
+    native.harken_symbols_lines.argtypes = (ctypes.c_void_p,)
+    sizes = ctypes.sizeof(Job) | 8 * (_ROWS["names"] << 16 | _ROWS["places"] << 32 | _ROWS["spaces"] << 48)
+    return native if native.harken_symbols_sizes() == sizes else None
+
+
+def run(native: Any, job: Job, rows: Rows, meet: Callable[[list[int]], None]) -> Iterator[tuple[memoryview, memoryview]]:
+    """The texts of all samples of a job.
+
+    Args:
+        meet: gets what is needed, as (kind, number, number) one after the other, and puts it into the rows.
+
+    Yields:
+        Texts of some samples, and where each of them ends; valid until the next ones.
+
+    Raises:
+        AssertionError: the rows contradict themselves.
+    """
+    out, ends, needs = bytearray(_OUT), room(4 * _STEP), room(24 * _NEEDS)
+    job.ends, job.needs, job.need_room, job.step = address(ends), address(needs), _NEEDS, _STEP
+    while job.at < job.count:
+        rows.into(job)
+        job.out, job.out_size = address(out), len(out)
+        first = job.at
+        outcome = native.harken_symbols_lines(ctypes.addressof(job))
+        if job.at > first:
+            yield memoryview(out)[: job.out_used], ends[: 4 * (job.at - first)].cast("I")
+        if outcome == _ASK:
+            meet(needs[: 24 * job.need_count].cast("Q").tolist())
+        elif outcome == _FULL:
+            out = bytearray(2 * len(out))
+        elif outcome != _DONE:
+            raise AssertionError("a table of symbols contradicts itself")

@@ -1,0 +1,220 @@
+/* The symbol of an address: mapping, piece of the file, symbol, text.
+ *
+ * symbols/symbolizer_lines.py does the same in Python, and says why.  What is not known yet is asked for: it is put into the list of needs,
+ * once, and Python puts the answer into the tables. */
+#include <string.h>
+#include "symbols.h"
+
+#define PAGE 4096
+
+static int ask(struct job *job, uint64_t kind, uint64_t first, uint64_t second)
+{
+	struct need *need;
+
+	if (job->need_count >= job->need_room)
+		return 0;
+	need = &job->needs[job->need_count++];
+	need->kind = kind;
+	need->first = first;
+	need->second = second;
+	return 1;
+}
+
+/* How many of ascending numbers are not greater than one. */
+static uint64_t up_to(const uint64_t *numbers, uint64_t count, uint64_t number)
+{
+	const uint64_t *base = numbers;
+
+	while (count) {
+		uint64_t half = count / 2;
+
+		if (base[half] <= number) {
+			base += half + 1;
+			count -= half + 1;
+		} else {
+			count = half;
+		}
+	}
+	return (uint64_t)(base - numbers);
+}
+
+/* Where the last symbol of the kernel or of a module ends, if none follows it: with the following page. */
+static uint64_t end_of_last(uint64_t start)
+{
+	uint64_t page = start / PAGE + (start % PAGE != 0) + 1;
+
+	return page > UINT64_MAX / PAGE ? UINT64_MAX : page * PAGE;
+}
+
+/* The symbol of an address as kallsyms means it; NOTHING if there is none. */
+static uint64_t find_in_kallsyms(const struct names *names, uint64_t address)
+{
+	uint64_t place = up_to(names->bounds, names->bound_count, address), end;
+
+	if (!place || !names->bounds[place - 1])
+		return NOTHING;
+	if (place < names->bound_count && names->owners[place] == names->owners[place - 1])
+		return place - 1;
+	end = end_of_last(names->bounds[place - 1]);
+	if (place < names->bound_count && names->bounds[place] < end)
+		end = names->bounds[place];
+	return address < end ? place - 1 : NOTHING;
+}
+
+static uint64_t find(const struct names *names, uint64_t address)
+{
+	uint64_t symbol;
+
+	if (!names->ends)
+		return find_in_kallsyms(names, address);
+	symbol = up_to(names->bounds, names->bound_count, address);
+	if (!symbol--)
+		return NOTHING;
+	if (names->inner)
+		symbol = (uint64_t)names->inner[symbol];
+	if (symbol >= names->symbol_count || address >= names->ends[symbol])
+		return NOTHING;
+	return symbol;
+}
+
+/* Whether a name can stand as it is, and needs no Python to make it readable. */
+static int is_plain(const struct names *names, const uint8_t *name, uint64_t size)
+{
+	uint8_t all = 0;
+
+	if (!size || names->flags & ASK_ALWAYS)
+		return 0;
+	if (names->flags & MANGLED && name[0] == '_' && size > 1) {
+		if (name[1] == 'Z' || name[1] == 'R' || (name[1] == '_' && size > 2 && name[2] == 'Z'))
+			return 0;
+	}
+	for (uint64_t place = 0; place < size; place++)
+		all |= name[place];
+	return all < 128;
+}
+
+static int take(const struct job *job, const struct part *part, const uint8_t **text, uint64_t *size)
+{
+	if (part->start > job->blob_size || part->size > job->blob_size - part->start)
+		return BROKEN;
+	*text = job->blob + part->start;
+	*size = part->size;
+	return DONE;
+}
+
+static int take_special(const struct job *job, uint64_t number, struct frame *frame)
+{
+	const struct special *special = &job->specials[number];
+
+	if (number >= job->special_count || take(job, &special->name, &frame->name, &frame->name_size))
+		return BROKEN;
+	if (!special->name.size)  /* symbols without a name are none */
+		frame->name = NULL;
+	return take(job, &special->module, &frame->module, &frame->module_size);
+}
+
+/* The text of a symbol. */
+static int take_text(struct job *job, uint64_t number, uint64_t symbol, struct frame *frame)
+{
+	const struct names *names = &job->names[number];
+	uint64_t start = names->offsets[symbol], after = names->offsets[symbol + 1];
+	uint64_t module = names->owners ? names->owners[symbol] : 0;
+	uint32_t *state = &names->states[symbol];
+
+	if (*state >= SPECIAL && *state != ASKED)
+		return take_special(job, *state - SPECIAL, frame);
+	if (start >= after || after > names->block_size || module >= names->module_count)
+		return BROKEN;
+	if (*state == UNSEEN) {
+		if (is_plain(names, names->block + start, after - start - 1))
+			*state = PLAIN;
+		else if (ask(job, NEED_TEXT, number, symbol))
+			*state = ASKED;
+	}
+	if (*state != PLAIN)
+		return ASK;
+	frame->name = names->block + start;
+	frame->name_size = after - start - 1;
+	return take(job, &names->modules[module], &frame->module, &frame->module_size);
+}
+
+int symbols_of_nothing(const struct job *job, uint64_t address, struct frame *frame)
+{
+	frame->shown = address;
+	frame->name = NULL;
+	return take(job, &job->nowhere, &frame->module, &frame->module_size);
+}
+
+int symbols_of_kernel(struct job *job, uint64_t address, struct frame *frame)
+{
+	int64_t shift = (int64_t)job->kernel_shift;
+	uint64_t here = address - job->kernel_shift;
+
+	if (shift && (shift < 0) != (here > address))  /* behind the last address there is */
+		return symbols_of_nothing(job, address, frame);
+	if (!job->kernel_known && ask(job, NEED_KERNEL, 0, 0))
+		job->kernel_known = ASKED;
+	if (!job->kernel_known || job->kernel_known == ASKED)
+		return ASK;
+	for (unsigned int part = 0; part < 3; part++) {
+		uint64_t number = job->kernel[part] - 1, symbol;
+
+		if (number >= job->names_count)
+			continue;
+		symbol = find(&job->names[number], here);
+		if (symbol == NOTHING)
+			continue;
+		frame->shown = address;
+		frame->distance = here - job->names[number].starts[symbol];
+		return take_text(job, number, symbol, frame);
+	}
+	return symbols_of_nothing(job, address, frame);
+}
+
+/* The piece of a place that a distance from the mapping's start is in. */
+static const struct piece *piece_of(const struct job *job, const struct place *place, uint64_t distance)
+{
+	const struct piece *pieces = job->pieces + place->piece;
+	uint64_t low = 0, high = place->piece_count;
+
+	if (place->piece > job->piece_count || high > job->piece_count - place->piece)
+		return NULL;
+	while (low < high) {
+		uint64_t middle = low + (high - low) / 2;
+
+		if (pieces[middle].low <= distance)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (!low || distance >= pieces[low - 1].high || pieces[low - 1].names >= job->names_count)
+		return NULL;
+	return &pieces[low - 1];
+}
+
+int symbols_of_user(struct job *job, const struct space *space, uint64_t space_number, uint64_t address, int in_file, struct frame *frame)
+{
+	uint64_t mapping = up_to(space->starts, space->count, address), distance, symbol;
+	const struct place *place;
+	const struct piece *piece;
+
+	if (!mapping-- || address >= space->ends[mapping])
+		return symbols_of_nothing(job, address, frame);
+	if (!space->places[mapping] && ask(job, NEED_PLACE, space_number, mapping))
+		space->places[mapping] = ASKED;
+	if (!space->places[mapping] || space->places[mapping] == ASKED)
+		return ASK;
+	if (space->places[mapping] > job->place_count)
+		return BROKEN;
+	place = &job->places[space->places[mapping] - 1];
+	distance = address - space->starts[mapping];
+	frame->shown = in_file && place->in_file ? distance + place->offset : address;
+	piece = piece_of(job, place, distance);
+	symbol = piece ? find(&job->names[piece->names], distance - piece->shift) : NOTHING;
+	if (symbol == NOTHING) {
+		frame->name = NULL;
+		return take(job, &place->module, &frame->module, &frame->module_size);
+	}
+	frame->distance = distance - piece->shift - job->names[piece->names].starts[symbol];
+	return take_text(job, piece->names, symbol, frame);
+}
