@@ -9,6 +9,7 @@ import pytest
 from harken.base.ctype import Array, Enum, Int, Member, Ptr, Struct, Typedef
 from harken.base.schema import Schema
 from harken.compiler.builtins import types as T
+from harken.compiler.builtins.type_fields import field
 from harken.render.values import row_text
 
 U32, CHAR = Int("unsigned int", 4, False), Int("char", 1, True)
@@ -90,5 +91,5 @@ def test_from_c() -> None:
     ],
 )
 def test_fields_render(kind: T.Type, raw: bytes, text: str) -> None:
-    schema = Schema("", kind.size, (T.field("value", kind, 0),))
+    schema = Schema("", kind.size, (field("value", kind, 0),))
     assert row_text(schema)(schema.row(raw)) == text

@@ -11,6 +11,7 @@ from ...base.schema import Field, Schema
 from ..ir import I32, PTR, Const, Value
 from ..unit import GATE, RING, Event
 from . import types as T
+from .type_fields import field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _layout(fields: list[tuple[str, Val]]) -> tuple[list[tuple[Val, Field, bool]
             tail += kind.size
             offset += 4
         else:
-            one = T.field(name, kind, offset)
+            one = field(name, kind, offset)
             offset += max(one.size, kind.size)
         layout.append((value, one, dynamic))
     size = (offset + 7) // 8 * 8

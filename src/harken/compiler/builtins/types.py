@@ -1,7 +1,7 @@
 """Types of values in a tracing program: what a front end infers and lowering lays out.
 
-C types (``base.ctype``) describe memory; these describe values.  A value's type says how wide it is when it is stored, how it is
-shown (``field``), and, for pointers and things in memory, where they are.
+C types (``base.ctype``) describe memory; these describe values.  A value's type says how wide it is when it is stored and, for pointers and
+things in memory, where they are; ``type_fields`` says how it is shown.
 
 Example:
     >>> str(tuple_of(integer(4, False), string(16)))
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from ...base.ctype import Array, CType, Enum, Fwd, Int, Ptr, Struct, Void
 from ...base.record import Record
-from ...base.schema import Field, Schema
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = (
     "Type", "NONE", "BOOL", "INT64", "UINT64", "INT32", "UINT32", "VOIDPTR", "MAC", "USYM", "KSYM", "INET", "integer", "string",
     "pointer", "structure", "array", "tuple_of", "buffer", "stack", "frame_size", "from_ctype", "to_ctype", "literal_type", "size_of",
-    "align_of", "layout", "field", "fields", "join", "same", "is_integer", "is_scalar", "is_printable",
-    "is_copied", "copied_stack", "unwound", "holds_copied",
+    "align_of", "layout", "join", "same", "is_integer", "is_scalar", "is_printable",
+    "is_copied", "copied_stack", "unwound", "COPIED",
 )  # fmt: skip
 
 
@@ -110,7 +109,7 @@ def buffer(size: int) -> Type:
 
 _FRAME_SIZES = {"build_id": 32, "python": 16}
 #: Modes of stacks that are unwound later, and how they are called when that was done.
-_COPIED = {"dwarf": "unwound", "mixed": "merged"}
+COPIED = {"dwarf": "unwound", "mixed": "merged"}
 
 
 def stack(kind: str, mode: str, limit: int) -> Type:
@@ -129,17 +128,12 @@ def copied_stack(limit: int, machine: str, registers: int, memory: int, python: 
 
 def is_copied(kind: Type) -> bool:
     """Whether it is a stack whose frames are not known before it is unwound: it can be put out, and nothing else."""
-    return kind.kind == "ustack" and kind.detail[0] in _COPIED
+    return kind.kind == "ustack" and kind.detail[0] in COPIED
 
 
 def unwound(kind: Type) -> Type:
     """What such a stack is when it was unwound."""
-    return kind.replace(detail=(_COPIED[kind.detail[0]], *kind.detail[1:]))
-
-
-def holds_copied(schema: Schema) -> bool:
-    """Whether an event carries such a stack."""
-    return any([field.role == "ustack" and isinstance(field.detail, tuple) and field.detail[0] in _COPIED for field in schema.fields])
+    return kind.replace(detail=(COPIED[kind.detail[0]], *kind.detail[1:]))
 
 
 def frame_size(kind: Type) -> int:
@@ -253,95 +247,6 @@ def layout(parts: tuple[Type, ...]) -> tuple[tuple[int, ...], int]:
         offsets.append(position)
         position += size_of(part)
     return tuple(offsets), (position + widest - 1) // widest * widest
-
-
-def fields(parts: tuple[Type, ...], names: tuple[str, ...], base: int = 0) -> tuple[Field, ...]:
-    offsets, _ = layout(parts)
-    return tuple(field(name, part, base + offset) for name, part, offset in zip(names, parts, offsets))
-
-
-def field(name: str, kind: Type, offset: int) -> Field:
-    """How a stored value is laid out and shown."""
-    what = kind.kind
-    if what == "int":
-        return Field(name, offset, _code(kind.size, kind.signed))
-    if what == "bool":
-        return Field(name, offset, "B", role="bool")
-    if what == "enum":
-        assert isinstance(kind.ctype, Enum)
-        values = tuple((value, text) for text, value in kind.ctype.values.items())
-        return Field(name, offset, _code(kind.size, kind.signed), role="enum", detail=values)
-    if what == "ptr":
-        return Field(name, offset, "Q", role="ptr")
-    if what == "string":
-        return Field(name, offset, "s", kind.size)
-    if what in ("buf", "mac", "inet"):
-        return Field(name, offset, "p", kind.size, role=what)
-    if what in ("ksym", "timestamp"):
-        return Field(name, offset, "Q", role=what, detail=kind.detail)
-    if what in ("kstack", "ustack"):
-        return Field(name, offset, "p", kind.size, role=what, detail=kind.detail)
-    if what == "usym":
-        schema = Schema("usym", 16, (Field("addr", 0, "Q"), Field("pid", 8, "I")))
-        return Field(name, offset, "r", 1, "usym", schema)
-    if what in ("tuple", "record"):
-        names = kind.names or tuple(str(i) for i in range(len(kind.parts)))
-        schema = Schema(what, kind.size, fields(kind.parts, names))
-        return Field(name, offset, "r", 1, "tuple" if what == "tuple" else "struct", schema)
-    if what == "array":
-        return _array_field(name, kind, offset)
-    if what == "struct":
-        return Field(name, offset, "r", 1, "struct", _struct_schema(kind.ctype, 0))
-    return Field(name, offset, "p", max(1, kind.size), role=what)
-
-
-def _code(size: int, signed: bool) -> str:
-    code = {1: "b", 2: "h", 4: "i", 8: "q"}[size]
-    return code if signed else code.upper()
-
-
-def _array_field(name: str, kind: Type, offset: int) -> Field:
-    element = field("", kind.parts[0], 0)
-    if element.kind in "bBhHiIqQ" and element.count == 1:
-        return Field(name, offset, element.kind, max(1, kind.count), "array" if kind.count == 1 else element.role, detail=element.detail)
-    schema = Schema("element", kind.parts[0].size, (element,))
-    return Field(name, offset, "r", max(1, kind.count), "array", schema)
-
-
-def _struct_schema(ctype: CType | None, depth: int) -> Schema:
-    """Members that can be shown; bit fields carry their position in ``detail`` as ("bits", shift, width)."""
-    assert isinstance(ctype, Struct)
-    out: list[Field] = []
-    for member in ctype.members:
-        offset = member.bit_offset // 8
-        inner = member.type.strip()
-        if member.bit_size:
-            size = max(1, inner.size)
-            start = member.bit_offset // (size * 8) * size
-            if start + size > ctype.size:
-                continue
-            shift = member.bit_offset - start * 8
-            out.append(
-                Field(
-                    member.name, start, _code(size, getattr(inner, "signed", False)), role="bits", detail=("bits", shift, member.bit_size)
-                )
-            )
-            continue
-        if isinstance(inner, Struct):
-            if depth > 8 or not inner.size:
-                continue
-            if not member.name:
-                nested = _struct_schema(inner, depth + 1)
-                out += [one.replace(offset=one.offset + offset) for one in nested.fields]
-                continue
-            out.append(Field(member.name, offset, "r", 1, "struct", _struct_schema(inner, depth + 1)))
-            continue
-        if isinstance(inner, Array) and (not inner.size or (isinstance(inner.element.strip(), Struct) and depth > 4)):
-            continue
-        kind = from_ctype(member.type)
-        if kind.kind != "none":
-            out.append(field(member.name, kind, offset))
-    return Schema(ctype.name or ctype.kind, ctype.size, tuple(out))
 
 
 # -- joining

@@ -16,9 +16,9 @@ from ...base.diagnostics import Diagnostic, Source, error
 from ...base.errors import LimitError, ProbeError, SourceError
 from ...compiler.assemble import assemble
 from ...compiler.builtins import python_frames
-from ...compiler.builtins import types as T
 from ...compiler.builtins.code import Environment
 from ...compiler.builtins.events import Events
+from ...compiler.builtins.type_fields import holds_copied
 from ...compiler.builtins.values import START
 from ...compiler.ir import Builder, Const, Function, Module, Program
 from ...compiler.target import Target
@@ -314,7 +314,7 @@ class _Compilation:
             plans.append(tuple((probe.text, chosen.attacher, chosen.reason, chosen.rejected) for probe in chosen.probes))
         if not events.events:
             del module.maps[RING]
-        elif not pages and any([T.holds_copied(event.schema) for event in events.events]):
+        elif not pages and any([holds_copied(event.schema) for event in events.events]):
             module.maps[RING] = module.maps[RING].replace(max_entries=_STACKS_RING_BYTES)
         self.observe("ir", module)
         try:

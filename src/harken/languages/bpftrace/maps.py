@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...base.schema import Field, Schema
 from ...compiler.builtins import types as T
+from ...compiler.builtins.type_fields import field, fields
 from ...compiler.unit import Table
 from ...formats.spec import MapSpec
 from .model import MapInfo, Options
@@ -65,7 +66,7 @@ class Maps:
             flags = _NO_PREALLOC
         self.specs[name] = MapSpec(name, kind, key_size, value_size, entries, flags)
         names = tuple(f"key{i}" for i in range(len(key))) if len(key) != 1 else ("key",)
-        schema = Schema("key", key_size if key else 0, T.fields(key, names) if key else ())
+        schema = Schema("key", key_size if key else 0, fields(key, names) if key else ())
         self.tables.append(Table(info.name, name, info.kind, schema, value_schema(info), per_cpu, info.params))
 
     def _add_here(self, info: MapInfo, options: Options) -> None:
@@ -73,7 +74,7 @@ class Maps:
         key = info.key or ()
         parts = tuple(T.unwound(part) if T.is_copied(part) else part for part in key)
         names = tuple(f"key{i}" for i in range(len(key))) if len(key) != 1 else ("key",)
-        schema = Schema("key", T.layout(key)[1], T.fields(parts, names))
+        schema = Schema("key", T.layout(key)[1], fields(parts, names))
         self.tables.append(Table(info.name, "", info.kind, schema, value_schema(info), False, info.params))
         self.most_keys[info.name] = options.max_map_keys
 
@@ -102,15 +103,15 @@ def value_schema(info: MapInfo) -> Schema:
     size, kind = value_bytes(info), info.kind
     code = "q" if info.value.signed else "Q"
     if kind == "value":
-        fields: tuple[Field, ...] = (T.field("value", info.value, 0),)
+        parts: tuple[Field, ...] = (field("value", info.value, 0),)
     elif kind == "count":
-        fields = (Field("count", 0, "Q"),)
+        parts = (Field("count", 0, "Q"),)
     elif kind == "sum":
-        fields = (Field("sum", 0, code),)
+        parts = (Field("sum", 0, code),)
     elif kind in ("min", "max"):
-        fields = (Field(kind, 0, code), Field("set", 8, "Q"))
+        parts = (Field(kind, 0, code), Field("set", 8, "Q"))
     elif kind in ("avg", "stats"):
-        fields = (Field("total", 0, code), Field("count", 8, "Q"))
+        parts = (Field("total", 0, code), Field("count", 8, "Q"))
     else:
-        fields = (Field("buckets", 0, "Q", buckets(info)),)
-    return Schema(kind, size, fields)
+        parts = (Field("buckets", 0, "Q", buckets(info)),)
+    return Schema(kind, size, parts)

@@ -19,9 +19,9 @@ __all__ = ("Options", "Variable", "MapInfo", "Group", "Problems")
 class Options(Record):
     """How to compile.
 
-    ``params`` are the positional parameters; ``pid`` limits tracing to one process (-1: all); ``cpid`` is the process of the command that is
-    traced (-1: none); ``max_strlen`` bounds strings, ``max_map_keys`` maps; ``unsafe`` allows what changes the traced
-    system; ``missing_probes`` is "error", "warn" or "ignore"; ``stack_mode`` is how stacks are shown that do not say it themselves;
+    ``params`` are the positional parameters; ``pid`` limits tracing to one process (-1: all); ``cpid`` is the process of the command
+    (-1: none); ``max_strlen`` bounds strings, ``max_map_keys`` maps; ``unsafe`` allows what changes the traced system;
+    ``missing_probes`` is "error", "warn" or "ignore"; ``stack_mode`` is how stacks are shown that do not say it themselves;
     ``user_stack_bytes`` is how much of a process's stack ``ustack(dwarf)`` copies; ``avoid`` are mechanisms that were refused when they
     were tried.
     """

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ....formats.insn import Insn
 
     Machine = list[Any]
+    #: a function: its name, its blocks by number, and where it stands in the source
+    Laid = tuple[str, list[tuple[int, list[Machine]]], Span | None]
 
 __all__ = ("Linked", "layout", "link")
 
@@ -129,7 +131,7 @@ def _peephole(code: list[Machine]) -> list[Machine]:
     return out
 
 
-def link(functions: list[tuple[str, list[tuple[int, list[Machine]]], Span | None]], limit: int, long_jumps: bool) -> Linked:
+def link(functions: list[Laid], limit: int, long_jumps: bool) -> Linked:
     """One program from the code of its functions, the entry first.
 
     Args:
@@ -139,25 +141,15 @@ def link(functions: list[tuple[str, list[tuple[int, list[Machine]]], Span | None
     Raises:
         LimitError: too many instructions, or a jump too far.
     """
-    starts: dict[str, int] = {}
-    places: list[dict[int, int]] = []
-    position = 0
-    for name, blocks, _ in functions:
-        starts[name] = position
-        where: dict[int, int] = {}
-        for number, code in blocks:
-            where[number] = position
-            for insn in code:
-                position += 2 if insn[0] == LD_IMM64 else 1
-        places.append(where)
-    if position > 32000 and long_jumps:
+    placed = _places(functions)
+    if placed[2] > 32000 and long_jumps:
         functions = [(name, _far(blocks), span) for name, blocks, span in functions]
-        return _link_far(functions, limit)
-    return _write(functions, starts, places, position, limit)
+        placed = _places(functions)
+    return _write(functions, *placed, limit)
 
 
 def _write(
-    functions: list[tuple[str, list[tuple[int, list[Machine]]], Span | None]],
+    functions: list[Laid],
     starts: dict[str, int],
     places: list[dict[int, int]],
     total: int,
@@ -234,7 +226,8 @@ def _far(blocks: list[tuple[int, list[Machine]]]) -> list[tuple[int, list[Machin
     return out
 
 
-def _link_far(functions: list[tuple[str, list[tuple[int, list[Machine]]], Span | None]], limit: int) -> Linked:
+def _places(functions: list[Laid]) -> tuple[dict[str, int], list[dict[int, int]], int]:
+    """Where functions begin, where the blocks of each do, and the length of the whole, in slots."""
     starts: dict[str, int] = {}
     places: list[dict[int, int]] = []
     position = 0
@@ -246,4 +239,4 @@ def _link_far(functions: list[tuple[str, list[tuple[int, list[Machine]]], Span |
             for insn in code:
                 position += 2 if insn[0] == LD_IMM64 else 1
         places.append(where)
-    return _write(functions, starts, places, position, limit)
+    return starts, places, position
