@@ -344,6 +344,24 @@ def test_the_next_mechanism_is_tried(attaching: Any) -> None:
     assert b.links[0].closed == 1 and not b.kprobe_fds and attach_kernel.open_probes() == before - 1
 
 
+def test_functions_that_allocate_are_found_by_their_old_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Functions:
+        functions = staticmethod(lambda: [("kmem_cache_alloc_noprof", ""), ("vfs_read", "")])
+        kernel_symbols = SimpleNamespace(addresses=lambda name, owner: [])
+
+        @staticmethod
+        def function(name: str, module: str) -> object:
+            return object() if (name, module) in Functions.functions() else None
+
+    monkeypatch.setattr(attach_kernel, "catalogue", Functions)
+    found = attach_kernel.function_probe("kprobe", "", "kmem_cache_alloc", 0)
+    assert (found.name, found.text) == (("", "kmem_cache_alloc_noprof", 0), "kprobe:kmem_cache_alloc_noprof")
+    assert attach_kernel.function_probe("kprobe", "", "vfs_read", 0).name == ("", "vfs_read", 0)
+    for name, module in (("vfs_reed", ""), ("kmem_cache_alloc", "ext4")):
+        with pytest.raises(ProbeError, match="no function"):
+            attach_kernel.function_probe("kprobe", module, name, 0)
+
+
 def test_when_nothing_is_left_the_first_refusal_is_told(attaching: Any) -> None:
     b = attaching("fentry", "kprobe_perf", at_load=("fentry",), at_use=("kprobe_perf",))
     with pytest.raises(errors.BPFError, match="kprobe b'vfs_read', it's not traceable .*: not to this function"):

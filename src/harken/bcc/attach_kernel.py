@@ -30,6 +30,10 @@ _DEFAULT_LIMIT = 1000
 _NO_MAXACTIVE = ("kprobe_multi", "kprobe_perf")
 _NOT_TRACEABLE = 'it\'s not traceable (either non-existing, inlined, or marked as "notrace")'
 
+#: what the names of functions that allocate memory end with since they can account for their callers, which say the old names still, now
+#: macros; the arguments are the same (kernel commit 7bd230a26648 and its neighbours, Linux 6.10)
+_ACCOUNTED = "_noprof"
+
 _count = [0]
 
 
@@ -290,6 +294,8 @@ def function_probe(kind: str, module: str, name: str, offset: int, listed: bool 
         listed_names = [pair for pair in found.functions() if pair[0] == name and (not owner or pair[1] == owner)]
         if listed_names:
             owner = listed_names[0][1]
+        elif not listed and not owner and found.function(name + _ACCOUNTED, "") is not None:
+            name += _ACCOUNTED
         elif not listed and found.kernel_symbols.addresses(name, owner) == []:
             from ..probes.providers.base import either, near_names
 
