@@ -30,6 +30,7 @@ from tools.bcc_matrix.data import line_of_data  # noqa: E402
         ("biolatency", "{'ts': '12:00:00', 'data': [{'interval-start': 0}]}", "{'ts': '12:00:00', 'data': [{'interval-start': 0}]}"),
         ("inject", "u64 conds_met = 0;", ""),
         ("bindsnoop", "PID COMM\n0.000000 241 worker TCP 127.0.0.1 8081 ..NR. 0", "0.000000 241 worker TCP 127.0.0.1 8081 ..NR. 0"),
+        ("bindsnoop", "0 236 worker UNKN 127.0.0.1 8081 ..NR. 0", "0 236 worker UNKN 127.0.0.1 8081 ..NR. 0"),
         ("criticalstat", "Finding critical section with IRQ disabled for > 100us", ""),
         ("criticalstat", "TASK: b'w' (pid 1 tid 1) Total Time: 703.5us", "TASK: b'w' (pid 1 tid 1) Total Time: 703.5us"),
         ("ppchcalls", "[02:45:00]\nPPC HCALL    COUNT\nH_READ   3", "H_READ   3"),

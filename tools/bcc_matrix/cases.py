@@ -81,7 +81,7 @@ WORK: dict[str, str] = {
     "statsnoop": "files missing",
     "syncsnoop": "sync",
     "syscount": "files fail",
-    "tcpdrop": "drop congested",
+    "tcpdrop": "drop congested refused",
     "tcpretrans": "retransmit congested",
     "tcpcong": "congested",
     **dict.fromkeys(

@@ -20,7 +20,7 @@ _BAR = r"\|\*"
 #: Tools whose lines of data the general rule (no heading, and a digit or a bar in it) would not tell from others.
 _EXPECT: dict[str, str] = {
     "argdist": rf"^[1-9]\d*\s+\S.*|{_BAR}",
-    "bindsnoop": r"^(\d+\.\d+\s+)?\d+\s+\S+\s+\S+\s+\S+\s+8081",
+    "bindsnoop": r"^([\d.]+\s+)?\d+\s+\S+\s+\S+\s+\S+\s+8081",
     "biolatpcts": r"^(read|write|discard|flush)\s+(-|[\d.]+[unm]?s?)|^\{\"read",
     "biotop": r"^\d+ .*\d+\.\d+$",
     "bpflist": r"^\d+\s+\S.*\s\w+\s+[1-9]\d*$",

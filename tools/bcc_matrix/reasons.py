@@ -47,11 +47,6 @@ ELSEWHERE: dict[tuple[str, str], str] = {
         (("biolatency", "6.1"), ("biosnoop", "6.1"), ("biotop", "6.1")),
         "blk_account_io_start and blk_account_io_done are inlined there, and the tracepoints block_io_start and block_io_done came in 6.5",
     ),
-    (
-        "tcpdrop",
-        "6.1",
-    ): "it shows packets of a socket that are dropped for a reason, and those that this test's workload loses have there one or "
-    "the other, not both",
     ("tcptop", "6.12"): "tcp_sendpage was removed in Linux 6.5",
     ("filelife", "6.12"): "the tool takes renamed arguments (mnt_idmap, Linux 6.3) for those of before 5.12 and looks at the wrong ones",
     ("bindsnoop", "6.12"): "the tool finds a socket's protocol by the distance of its neighbours in struct sock, which changed",

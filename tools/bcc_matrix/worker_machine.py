@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 
-__all__ = ("congested", "console", "locks", "mapped", "pressure", "raid", "stand_in", "tty", "virtio")
+__all__ = ("congested", "console", "locks", "mapped", "pressure", "raid", "refused", "stand_in", "tty", "virtio")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -132,6 +132,41 @@ def virtio() -> None:
     with open("/dev/hwrng", "rb", buffering=0) as file:
         for _ in range(8):
             file.read(64)
+
+
+def refused() -> None:
+    """Segments that a program of their control group drops as they are sent: drops with a reason, of a socket's own packets.
+
+    Nothing where the unified hierarchy is mounted elsewhere than in guests.
+    """
+    if "HARKEN_GUEST" not in os.environ:
+        return
+    from harken.abi import bpf as abi
+    from harken.kernel.bpf import load_program
+    from harken.kernel.kernel import live
+    from harken.kernel.link import link_create
+
+    place = "/sys/fs/cgroup/harken_matrix"
+    os.makedirs(place, exist_ok=True)
+    nothing = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # r0 = 0; exit
+    group = os.open(place, os.O_RDONLY)
+    egress = abi.BPF_CGROUP_INET_EGRESS
+    program = load_program(live(), abi.BPF_PROG_TYPE_CGROUP_SKB, nothing, name="refused", expected_attach_type=egress)
+    link = link_create(live(), program, egress, group)
+    child = os.fork()
+    if child == 0:
+        with open(f"{place}/cgroup.procs", "w") as file:
+            file.write(str(os.getpid()))
+        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            with socket.socket(family) as client:
+                client.setblocking(False)
+                client.connect_ex((address, 80))
+        os._exit(0)
+    os.waitpid(child, 0)
+    link.close()
+    program.close()
+    os.close(group)
+    os.rmdir(place)
 
 
 def stand_in() -> None:
