@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -80,3 +81,70 @@ def test_the_markers_of_a_process() -> None:
         line.rpartition("/root")[2] if "/root" in line else line.partition(":")[2] for line in re.findall(r"^usdt:.*", done.stdout, re.M)
     }
     assert {name.partition(":")[2] for name in ours} == theirs
+
+
+I386 = r"""
+#include <sys/sdt.h>
+#include <stdio.h>
+#include <string.h>
+static volatile long sink;
+static int counter = 41;
+static struct { int a, b; long long c; } table[8];
+#define SEPARATE __attribute__((noinline, noclone))
+SEPARATE long leaf(int n, const char *text) {
+    short s = -3 - n;
+    char padding[n + 40];
+    memset(padding, n, n + 40);
+    counter++;
+    table[n & 7].c = -(1ll << 40) - n;
+    DTRACE_PROBE6(harken, values, n, text, s, counter, padding[3], (long)table[n & 7].a);
+    DTRACE_PROBE2(harken, places, table[n & 7].c, table[(n + 1) & 7].b);
+    sink += s + padding[n];
+    return n - 100;
+}
+static const char *volatile hello = "hello";
+SEPARATE long middle(int n) { return leaf(n, hello) * 2; }
+int main(void) {
+    for (int i = 0; i < 8; i++) table[i].a = i * 7, table[i].b = -i;
+    sink += strlen(hello);  // so that its page is there when the first probe reads it
+    for (int n = 0; n < 20; n++) {
+        long r = middle(n);
+        sink += r;
+    }
+    return 0;
+}
+"""
+
+
+@pytest.mark.kernel
+@pytest.mark.program("gcc")
+@pytest.mark.needs("usdt_refcount", "uprobe_perf")
+@pytest.mark.parametrize(
+    "flags", ["-O2 -fomit-frame-pointer -fPIE -pie", "-O2 -fno-PIE -no-pie", "-O0 -fno-PIE -no-pie", "-O1 -fno-omit-frame-pointer"]
+)
+def test_arguments_of_32_bit_programs(tmp_path: Path, flags: str) -> None:
+    """The program's own values are the truth; its functions' arguments lie on the stack."""
+    (tmp_path / "narrow.c").write_text(I386)
+    command = ["gcc", "-m32", *flags.split(), "-w", "-idirafter/usr/include/x86_64-linux-gnu", "narrow.c", "-o", "narrow"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    if "skipping incompatible" in done.stderr or "No such file" in done.stderr:
+        pytest.skip(f"gcc makes no 32-bit programs here, or there is no sys/sdt.h: {done.stderr.splitlines()[0]}")
+    assert done.returncode == 0, done.stderr
+    path = str(tmp_path / "narrow")
+    with open(path, "rb") as file:
+        markers = Elf(file.read(), path).stapsdt()
+    assert sorted((m.provider, m.name, m.address, m.semaphore, m.arguments) for m in markers) == sorted(readelf(path))
+    program = (
+        f'usdt:{path}:harken:values {{ printf("v %d %s %d %d %d %d\\n", arg0, str(arg1), arg2, arg3, arg4, arg5); }} '
+        f'usdt:{path}:harken:places {{ printf("p %ld %d\\n", arg0, arg1); }} '
+        f'uprobe:{path}:leaf {{ printf("c %d %s\\n", arg0, str(arg1)); }} uretprobe:{path}:leaf {{ printf("r %d\\n", (int32)retval); }}'
+    )
+    done = subprocess.run([sys.executable, "-m", "harken", "-e", program, "-c", path], capture_output=True, text=True, timeout=60)
+    lines = [line for line in done.stdout.splitlines() if line[:2] in ("v ", "p ", "c ", "r ")]
+    expected = []
+    for n in range(20):
+        expected.append(f"c {n} hello")
+        expected.append(f"v {n} hello {-3 - n} {42 + n} {n} {(n & 7) * 7}")
+        expected.append(f"p {-(1 << 40) - n} {-((n + 1) & 7)}")
+        expected.append(f"r {n - 100}")
+    assert lines == expected, done.stderr

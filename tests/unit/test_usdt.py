@@ -30,9 +30,12 @@ class Machine(Catalogue):
 
     def __init__(self, machine: str, *markers: tuple[str, int, str], kind: int = 2) -> None:
         super().__init__()
+        narrow = machine == "i686"  # 32-bit programs on x86-64
+        machine = "x86_64" if narrow else machine
         self.kernel.machine = machine
-        builder = ElfBuilder(machine=for_machine(machine).elf_machine, base=BASE)
-        builder.symbol("counter", BASE + 0x800, 8, 0x11, 1)
+        builder = ElfBuilder(bits=32 if narrow else 64, machine=3 if narrow else for_machine(machine).elf_machine, base=BASE)
+        builder.section(".got.plt", bytes(16), address=BASE + 0x700)
+        builder.symbol("counter", BASE + 0x800, 8, 0x11, 1).function("f", BASE + 0x10, 16)
         for name, address, arguments in markers:
             builder.marker("prov", name, address, arguments)
         raw = bytearray(builder.build())
@@ -53,7 +56,7 @@ def unit(catalogue: Machine, program: str) -> Unit:
 
 def value(machine: str, operand: str, registers: dict[str, int], memory: dict[int, bytes] | None = None, kind: int = 2) -> int:
     """What ``arg0`` is for one operand."""
-    arch = for_machine(machine)
+    arch = for_machine("x86_64" if machine == "i686" else machine)
     context = bytearray(arch.registers_size)
     for name, number in registers.items():
         struct.pack_into("<Q", context, arch.registers[name], number & (1 << 64) - 1)
@@ -102,6 +105,46 @@ def test_variables_of_programs_that_are_loaded_anywhere() -> None:
     memory = {HEAP + 0x800: struct.pack("<q", -5)}
     assert value("x86_64", "-8@counter(%rip)", {"ip": HEAP + 0x10}, memory, kind=3) == -5
     assert value("x86_64", "8@$counter", {"ip": HEAP + 0x10}, kind=3) == HEAP + 0x800
+
+
+LOW = 0xFFFF_D000
+
+
+@pytest.mark.parametrize(
+    "operand,expected",
+    [
+        ("-4@%esi", -2),
+        ("4@%esi", 0xFFFFFFFE),
+        ("-8@%ecx", 0x00401700_FFFFFFFE),  # the upper half in %ebx
+        ("-8@%esi", -0x3_0000_0002),
+        ("4@4(%esp)", 0x08070605),
+        ("-1@9(%esp)", 9),
+        ("8@(%esp)", 0x0807060504030201),
+        ("4@12(%esp,%ecx,4)", 0x08070605),  # the sum wraps at 32 bits, whatever lies in the upper halves
+        ("-4@counter@GOTOFF(%ebx)", -7),  # position-independent: from the global offset table
+        ("-4@4+counter@GOTOFF(%ebx,%edi)", -7),
+        ("-4@counter", -7),
+        ("4@$counter", BASE + 0x800),
+    ],
+)
+def test_operands_of_i386(operand: str, expected: int) -> None:
+    garbage = 0xABC << 32
+    registers = {"si": 0xFFFFFFFE, "sp": LOW, "cx": 0xFFFFFFFE | garbage, "bx": BASE + 0x700 | garbage, "di": 0xFFFFFFFC}
+    memory = {LOW: bytes((1, 2, 3, 4, 5, 6, 7, 8, 0x80, 9)), BASE + 0x800: struct.pack("<i", -7)}
+    assert value("i686", operand, registers, memory) == expected
+
+
+def test_arguments_of_32_bit_functions_lie_on_the_stack() -> None:
+    catalogue = Machine("i686")
+    arch = for_machine("x86_64")
+    context = bytearray(arch.registers_size)
+    struct.pack_into("<Q", context, arch.registers["sp"], LOW)
+    struct.pack_into("<Q", context, arch.registers["di"], 99)
+    made = unit(catalogue, 'uprobe:/bin/app:f { printf("%d %d\\n", arg0, arg1); }')
+    interpreter = Interpreter(made.spec)
+    interpreter.memory = {LOW: struct.pack("<4i", BASE, -5, 77, 0)}
+    interpreter.run(made.spec.programs[0].name, bytes(context))
+    assert Ran(made, interpreter).text == "-5 77\n"
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,9 @@ class Operand(Record):
         "memory"    ``size`` bytes at ``register + index * scale + value``, plus the address of ``symbol`` if that is not ""
         "sum"       the value is ``register + value`` (no note says so, but it is what becomes of an address of a symbol)
         "unknown"   a place that is not understood: ``symbol`` is its text
-    ``index_bits`` is 32 if only the low half of ``index`` counts, widened with its sign if ``index_signed``.
+    ``index_bits`` is 32 if only the low half of ``index`` counts, widened with its sign if ``index_signed``; ``address_bits`` is 32 where
+    the address of a memory operand is computed in 32 bits (programs of i386, registers like ``%ecx``).  ``high`` is the register with the
+    upper half of a value that takes two (8 bytes on i386).
     ``size`` is in bytes; ``signed`` tells how to widen it; ``register`` may be "" in memory operands.
     """
 
@@ -79,6 +81,8 @@ class Operand(Record):
     float: bool = False
     index_bits: int = 64
     index_signed: bool = False
+    address_bits: int = 64
+    high: str = ""
 
     @property
     def obstacle(self) -> str:
@@ -106,7 +110,7 @@ class Operand(Record):
         if self.kind == "unknown":
             return self.symbol
         if self.kind == "register":
-            return self.register + (f" >> {self.shift}" if self.shift else "")
+            return (f"{self.high}:" if self.high else "") + self.register + (f" >> {self.shift}" if self.shift else "")
         terms = [term for term in (self.symbol, self.register) if term]
         if self.index:
             terms.append(f"{self.index} * {self.scale}" if self.scale > 1 else self.index)
@@ -194,6 +198,8 @@ def arguments(text: str, machine: str, partial: bool = False) -> tuple[Operand, 
             if not partial:
                 raise FormatError("USDT arguments", f"{token[:60]!r} is not understood")
             place = Operand(0, False, "unknown", symbol=token[:60])
+        if machine == "i686" and size == 8 and place.kind == "register" and place.bits == 32:
+            place = place.replace(high=_PAIRS.get(place.register, ""), bits=64 if place.register in _PAIRS else 32)
         found.append(place.replace(size=size, signed=signed, float=is_float))
     return tuple(found)
 
@@ -265,6 +271,8 @@ def _arm64_registers() -> dict[str, tuple[str, int, int]]:
     return table
 
 
+#: i386: register -> the one with the upper half of an 8-byte value, which the note does not name (the compiler's order of registers)
+_PAIRS = {"rax": "rdx", "rdx": "rcx", "rcx": "rbx", "rbx": "rsi", "rsi": "rdi"}
 _X86 = _x86_registers()
 _ARM64 = _arm64_registers()
 
@@ -287,19 +295,20 @@ def _x86_operand(text: str) -> Operand | None:
     if not rest.endswith(")"):
         return None
     parts = [part.strip() for part in rest[:-1].split(",")]
-    names = []
+    names, wide = [], True
     for part in parts[:2]:
         known = _X86.get(part[1:]) if part.startswith("%") else ("", 0, 0) if not part else None
         if known is None or known[1] not in (0, 32, 64):
             return None
         names.append(known[0])
+        wide = wide and known[1] != 32
     scale = _integer(parts[2]) if len(parts) > 2 else 1
     if scale not in (1, 2, 4, 8) or len(parts) > 3:
         return None
     register, index = names[0], names[1] if len(names) > 1 else ""
     if register == "rip" and symbol:  # sym(%rip) is the assembler's way to name an address: the counter itself is not added
         register = ""
-    return Operand(0, False, "memory", value, register, index, scale, symbol)
+    return Operand(0, False, "memory", value, register, index, scale, symbol, address_bits=64 if wide else 32)
 
 
 def _displacement(text: str) -> tuple[int | None, str]:

@@ -48,11 +48,17 @@ def operand_value(code: Code, operand: Operand) -> Value:
             if operand.index_bits < 64:
                 index = b.resize(b.resize(index, int_type(operand.index_bits // 8), False), I64, operand.index_signed)
             value = b.add(value, b.binary("mul", index, Const(operand.scale)))
-        value = b.load(b.to_pointer(b.add(value, Const(operand.value)), "user"), int_type(size))
+        value = b.add(value, Const(operand.value))
+        if operand.address_bits < 64:
+            value = b.resize(b.resize(value, int_type(operand.address_bits // 8), False), I64, False)
+        value = b.load(b.to_pointer(value, "user"), int_type(size))
         return b.resize(value, I64, operand.signed)
     if operand.kind == "sum":
         value = b.add(value, Const(operand.value))
     else:
+        if operand.high:
+            low = b.resize(b.resize(value, int_type(4), False), I64, False)
+            value = b.binary("or", b.binary("shl", b.reg(operand.high), Const(32)), low)
         if operand.shift:  # %ah is the second byte of rax
             value = b.binary("lshr", value, Const(operand.shift))
         size = min(size, operand.bits // 8)

@@ -11,8 +11,8 @@
 ====================================  ===============================================================================================
 
 BINARY is a path (with wildcards too), a command in ``$PATH``, a library ("libc", "libc.so.6"), with a PID what that process sees (in its
-container), or ``*`` with a PID: all files that it has mapped.  ``arg0`` ... are the registers of the C calling convention, ``retval`` that
-of the result.
+container), or ``*`` with a PID: all files that it has mapped.  ``arg0`` ... are the registers of the C calling convention (in 32-bit
+programs: the first words above the return address), ``retval`` that of the result.
 
 A probe inside of a function is refused where no instruction starts: the kernel does not check that, and a breakpoint in the middle of an
 instruction changes what the program does.
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ...base.diagnostics import Span
+    from ...formats.stapsdt import Operand
 
 __all__ = ("PROVIDERS", "Uprobe", "mangled")
 
@@ -197,7 +198,26 @@ class Uprobe:
         function = probe.name[1]
         if self.returns:
             return View(returns=U64, function=function, space="user")
-        return View(positional=MACHINE_ARGUMENTS.get(catalogue.kernel.machine, 6), function=function, space="user")
+        positional = MACHINE_ARGUMENTS.get(catalogue.kernel.machine, 6)
+        operands = _stack_operands(positional) if catalogue.kernel.machine == "x86_64" and _narrow(probe.name[0], catalogue) else ()
+        return View(positional=positional, function=function, space="user", operands=operands)
+
+
+def _narrow(path: str, catalogue: Any) -> bool:
+    """Whether a binary is one of i386."""
+    from ...base.errors import HarkenError
+
+    try:
+        return bool(catalogue.binary(path).machine_name == "i686")
+    except (HarkenError, OSError):
+        return False
+
+
+def _stack_operands(count: int) -> tuple[Operand, ...]:
+    """Where a function of i386 finds its arguments when it is called: 4 bytes each, above the return address."""
+    from ...formats.stapsdt import Operand
+
+    return tuple(Operand(4, True, "memory", 4 + 4 * place, "rsp", bits=32, address_bits=32) for place in range(count))
 
 
 def _source_line(words: tuple[str, ...], catalogue: Any = None, pid: int = -1) -> tuple[str, str, int, int] | None:

@@ -93,13 +93,19 @@ def _located(operand: Operand, elf: Any, offset: int) -> Operand:
     """An operand that names a variable, with its address instead.
 
     In a program that is always loaded at the same place that is a number.  Elsewhere it is an offset from the probed instruction, whose
-    address is in ``rip`` when the program runs; then each place of a marker has another operand.  What cannot be found stays as it is.
+    address is in ``rip`` when the program runs; then each place of a marker has another operand.  Position-independent code of i386 counts
+    from its global offset table (``NAME@GOTOFF(%ebx)``).  What cannot be found stays as it is.
     """
     if not operand.symbol or operand.kind not in ("const", "memory"):
         return operand
-    symbol = elf.symbol(operand.symbol)
+    name, at, relation = operand.symbol.partition("@")
+    relative = relation == "GOTOFF" and elf.machine_name == "i686" and operand.kind == "memory"
+    symbol = elf.symbol(name if relative else operand.symbol)
     if symbol is None:
         return operand
+    if relative:
+        table = elf.section(".got.plt") or elf.section(".got")
+        return operand.replace(symbol="", value=operand.value + symbol.value - table.address) if table is not None else operand
     address = operand.value + symbol.value
     if elf.type == _ET_EXEC:
         return operand.replace(symbol="", value=address)
