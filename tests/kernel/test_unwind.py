@@ -76,7 +76,7 @@ def test_samples_carry_a_tracepoints_record_and_the_kernels_chain() -> None:
     with Sampler(kernel, attr, pid=os.getpid(), pages=16) as sampler:
         sampler.enable()
         for _ in range(5):
-            time.sleep(0.001)
+            time.sleep(0.02)  # longer than what an emulated machine needs to go to sleep
         sampler.disable()
         samples = [record for record in sampler.read() if type(record) is Sample]
     assert len(samples) >= 5
