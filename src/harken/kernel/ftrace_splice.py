@@ -20,6 +20,7 @@ __all__ = ("PageStream", "favour")
 
 _MOVE, _NONBLOCK = 1, 2  # SPLICE_F_* in include/linux/splice.h
 _SETPIPE_SZ = 1031  # F_SETPIPE_SZ in include/uapi/linux/fcntl.h
+_PIPE = 1 << 16  # bytes that a pipe holds when it is made: pipe(7)
 _NICE = -20
 
 
@@ -53,8 +54,7 @@ class PageStream:
         except OSError as error:
             raise trace.tracefs.refused(file, error, "read") from None
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        size = self.kernel.call(Call("fcntl", (self._reader, _SETPIPE_SZ, 1 << 20)))
-        self._room = size if size > 0 else 1 << 16
+        self._room = _PIPE
         self._target = target
         self.start = offset
         #: Bytes of the region that are there.
@@ -92,6 +92,13 @@ class PageStream:
                 left -= done
             if result < self._room // 2:  # there was no more of it; who asks again gets little for another call
                 return True
+            if self._room == _PIPE:
+                self._enlarge()
+
+    def _enlarge(self) -> None:
+        """Takes more at a time from a buffer that has much."""
+        size = self.kernel.call(Call("fcntl", (self._reader, _SETPIPE_SZ, 1 << 20)))
+        self._room = size if size > 0 else _PIPE - 1
 
     def cut(self, keep: int) -> int:
         """Gives back the room of all but the last ``keep`` bytes; returns how many bytes of the region are gone."""

@@ -106,6 +106,7 @@ class Recorder:
         self.path = path
         self._keep = keep
         self._markers = markers and not parts.kallsyms
+        self._top = -1
         self.parts = parts
         self.buffers = tuple(buffers)
         self.kernel: Kernel = buffers[0][1].kernel
@@ -169,6 +170,10 @@ class Recorder:
             return
         from _thread import start_new_thread
 
+        if self._markers:
+            from .recorder_ftrace_markers import count_of_top
+
+            self._top = count_of_top(self.buffers[0][1].root)
         ended, end = self._ending = os.pipe2(os.O_CLOEXEC)
         ready, tell = os.pipe2(os.O_CLOEXEC)
         try:
@@ -257,9 +262,12 @@ class Recorder:
 
     def _marked(self) -> bool:
         """Whether there are markers among the records, or too many records to look."""
+        from .recorder_ftrace_markers import count_of_top, has_markers
+
+        if self._top >= 0 and count_of_top(self.buffers[0][1].root) == self._top:
+            return False
         if self.size > _LOOK:
             return True
-        from .recorder_ftrace_markers import has_markers
 
         pages = [
             os.pread(self._fd, stream.page, stream.start + at) for stream in self._streams for at in range(0, stream.size, stream.page)

@@ -15,7 +15,6 @@ from ...formats import trace_dat_layout as layout
 from .progress import Progress, amount
 from .record_options import Setup, parse_setup
 from .running import Running
-from .worst_case import check_worst_case, is_worst_case, record_worst_case
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +76,10 @@ def check(setup: Setup) -> None:
         )
     if setup.filter_command and not setup.command:
         raise UsageError("-F is about the command, and there is none", "-P PID traces a process that runs already")
-    check_worst_case(setup)
+    if any(buffer.tracer for buffer in setup.buffers):
+        from .worst_case import check_worst_case
+
+        check_worst_case(setup)
     choose_compression(setup)
 
 
@@ -112,11 +114,14 @@ def record(setup: Setup) -> int:
         if running.root.note and not setup.quiet:
             print(running.root.note, file=sys.stderr)
         running.announce()
-        if is_worst_case(setup):
-            record_worst_case(running)
-            if setup.keep:
-                running.buffers.keep()
-            return 0
+        if any(buffer.tracer for buffer in setup.buffers):
+            from .worst_case import is_worst_case, record_worst_case
+
+            if is_worst_case(setup):
+                record_worst_case(running)
+                if setup.keep:
+                    running.buffers.keep()
+                return 0
         outcome = _record(running)
         _tell(setup, running.buffers, outcome)
         if setup.keep:
