@@ -21,9 +21,10 @@ class FunctionLists:
 
     root: Tracefs
 
-    def set(self, file: str, value: str, append: bool = False) -> None:
-        """Writes a setting that is undone."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def set(self, file: str, value: str, append: bool = False) -> None:
+            """Writes a setting that is undone."""
 
     def functions(self, file: str, patterns: Sequence[str], module: str = "") -> None:
         """Fills a list of functions: ``set_ftrace_filter``, ``set_ftrace_notrace``, ``set_graph_function`` or ``set_graph_notrace``.
