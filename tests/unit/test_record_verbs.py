@@ -5,7 +5,10 @@ import pytest
 from harken.base.errors import UsageError
 from harken.cli.commands import hist
 from harken.cli.commands.record import prepared
+from harken.cli.main import main
 from harken.cli.trace_cmd.progress import Progress
+from harken.formats.trace_dat import TraceFile
+from harken.testing.trace_dat_builder import recording
 
 
 def patterns(setup):
@@ -72,3 +75,34 @@ def test_keys_for_a_synthetic_event():
     assert hist._keys("pid_t pid; u64 lat; char comm[16];") == ["pid", "comm", "lat.log2"]
     with pytest.raises(UsageError, match="one event, or --sql"):
         hist.run([])
+
+
+@pytest.mark.parametrize("content", [None, b"", b"something else", recording({"": {0: [(1, 2, 3)]}})[:40]])
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_an_unreadable_file_is_an_error(tmp_path, capsys, content, words):
+    path = tmp_path / "some.dat"
+    if content is not None:
+        path.write_bytes(content)
+    assert main(["report", *words, str(path)]) == 1
+    assert main(["trace-cmd", "report", str(path)]) == (255 if content is not None else 2)
+    found = capsys.readouterr()
+    assert found.out == "" and found.err.count(str(path)) == 2
+
+
+@pytest.mark.parametrize("compression", ["zlib", "zstd"])
+def test_damaged_compressed_data_is_told_with_its_file(tmp_path, capsys, compression):
+    if compression == "zstd":
+        pytest.importorskip("zstandard")
+    path = tmp_path / "some.dat"
+    data = bytearray(recording({"": {0: [(n, n, 3) for n in range(5000)]}}, 7, compression))
+    whole = TraceFile(bytes(data))
+    place = whole.buffer().cpus[0]
+    data[place.offset + 20 : place.offset + 60] = bytes(40)
+    path.write_bytes(data)
+    assert main(["report", str(path)]) == 0
+    assert f"WARNING: {path}: {compression} data: " in capsys.readouterr().err
+    section = whole.layout.section(18)  # event formats
+    data[section.offset + 8 : section.offset + 30] = bytes(22)
+    path.write_bytes(data)
+    assert main(["report", str(path)]) == 1
+    assert f"ERROR: {path}: {compression} data: " in capsys.readouterr().err

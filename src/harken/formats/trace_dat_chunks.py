@@ -31,7 +31,7 @@ class Chunks:
 
     def __init__(self, cursor: Cursor) -> None:
         self.problem = ""
-        self._data = cursor.data
+        self._data, self._what = cursor.data, cursor.what
         self._places, self._stored, self._sizes = array("Q"), array("Q"), array("Q")
         try:
             for _ in range(cursor.u32()):
@@ -60,6 +60,6 @@ class Chunks:
             if skip >= size:
                 skip -= size
                 continue
-            chunk = memoryview(codec.expand(self._data[place : place + stored], size))
+            chunk = memoryview(codec.expand(self._data[place : place + stored], size, self._what, place))
             yield chunk[skip:] if skip else chunk
             skip = 0

@@ -41,20 +41,24 @@ class Codec:
             raise UsageError(f"{self.name} can be read here, but not written", "pip install 'harken[zstd]', or choose --compression zlib")
         return self._compress(data)
 
-    def expand(self, data: Any, size: int) -> bytes:
+    def expand(self, data: Any, size: int, what: str = "", offset: int | None = None) -> bytes:
         """The original of ``data``, which must have ``size`` bytes.
+
+        Args:
+            what: the file that it comes from, and ``offset`` where it stands there, for errors.
 
         Raises:
             FormatError: it is not valid, or larger or smaller than stated.
         """
+        label = f"{what}: {self.name} data" if what else f"{self.name} data"
         try:
             result = self._expand(data, size)
-        except FormatError:
-            raise
+        except FormatError as error:
+            raise FormatError(what or error.what, error.message.partition(": ")[2], offset, error.hint) from None
         except Exception as error:  # every library has its own class
-            raise FormatError(f"{self.name} data", str(error) or type(error).__name__) from None
+            raise FormatError(label, str(error) or type(error).__name__, offset) from None
         if len(result) != size:
-            raise FormatError(f"{self.name} data", f"{len(result)} bytes instead of {size}")
+            raise FormatError(label, f"{len(result)} bytes instead of {size}", offset)
         return result
 
 

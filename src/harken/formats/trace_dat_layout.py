@@ -442,7 +442,7 @@ def expand(cursor: Cursor, section: Section, codec: Codec | None, limit: int) ->
         raise FormatError(cursor.what, f"section {section.id} claims {size} bytes", section.offset)
     if codec is None:
         raise FormatError(cursor.what, "a compressed section in a file without compression", section.offset)
-    return memoryview(codec.expand(at.take(packed), size))
+    return memoryview(codec.expand(at.take(packed), size, cursor.what, section.offset))
 
 
 def _options_v7(cursor: Cursor, where: int, codec: Codec | None, options: list[Option], sections: list[Section]) -> int:

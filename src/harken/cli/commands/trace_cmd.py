@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from ...base.errors import HarkenError, KernelError, SourceError, UsageError
+from ...base.errors import FormatError, HarkenError, KernelError, SourceError, UsageError
 
 __all__ = ("NAME", "HELP", "COMMANDS", "run", "main")
 
@@ -83,7 +83,7 @@ def run(argv: list[str]) -> int:
     try:
         module = __import__(f"harken.cli.trace_cmd.{found[0]}", fromlist=["run"])
         return int(module.run([name, *rest]) if found[0] in ("start", "switch") else module.run(rest))
-    except (KernelError, UsageError, SourceError) as error:
+    except (FormatError, KernelError, UsageError, SourceError) as error:
         raise _status(error) from None
 
 

@@ -153,9 +153,6 @@ def run(argv: list[str]) -> int:
 def open_recording(path: str) -> TraceFile:
     try:
         trace = open_trace(path)
-    except FormatError as error:
-        error.exit_code = 255
-        raise
     except OSError as error:
         from ...base.errors import KernelError
 
@@ -186,7 +183,7 @@ def _records(report: Report, traces: list[TraceFile]) -> int:
         if isinstance(piece, str):
             write(piece)
         elif raw is None:
-            write(piece.decode("utf-8", "surrogateescape"))
+            write(bytes(piece).decode("utf-8", "surrogateescape"))
         else:
             sys.stdout.flush()
             raw.write(piece)
