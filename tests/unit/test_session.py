@@ -260,6 +260,27 @@ def test_many_links_are_closed_by_several_threads_and_errors_are_told() -> None:
     assert len(links) == 40
 
 
+@pytest.mark.parametrize("aligned", [True, False])
+def test_a_record_that_nobody_understands_makes_no_other_one_count_twice(aligned: bool) -> None:
+    from harken.session.stream import Stream
+
+    class Ring:
+        def batches(self, limit: int) -> Any:
+            numbers = (0, 0, 7, 0, 9, 0)
+            yield memoryview(struct.pack(f"={len(numbers)}Q", *numbers)), [8 * place for place in range(len(numbers))]
+
+    class Session:
+        exited = False
+
+    done: list[int] = []
+    stream = object.__new__(Stream)
+    stream._ring, stream._aligned, stream._unread, stream._session = Ring(), aligned, 0, Session()  # type: ignore[assignment]
+    stream._sink = sink = Collect()
+    stream._handlers = [lambda _data, start: done.append(start) or start]  # type: ignore[func-returns-value]
+    assert stream.drain() == 6 and done == [0, 8, 24, 40] == sink.items
+    assert stream._unread == 2
+
+
 def test_what_is_left_is_taken_but_not_what_goes_on_coming() -> None:
     from harken.session.stream import Stream
 

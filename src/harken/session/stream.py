@@ -76,24 +76,21 @@ class Stream:
 
     def drain(self) -> int:
         """Takes a batch of records from the ring and hands what they gave to the sink; returns how many there were."""
-        handlers, aligned = self._handlers, self._aligned
         items: list[object] = []
         count = 0
         batches = self._ring.batches(_BATCH)
         try:
             for data, starts in batches:
                 count += len(starts)
-                try:
-                    if aligned:
-                        with data.cast("Q") as words:
-                            many = self._many(data, words, starts) if type(starts) is range else None
-                            if many is None:
-                                many = [handlers[words[start >> 3]](data, start) for start in starts]
+                if not self._aligned:
+                    self._singly(items, data, starts, None)
+                else:
+                    with data.cast("Q") as words:
+                        many = self._many(data, words, starts) if type(starts) is range else None
+                        if many is not None:
                             items += many
-                    else:
-                        items += [handlers[_event_id(data, start)[0]](data, start) for start in starts]
-                except (IndexError, struct.error):
-                    items += self._one_by_one(data, starts)
+                        else:
+                            self._singly(items, data, starts, words)
                 if self._session.exited:
                     break
         finally:
@@ -130,17 +127,29 @@ class Stream:
         if bulk is False:
             event = self._events[index]
             bulk = self._bulk[index] = self._sink.bulk(event) if event.action in ("printf", "print_value") else None
-        return None if bulk is None else bulk(data, starts)  # type: ignore[operator]
+        try:
+            return None if bulk is None else bulk(data, starts)  # type: ignore[operator]
+        except (IndexError, struct.error):  # they are shorter than the event's records
+            return None
 
-    def _one_by_one(self, data: Buffer, starts: Sequence[int]) -> list[object]:
-        """The same for a batch with records that nobody understands: those are counted."""
-        items = []
-        for start in starts:
+    def _singly(self, items: list[object], data: Buffer, starts: Sequence[int], words: memoryview | None) -> None:
+        """Adds the items of records one by one; those that nobody understands are counted.
+
+        Args:
+            words: the data as words, if records begin at multiples of 8 bytes.
+        """
+        handlers, add, left = self._handlers, items.append, iter(starts)
+        while True:
             try:
-                items.append(self._handlers[_event_id(data, start)[0]](data, start))
-            except (IndexError, struct.error):
+                if words is None:
+                    for start in left:
+                        add(handlers[_event_id(data, start)[0]](data, start))
+                else:
+                    for start in left:
+                        add(handlers[words[start >> 3]](data, start))
+                return
+            except (IndexError, struct.error):  # go on behind it: what the others did must not be done twice
                 self._unread += 1
-        return items
 
     def _before_exit(self, items: list[object]) -> list[object]:
         """What was put out before exit(); later batches are dropped whole."""
