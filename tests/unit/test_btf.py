@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,8 @@ from harken.base.errors import FormatError
 from harken.formats import btf_layout
 from harken.formats.btf import Btf, from_file
 from harken.formats.btf_index import Index, build
+from harken.formats.btf_scan import Scan
+from harken.kernel import btf as kernel_btf
 from harken.kernel.btf import _whole
 from harken.testing.btf_builder import BtfBuilder
 from harken.testing.elf_builder import ElfBuilder
@@ -360,3 +363,61 @@ def test_the_kernels_types_are_mapped_where_it_allows_that() -> None:
     small = every_kind().build()
     kernel.files["/small"] = small
     assert len(small) < 4096 and _whole(kernel, "/small", small) == small
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("together", [False, True])
+def test_a_scan_finds_what_an_index_finds(order: str, together: bool) -> None:
+    b = every_kind()
+    b.struct("twice", 0, [])
+    b.typedef("twice", b.enum("RED", 4, {"RED": 7, "twice": 1}))
+    blob = b.build(order)
+    index, scan = Index(build(blob)), Scan(blob)
+    assert (list(scan.positions), bytes(scan.kinds), scan.decl_tags) == (list(index.positions), bytes(index.kinds), list(index.decl_tags))
+    names = {part for part in Btf(blob).all_strings().split(b"\0")} | {b"not_there", b"wice", b"nod"}
+    if together:
+        scan.expect([])
+        scan.expect([name for name in names if name != b"node"])
+        scan.expect(names)
+    for name in names:
+        assert list(scan.named(name)) == list(index.named(name)), name
+        assert list(scan.enumerators(name)) == list(index.enumerators(name)), name
+    assert len(list(scan.named(b"twice"))) == 2 and len(list(scan.enumerators(b"RED"))) == 2
+    both = [Btf(blob, index=found) for found in (index, scan)]
+    assert both[0].names("struct", "enum") == both[1].names("struct", "enum") and str(both[1].struct("node")) == str(both[0].struct("node"))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(st.integers(0, len(SMALL) - 1), st.integers(0, 255)), min_size=1, max_size=8))
+def test_a_scan_of_mutants_raises_format_error_or_nothing(changes: list[tuple[int, int]]) -> None:
+    blob = bytearray(SMALL)
+    for offset, value in changes:
+        blob[offset] = value
+    try:
+        scan = Scan(bytes(blob))
+        explore(Btf(bytes(blob), index=scan))
+        scan.expect([b"node", b"RED"])
+        assert all(0 < number <= len(scan.kinds) for name in (b"node", b"RED") for number in [*scan.named(name), *scan.enumerators(name)])
+    except FormatError:
+        pass
+
+
+def test_the_index_is_stored_when_the_process_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    blob = every_kind().build()
+    kernel = FakeKernel(files={"/sys/kernel/btf/vmlinux": blob, "/proc/version": b"Linux"})
+    at_exit: list[object] = []
+    monkeypatch.setenv("HARKEN_CACHE", str(tmp_path))
+    monkeypatch.setattr(kernel_btf, "_scanned", {})
+    monkeypatch.setattr(kernel_btf, "_LARGE", range(1 << 20))
+    monkeypatch.setattr(kernel_btf.atexit, "register", at_exit.append)
+    first, again = kernel_btf.vmlinux_types(kernel), kernel_btf.vmlinux_types(kernel)
+    assert isinstance(first.index, Scan) and again.index is first.index and not list(tmp_path.iterdir())
+    assert at_exit == [kernel_btf.keep]
+    kernel_btf.keep()
+    later = kernel_btf.vmlinux_types(kernel)
+    assert isinstance(later.index, Index) and str(later.struct("node")) == str(first.struct("node"))
+    kernel_btf.keep()
+    assert len(list(tmp_path.iterdir())) == 1
+    # where nothing can be kept, nothing is put off
+    monkeypatch.setenv("HARKEN_CACHE", "off")
+    assert isinstance(kernel_btf.vmlinux_types(kernel).index, Index)

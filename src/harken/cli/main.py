@@ -96,6 +96,9 @@ def script(argv: Sequence[str] | None = None) -> None:
         pass
     if image is not None:
         image.extend()
+    types = sys.modules.get("harken.kernel.btf")
+    if types is not None:  # what is left to the end of the process
+        types.keep()
     os._exit(code)
 
 

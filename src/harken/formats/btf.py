@@ -30,44 +30,37 @@ from ..base.ctype import VOID, Array, CType, Enum, Float, Func, Fwd, Int, Member
 from ..base.errors import FormatError
 from . import btf_layout as layout
 from .btf_layout import KINDS
-from .btf_records import Records
+from .btf_nesting import COMPOSITE, MODIFIERS, Nesting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .btf_index import Index
     from .btf_layout import Buffer
+    from .btf_scan import Scan
 
 __all__ = ("Btf", "from_file")
 
-_SPACES = {"user": "user", "percpu": "percpu", "rcu": "rcu"}
-_MODIFIERS = frozenset((layout.CONST, layout.VOLATILE, layout.RESTRICT, layout.TYPE_TAG))
-_COMPOSITE = frozenset((layout.STRUCT, layout.UNION))
-_UNNAMED = _MODIFIERS | {layout.PTR, layout.ARRAY, layout.FUNC_PROTO}
-#: Longest chain of typedefs, qualifiers and arrays, and deepest nesting of structs by value (the kernel allows 32).
-_MAX_DEPTH = 64
 #: The order of C's integer words, as DWARF and so BTF spell them ("long unsigned int").
 _INT_WORDS = ("long", "short", "signed", "unsigned", "char", "int", "__int128", "_Bool", "bool")
 
 
-class Btf(Records):
+class Btf(Nesting):
     """One blob of BTF.
 
     Args:
         data: raw BTF; referred to, not copied.
         what: what the user calls it, for messages.
         base: the BTF that this one continues (a module's base is the kernel's).
-        index: a ready index (``btf_index.build``); made on first need otherwise.
+        index: a ready index (``btf_index.build``, ``btf_scan``); made on first need otherwise.
 
     Raises:
         FormatError: not BTF.  Wrong records are found when they are looked at.
     """
 
-    def __init__(self, data: Buffer, what: str = "BTF", base: Btf | None = None, index: Index | None = None) -> None:
+    def __init__(self, data: Buffer, what: str = "BTF", base: Btf | None = None, index: Index | Scan | None = None) -> None:
         super().__init__(data, what, base, index)
         self.base = base
         self._types: dict[int, CType] = {}
-        self._depths: dict[int, int] = {}
-        self._spelled: dict[int, int] = {}
         self._pointer_size = 0
 
     @property
@@ -171,12 +164,12 @@ class Btf(Records):
             self._depth(number, spelling=True)
             return Ptr(lambda: self.type(last), self.pointer_size, space)
         name = self._string(name_off)
-        if kind in _COMPOSITE:
+        if kind in COMPOSITE:
             return Struct(name, last, lambda: self._members(number), KINDS[kind])
         if kind == layout.TYPEDEF:
             self._settled(number)
             return Typedef(name, lambda: self.type(last))
-        if kind in _MODIFIERS:
+        if kind in MODIFIERS:
             return self.type(self._unqualified(number))
         if kind == layout.INT:
             (encoding,) = self._tail(number, 0, 1)
@@ -264,112 +257,6 @@ class Btf(Records):
             params.append((self._string(name), self.type(kind)))
         _, result = params.pop()
         return Func("", result, tuple(params), variadic)
-
-    # -- safety
-
-    def _space(self, number: int) -> str:
-        """The address space that type tags between a pointer and its target name."""
-        for _ in range(_MAX_DEPTH):
-            if number == 0 or self._kind(number) not in _MODIFIERS:
-                return ""
-            if self._kind(number) == layout.TYPE_TAG:
-                space = _SPACES.get(self.name(number), "")
-                if space:
-                    return space
-            number = self._words(number)[2]
-        raise self._wrong(number, "an endless chain of qualifiers")
-
-    def _unqualified(self, number: int, typedefs: bool = False) -> int:
-        """The id behind qualifiers (and typedefs)."""
-        for _ in range(_MAX_DEPTH):
-            kind = self._kind(number) if number else 0
-            if kind not in _MODIFIERS and not (typedefs and kind == layout.TYPEDEF):
-                return number
-            number = self._words(number)[2]
-        raise self._wrong(number, "an endless chain of qualifiers")
-
-    def _settled(self, number: int) -> int:
-        """The id behind qualifiers, typedefs and arrays, all of which must end."""
-        start = number
-        for _ in range(_MAX_DEPTH):
-            kind = self._kind(number) if number else 0
-            if kind == layout.ARRAY:
-                number = self._tail(number, 0, 3)[0]
-            elif kind in _MODIFIERS or kind == layout.TYPEDEF:
-                number = self._words(number)[2]
-            elif kind in (layout.FUNC, layout.VAR, layout.DATASEC, layout.DECL_TAG):
-                raise self._wrong(start, f"refers to a {KINDS[kind]}")
-            else:
-                return number
-        raise self._wrong(start, "an endless chain of typedefs or arrays")
-
-    def _depth(self, number: int, spelling: bool = False) -> int:
-        """How many types are nested in each other; a cycle, or more than ``_MAX_DEPTH``, raises FormatError.
-
-        Nested are structs inside structs by value, or with ``spelling`` whatever has to be written out to name a type, because
-        it has no name of its own: pointers, arrays, prototypes, anonymous structs.  C cannot express a cycle of either.
-        """
-        if number < self._first and self.base is not None:
-            return self.base._depth(number, spelling)
-        depths = self._spelled if spelling else self._depths
-        edges = self._nameless if spelling else self._contained
-        stack: list[tuple[int, list[int], list[int]]] = []
-
-        def enter(node: int) -> None:
-            inner = edges(node)
-            depths[node] = 0  # being visited
-            stack.append((node, inner, list(inner)))
-
-        if number not in depths:
-            enter(number)
-        try:
-            while stack:
-                current, inner, rest = stack[-1]
-                if rest:
-                    following = rest.pop()
-                    if following < self._first and self.base is not None:
-                        depths[following] = self.base._depth(following, spelling)
-                    elif following not in depths and len(stack) <= _MAX_DEPTH:
-                        enter(following)
-                    elif not depths.get(following):
-                        raise self._wrong(number, "types nested too deeply or in a cycle")
-                    continue
-                depths[current] = max([depths[node] for node in inner], default=0) + 1
-                if depths[current] > _MAX_DEPTH:
-                    raise self._wrong(number, "types nested too deeply")
-                stack.pop()
-        except FormatError:
-            for visited, _, _ in stack:  # so that asking again gives the same answer
-                depths.pop(visited, None)
-            raise
-        return depths[number]
-
-    def _nameless(self, number: int) -> list[int]:
-        """Ids of the types that have to be written out to spell this one and have no name either."""
-        if number == 0:
-            return []
-        name, info, last = self._words(number)
-        kind = info >> 24 & 0x1F
-        if kind == layout.PTR or kind in _MODIFIERS:
-            inner = [last]
-        elif kind == layout.ARRAY:
-            inner = [self._tail(number, 0, 3)[0]]
-        elif kind == layout.FUNC_PROTO:
-            inner = [last, *(item[1] for item in self.items(number))]
-        elif kind in _COMPOSITE and not name:
-            inner = [item[1] for item in self.items(number)]
-        else:
-            return []
-        return [node for node in inner if node and (self._kind(node) in _UNNAMED or not self._words(node)[0])]
-
-    def _contained(self, number: int) -> list[int]:
-        """Ids of the structs and unions that this one contains by value (also inside arrays)."""
-        found = []
-        for _, kind, _ in self.items(number):
-            inner = self._settled(kind)
-            if inner and self._kind(inner) in _COMPOSITE:
-                found.append(inner)
-        return found
 
     def _lookup(self, name: str, kind: str) -> CType | None:
         number = self.id_of(name, kind)

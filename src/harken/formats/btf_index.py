@@ -21,7 +21,7 @@ from .btf_layout import DECL_TAG, ENUM, ENUM64, FIXED_WORDS, MAX_NAME, split, wa
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     Buffer = bytes | bytearray | memoryview
 
@@ -73,6 +73,9 @@ class Index:
         """The copy of the BTF, if the index carries one."""
         return self._copy if len(self._copy) else None
 
+    def expect(self, names: Iterable[bytes]) -> None:
+        """Told which names will be asked for (see ``btf_scan``); here all are found at once."""
+
     def named(self, name: bytes) -> Iterator[int]:
         """Ids of types that may be called ``name``, ascending."""
         return _matches(self.keys, crc32(name))
@@ -89,7 +92,15 @@ def _matches(keys: memoryview, wanted: int) -> Iterator[int]:
         place += 1
 
 
-def build(data: Buffer, what: str = "BTF", *, first: int = 1, base_strings: bytes = b"", copy: bool = False) -> bytes:
+def build(
+    data: Buffer,
+    what: str = "BTF",
+    *,
+    first: int = 1,
+    base_strings: bytes = b"",
+    copy: bool = False,
+    walked: tuple[Sequence[int], bytes] | None = None,
+) -> bytes:
     """Walks a blob once and returns its index.
 
     Args:
@@ -98,12 +109,13 @@ def build(data: Buffer, what: str = "BTF", *, first: int = 1, base_strings: byte
         first: id of the first type (1, or for split BTF the number of types of the base, void included).
         base_strings: the string section of the base.
         copy: whether the index shall carry the BTF itself.
+        walked: what ``walk`` found, if somebody has walked already.
 
     Raises:
         FormatError: the blob is not well formed (see ``btf_layout``), or a name lies outside of the strings.
     """
     sections = split(data, what, base_strings=bool(base_strings))
-    positions, kinds = walk(sections)
+    positions, kinds = walked or walk(sections)
     words, strings = sections.words, base_strings + sections.strings()
     limit = len(strings)
     names: list[int] = []

@@ -193,16 +193,18 @@ def walk(sections: Sections) -> tuple[Sequence[int], bytes]:
     """
     from array import array
 
-    words = sections.words
-    end = len(words)
-    positions, infos = array("I"), array("I")
-    note, mark = positions.append, infos.append
+    # one word on, so that a record's info stands at its position
+    infos = sections.words[1:]
+    end, last = len(infos) + 1, len(infos) - 1
+    found: list[int] = []
+    seen: list[int] = []
+    note, mark = found.append, seen.append
     # a kernel has 126,000 records, but few different info words
     steps: dict[int, int] = {}
     position = 0
-    while position + 3 <= end:
-        info = words[position + 1]
+    while position < last:
         note(position)
+        info = infos[position]
         mark(info)
         try:
             position += steps[info]
@@ -212,12 +214,12 @@ def walk(sections: Sections) -> tuple[Sequence[int], bytes]:
                 raise FormatError(sections.what, f"type kind {kind} is unknown", sections.types_start + 4 * position) from None
             steps[info] = step = 3 + FIXED_WORDS[kind] + ITEM_WORDS[kind] * (info & 0xFFFF)
             position += step
-    if position != end:
-        raise FormatError(sections.what, "the last type is cut off", sections.types_start + 4 * (positions[-1] if positions else 0))
-    if len(positions) > MAX_TYPES:
-        raise FormatError(sections.what, f"{len(positions)} types, at most {MAX_TYPES} are possible", sections.types_start)
+    if position != end and sections.words:
+        raise FormatError(sections.what, "the last type is cut off", sections.types_start + 4 * (found[-1] if found else 0))
+    if len(found) > MAX_TYPES:
+        raise FormatError(sections.what, f"{len(found)} types, at most {MAX_TYPES} are possible", sections.types_start)
     kinds = {info: info >> 24 & 0x1F for info in steps}
-    return positions, bytes(map(kinds.__getitem__, infos))
+    return array("I", found), bytes(map(kinds.__getitem__, seen))
 
 
 def string_at(sections: Sections, offset: int) -> bytes:

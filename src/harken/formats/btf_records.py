@@ -13,9 +13,10 @@ from .btf_layout import KIND_OF, KINDS, string_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from .btf_layout import Buffer
+    from .btf_scan import Scan
 
 __all__ = ("Records",)
 
@@ -27,25 +28,25 @@ class Records:
         data: raw BTF; referred to, not copied.
         what: what the user calls it, for messages.
         below: the records that this blob continues.
-        index: a ready index (``btf_index.build``); made on first need otherwise.
+        index: a ready index (``btf_index.build``, ``btf_scan``); made on first need otherwise.
 
     Raises:
         FormatError: not BTF.  Wrong records are found when they are looked at.
     """
 
-    def __init__(self, data: Buffer, what: str = "BTF", below: Records | None = None, index: Index | None = None) -> None:
+    def __init__(self, data: Buffer, what: str = "BTF", below: Records | None = None, index: Index | Scan | None = None) -> None:
         self.what, self._below = what, below
         self._sections = layout.split(data, what, base_strings=below is not None)
         self._first = below.count if below else 1
         self._string_base: int = below.strings_length if below else 0
-        self._index_made = index
+        self._index_made: Index | Scan | None = index
         self._kinds: memoryview | None = None
         self._positions: memoryview | None = None
 
     # -- whole blob
 
     @property
-    def index(self) -> Index:
+    def index(self) -> Index | Scan:
         """The index, built by one walk if none was given; raises FormatError."""
         if self._index_made is None:
             strings = self._below.all_strings() if self._below else b""
@@ -118,6 +119,10 @@ class Records:
         return result
 
     # -- lookups
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Tells that these names will be looked for, which may be faster together; nothing depends on it."""
+        self.index.expect([name.encode("utf-8", "surrogateescape") for name in names])
 
     def ids_of(self, name: str, *kinds: str) -> list[int]:
         """Every id with this name and one of these kinds: own ones first, then the base's."""

@@ -1,12 +1,13 @@
 """The running kernel's type information through an index on disk, and BTF ids for the loader.
 
-The first start walks all types and stores the index with a copy of the BTF (``formats.btf_index``); later starts map that file (reading
-6 MB through sysfs costs milliseconds, the walk 100).  The key is what identifies a kernel build: its notes (build-id)
-and the first page of its BTF, which states the sizes of all sections.  Modules have split BTF on top of the kernel's.
+The first start only finds where the types are (``formats.btf_scan``), and when it ends, sorts their names and stores that index with a copy
+of the BTF (``formats.btf_index``); later starts map that file.  The key is what identifies a kernel build: its notes (build-id) and the
+first page of its BTF, which states the sizes of all sections.  Modules have split BTF on top of the kernel's.
 """
 
 from __future__ import annotations
 
+import atexit
 import sys
 
 from ..base.errors import FormatError, KernelError
@@ -15,13 +16,19 @@ from .bpf_errors import refusal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..formats.btf import Btf
+    from ..formats.btf_scan import Scan
     from .kernel import Kernel
 
-__all__ = ("FOLDER", "LIMIT", "KernelTypes", "indexed_types", "module_types", "vmlinux_types")
+__all__ = ("FOLDER", "LIMIT", "KernelTypes", "indexed_types", "keep", "module_types", "vmlinux_types")
 
 FOLDER = "/sys/kernel/btf"
 #: most bytes of BTF that are read
 LIMIT = 256 << 20
+#: for BTF of so many bytes, sorting all names is put off
+_LARGE = range(1 << 20, 32 << 20)
+
+#: what has no index yet: key -> (path, BTF, scan)
+_scanned: dict[str, tuple[str, bytes, Scan]] = {}
 
 
 def vmlinux_types(kernel: Kernel) -> Btf:
@@ -73,12 +80,37 @@ def indexed_types(kernel: Kernel, path: str, head: bytes, base: Btf | None = Non
         except FormatError:
             pass
         cache.remove("btf", key)
+    if key in _scanned:
+        _, data, scan = _scanned[key]
+        return Btf(data, path, base, scan)
     data = head if base else _whole(kernel, path, head)
+    if base is None and len(data) in _LARGE and cache.cache_dir() is not None:
+        from ..formats.btf_scan import Scan
+
+        scan = Scan(data, path)
+        if not _scanned:
+            atexit.register(keep)
+        _scanned[key] = path, data, scan
+        return Btf(data, path, base, scan)
     made = build(data, path, first=first, base_strings=base.all_strings() if base else b"", copy=True)
     cache.store("btf", key, made)
     index = Index(made)
     assert index.copy is not None
     return Btf(index.copy, path, base, index)
+
+
+def keep() -> None:
+    """Stores the indexes that are not there yet; at the end of the process, which has better things to do before."""
+    while _scanned:
+        key, (path, data, scan) = _scanned.popitem()
+        from ..base import cache
+        from ..formats.btf_index import build
+
+        try:
+            cache.store("btf", key, build(data, path, copy=True, walked=(scan.positions, bytes(scan.kinds))))
+        except (FormatError, KeyboardInterrupt):
+            # a name is wrong that nobody asked for; or the user does not want to wait
+            pass
 
 
 def _whole(kernel: Kernel, path: str, head: bytes) -> bytes:

@@ -66,6 +66,8 @@ def write(request: Request, types: Sequence[Btf], more: Callable[[], Sequence[Bt
         FormatError: the BTF is damaged.
     """
     writer = _Writer(request, types, more)
+    for btf in types:
+        btf.expect(request.words | request.tags | request.complete)
     for word in sorted(request.words):
         writer.word(word)
     for tag in sorted(request.tags | request.complete):
