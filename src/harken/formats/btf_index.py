@@ -121,23 +121,20 @@ def build(
     names: list[int] = []
     enumerators: list[int] = []
     tags: list[int] = []
-    seen: dict[int, int] = {}
-
+    # hardly a name is there twice, so none is remembered: this may be the most memory that a process ever holds
     find = strings.find
 
     def hashed(offset: int, position: int) -> int:
         end = find(b"\0", offset, offset + MAX_NAME + 1) if offset < limit else -1
         if end < 0:
             raise FormatError(what, f"name offset {offset:#x} is wrong", sections.types_start + 4 * position)
-        value = seen[offset] = crc32(strings[offset:end]) << 32
-        return value
+        return crc32(strings[offset:end]) << 32
 
-    known = seen.get
     number = first
     for position, kind in zip(positions, kinds):
         offset = words[position]
         if offset:
-            names.append((known(offset) or hashed(offset, position)) | number)
+            names.append(hashed(offset, position) | number)
         if kind in _RARE:
             if kind == DECL_TAG:
                 tags.append(number)
@@ -145,22 +142,23 @@ def build(
                 step = 2 if kind == ENUM else 3
                 start = position + 3 + FIXED_WORDS[kind]
                 for item in range(start, start + step * (words[position + 1] & 0xFFFF), step):
-                    enumerators.append((known(words[item]) or hashed(words[item], item)) | number)
+                    enumerators.append(hashed(words[item], item) | number)
         number += 1
-    names.sort()
-    enumerators.sort()
 
     from array import array
 
+    counts = len(names), len(enumerators), len(tags)
     parts: list[Buffer] = [b""]
-    parts += [array("Q", names).tobytes(), array("Q", enumerators).tobytes(), array("I", positions).tobytes()]
-    parts.append(array("I", tags).tobytes())
-    parts.append(kinds)
-    size = _HEAD.size + sum(map(len, parts))
+    for keys in (names, enumerators):
+        keys.sort()
+        parts.append(array("Q", keys))
+        keys.clear()
+    parts += [array("I", positions), array("I", tags), kinds]
+    size = _HEAD.size + sum([memoryview(part).nbytes for part in parts])
     padding = -size % 64
     length = len(data) if copy else 0
-    check = len(positions) ^ len(names) ^ len(enumerators) ^ length
-    parts[0] = _HEAD.pack(_MAGIC, first, len(positions), len(names), len(enumerators), len(tags), size + padding, length, check)
+    check = len(positions) ^ counts[0] ^ counts[1] ^ length
+    parts[0] = _HEAD.pack(_MAGIC, first, len(positions), *counts, size + padding, length, check)
     parts.append(bytes(padding))
     if copy:
         parts.append(data)
