@@ -154,11 +154,16 @@ class TraceSession:
         """
         if self.ended:
             return False
-        busy = self.drain()  # while records come, the kernel need not wake us: look again before sleeping
+        busy = self.drain()
         if self.ended:
             return False
         fds = self._fds
-        wait = 0 if busy else -1 if timeout is None else max(0, int(timeout * 1000 + 0.999))
+        wait = -1 if timeout is None else max(0, int(timeout * 1000 + 0.999))
+        if busy and self._stream is not None:
+            # while records come, whoever writes them shall not have to wake us for each: look again after a rest
+            fds = [fd for fd in fds if fd not in self._stream.fds]
+            rest = self._stream.rest(busy)
+            wait = min(wait, rest) if wait >= 0 else rest
         if self.symbols is not None:
             self.symbols.drain(not busy)
             resting = self.symbols.resting

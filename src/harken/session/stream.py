@@ -28,6 +28,8 @@ _RINGBUF = 27  # BPF_MAP_TYPE_RINGBUF
 _PERF_PAGES = 64
 #: Records taken from the ring before what they gave is handed on.
 _BATCH = 16384
+#: Records of one look at the ring from which on the next look follows at once; milliseconds until then if there were fewer.
+_MANY, _REST = 1024, 1
 _event_id = struct.Struct("=Q").unpack_from
 
 
@@ -102,6 +104,10 @@ class Stream:
         if items:
             self._sink.emit(items)
         return count
+
+    def rest(self, count: int) -> int:
+        """Milliseconds for which what comes can wait after a look that found ``count`` records: perf buffers may have few pages."""
+        return _REST if self._aligned and count < _MANY else 0
 
     def settle(self, deadline: float | None) -> None:
         """Takes what is in the ring now.
