@@ -2,14 +2,14 @@
 
 Columns are lists of integers or memory of them (``numpy.array`` takes both; to import it takes as long as naming 100,000 samples).
 To sort a column takes as long as to read it.  Who needs no order meanwhile takes columns as they are recorded (``recorded=True``) and sorts
-what comes out of them (``sorted``); there, samples of one process stand together (``runs``), since one ring was read after the other.
+what comes out of them (``sorted``).
 Which event a sample belongs to is told by its identifier; samples of events with different fields are in one batch.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from itertools import groupby
+from itertools import accumulate, groupby
 from math import inf
 from operator import sub
 from struct import error, pack
@@ -60,7 +60,6 @@ class Batch:
         self._times: list[int] | None = None
         self._floats = not walk.native
         self._moments: Any = []
-        self._held: list[Any] = []
         self._order: Any = None
         self._places: list[int] | None = None
         self._kept: Callable[[Any], Any] | None = None
@@ -139,32 +138,32 @@ class Batch:
             return found
         return _memory("I", self._still(found[0])), _memory("I", self._still(found[1]))
 
-    def runs(self) -> list[tuple[int, int, int]]:
-        """(process, index of its first sample, index behind its last one) of samples that are recorded one after the other.
+    def by_process(self) -> tuple[Sequence[int], Sequence[Any], list[tuple[int, int, int]]]:
+        """Samples by process and then by time: their indexes as they are recorded, their moments, and (process, first, behind the last).
 
-        Samples without a process belong to -1.
+        Samples without a process belong to -1.  If samples have no time, their moments are their numbers.
         """
-        if self.native and "tid" in self.layouts[0].fixed:
+        order = self._order if self._order is not None else range(self._count)
+        indexes: Sequence[int]
+        moments: Sequence[Any] | None
+        if not self.samples("tid"):
+            return order, order if self._order is None else self.sorted(self._moments), [(-1, 0, self._count)][: self._count]
+        if self.native:
             from ..native import perf
 
             pids = self.recorded_array("pid")
-            ends = perf.runs(pids)
-            starts = [0, *ends[:-1]] if ends else []
-            return list(zip(getter(starts)(pids), starts, ends))
-        pids = self._words("tid", False)
-        if pids is None:
-            return [(-1, 0, self._count)] if self._count else []
-        found, end = [], 0
-        self._held.append(pids)
-        for pid, group in groupby(pids):
-            start = end
-            end += len(list(group))
-            found.append((pid, start, end))
-        return found
-
-    def recorded_moments(self) -> Any:
-        """The moment of every sample in the order of the recording; if they have no time, their numbers in it."""
-        return self._moments if self._order is not None else list(range(self._count))
+            indexes, ends = perf.by_value(pids, order if type(order) is memoryview else _memory("I", order))
+            moments = perf.words_at(self._moments, indexes) if type(self._moments) is memoryview and self.timed else None
+        else:
+            pids = self._words("tid", False)
+            assert pids is not None
+            indexes = sorted(order, key=pids.__getitem__)
+            ends = list(accumulate([len(list(group)) for _, group in groupby(map(pids.__getitem__, indexes))]))
+            moments = None
+        if moments is None:
+            moments = getter(indexes)(self._moments) if self.timed else indexes
+        starts = [0, *ends[:-1]] if ends else []
+        return indexes, moments, list(zip([pids[indexes[start]] for start in starts], starts, ends))
 
     def moments_of(self, times: list[int]) -> list[Any]:
         """Times as moments."""

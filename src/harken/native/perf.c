@@ -2,7 +2,6 @@
  *
  * Records are of this machine's byte order and whole words.  formats/perf_data_columns.py says what a record is and does the same in
  * Python; it also goes on where this stops. */
-#include <stdlib.h>
 #include <string.h>
 #include "native.h"
 
@@ -18,22 +17,16 @@ struct walk {
 	uint64_t least;             /* words of the shortest sample */
 };
 
+#define BIG_ENDIAN_HERE (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__)
+
 static uint32_t kind_of(uint64_t head)
 {
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	return (uint32_t)head;
-#else
-	return (uint32_t)(head >> 32);
-#endif
+	return (uint32_t)(BIG_ENDIAN_HERE ? head >> 32 : head);
 }
 
 static uint32_t size_of(uint64_t head)
 {
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	return (uint32_t)(head >> 48);
-#else
-	return (uint32_t)(head & 0xFFFF);
-#endif
+	return (uint32_t)(BIG_ENDIAN_HERE ? head & 0xFFFF : head >> 48);
 }
 
 /* Up to the end or the first record that is not usual: of no size that can be, followed by data, or cut off. */
@@ -90,44 +83,64 @@ EXPORT uint64_t harken_perf_chains(const uint64_t *words, const uint32_t *places
 	return count;
 }
 
-/* The order of times: indexes of the earliest, the next one, ...; of equal ones the first comes first.  spare has room for as many.
+/* Puts indexes into the order of the keys that they stand for; those of equal keys stay in theirs.  spare has room for as many.
  *
  * Sorted by bytes, the lowest first, and only by those that are not the same in all of them. */
-EXPORT void harken_perf_order(const uint64_t *times, uint64_t count, uint32_t *order, uint32_t *spare)
+EXPORT void harken_perf_order(const uint8_t *keys, uint64_t width, uint64_t count, uint32_t *indexes, uint32_t *spare)
 {
-	uint64_t different = 0;
-	uint32_t *from = order, *to = spare;
+	uint32_t *from = indexes, *to = spare;
 
-	for (uint64_t index = 0; index < count; index++) {
-		order[index] = (uint32_t)index;
-		different |= times[index] ^ times[0];
-	}
-	for (unsigned int shift = 0; shift < 64; shift += 8) {
+	for (uint64_t byte = 0; byte < width; byte++) {
+		const uint8_t *digits = keys + (BIG_ENDIAN_HERE ? width - 1 - byte : byte);
 		uint32_t starts[257] = {0}, *swap;
 
-		if (!(different >> shift & 255))
-			continue;
 		for (uint64_t index = 0; index < count; index++)
-			starts[(times[index] >> shift & 255) + 1]++;
+			starts[digits[width * index] + 1]++;
+		if (starts[digits[0] + 1] == count)
+			continue;
 		for (unsigned int value = 0; value < 256; value++)
 			starts[value + 1] += starts[value];
 		for (uint64_t index = 0; index < count; index++)
-			to[starts[times[from[index]] >> shift & 255]++] = from[index];
+			to[starts[digits[width * from[index]]]++] = from[index];
 		swap = from;
 		from = to;
 		to = swap;
 	}
-	if (from != order)
-		memcpy(order, from, count * sizeof(*order));
+	if (from != indexes)
+		memcpy(indexes, from, count * sizeof(*indexes));
 }
 
-/* Values that stand beside equal ones: where each run ends.  Returns how many runs there are. */
-EXPORT uint64_t harken_perf_runs(const uint32_t *values, uint64_t count, uint32_t *ends)
+/* Indexes as they are counted. */
+EXPORT void harken_perf_count(uint32_t *indexes, uint64_t count)
+{
+	for (uint64_t index = 0; index < count; index++)
+		indexes[index] = (uint32_t)index;
+}
+
+/* Words at places. */
+EXPORT void harken_perf_words_at(const uint64_t *words, const uint32_t *places, uint64_t count, uint64_t *into)
+{
+	for (uint64_t index = 0; index < count; index++)
+		into[index] = words[places[index]];
+}
+
+/* Indexes whose values are equal and stand beside one another: where each run ends.  Returns how many runs there are. */
+EXPORT uint64_t harken_perf_runs(const uint32_t *values, const uint32_t *indexes, uint64_t count, uint32_t *ends)
 {
 	uint64_t runs = 0;
 
 	for (uint64_t index = 1; index <= count; index++)
-		if (index == count || values[index] != values[index - 1])
+		if (index == count || values[indexes[index]] != values[indexes[index - 1]])
 			ends[runs++] = (uint32_t)index;
 	return runs;
+}
+
+/* Numbers what indexes stand for by runs of the indexes, of which each one's end is given; the last ends with the indexes. */
+EXPORT void harken_perf_number(const uint32_t *indexes, uint64_t count, const uint32_t *ends, uint64_t runs, uint32_t *numbers)
+{
+	uint64_t place = 0;
+
+	for (uint64_t run = 0; run < runs; run++)
+		for (; place < ends[run] && place < count; place++)
+			numbers[indexes[place]] = (uint32_t)run;
 }

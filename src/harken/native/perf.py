@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ("Walker", "chains", "halves", "order", "runs", "words")
+__all__ = ("Walker", "by_value", "chains", "halves", "number", "order", "words", "words_at")
 
 #: Places of records are 32-bit numbers of words.
 _MOST = 1 << 32
@@ -101,16 +101,48 @@ def order(times: memoryview) -> memoryview:
     count = len(times)
     found, spare = room(4 * count), room(4 * count)
     if count:
-        _function("harken_perf_order", 4)(address(times), count, address(found), address(spare))
+        _function("harken_perf_count", 2)(address(found), count)
+        _function("harken_perf_order", 5)(address(times), 8, count, address(found), address(spare))
     return found[: 4 * count].cast("I")
 
 
-def runs(values: memoryview) -> list[int]:
-    """Where each run of equal 32-bit numbers ends."""
-    count = len(values)
-    ends = room(4 * count)
-    found = _function("harken_perf_runs", 3)(address(values), count, address(ends)) if count else 0
-    return ends[: 4 * found].cast("I").tolist()
+def words_at(values: memoryview, indexes: memoryview) -> memoryview:
+    """64-bit numbers at indexes, all of which must be there."""
+    count = len(indexes)
+    found = room(8 * count)
+    if count:
+        _function("harken_perf_words_at", 4)(address(values), address(indexes), count, address(found))
+    return found[: 8 * count].cast("Q")
+
+
+def by_value(values: memoryview, order: memoryview) -> tuple[memoryview, list[int]]:
+    """Indexes of 32-bit numbers in ascending order, those of equal ones as they are in ``order``; and where each run of equals ends.
+
+    Args:
+        order: all indexes.
+    """
+    count = len(order)
+    indexes, spare = room(4 * count), room(4 * count)
+    if not count:
+        return indexes[:0].cast("I"), []
+    indexes[: 4 * count] = order.cast("B")
+    _function("harken_perf_order", 5)(address(values), 4, count, address(indexes), address(spare))
+    runs = _function("harken_perf_runs", 4)(address(values), address(indexes), count, address(spare))
+    return indexes[: 4 * count].cast("I"), spare[: 4 * runs].cast("I").tolist()
+
+
+def number(indexes: memoryview, ends: Any) -> memoryview:
+    """For every index the number of the run that it is in.
+
+    Args:
+        indexes: all of them.
+        ends: where each run ends, ascending, the last one with the indexes; writable memory of 32-bit numbers.
+    """
+    count = len(indexes)
+    found = room(4 * count)
+    if count:
+        _function("harken_perf_number", 5)(address(indexes), count, address(ends), len(ends), address(found))
+    return found[: 4 * count].cast("I")
 
 
 def _column(data: bytes, places: memoryview, number: int, name: str, width: int, letter: Any) -> memoryview:

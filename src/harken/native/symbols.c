@@ -17,16 +17,28 @@ static uint8_t *copy(uint8_t *at, const void *text, uint64_t size)
 	return at + size;
 }
 
+/* Eight digits at once: each half of a byte becomes a byte, and that a digit. */
+static void put_digits(uint8_t *at, uint64_t number)
+{
+	number = (number << 16 | number) & UINT64_C(0x0000FFFF0000FFFF);
+	number = (number << 8 | number) & UINT64_C(0x00FF00FF00FF00FF);
+	number = (number << 4 | number) & UINT64_C(0x0F0F0F0F0F0F0F0F);
+	number += UINT64_C(0x3030303030303030) + ('a' - '0' - 10) * ((number + UINT64_C(0x0606060606060606)) >> 4 & UINT64_C(0x0101010101010101));
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	number = __builtin_bswap64(number);
+#endif
+	memcpy(at, &number, 8);
+}
+
 /* A number in hexadecimal, right-justified. */
 static uint8_t *hexadecimal(uint8_t *at, uint64_t number)
 {
-	uint8_t *digit = at + DIGITS;
+	int blanks = __builtin_clzll(number | 1) / 4;
 
-	memset(at, ' ', DIGITS);
-	do {
-		*--digit = (uint8_t)"0123456789abcdef"[number & 15];
-		number >>= 4;
-	} while (number);
+	put_digits(at, number >> 32);
+	put_digits(at + 8, number & UINT32_MAX);
+	for (int place = 0; place < blanks; place++)
+		at[place] = ' ';
 	return at + DIGITS;
 }
 

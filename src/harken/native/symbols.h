@@ -62,6 +62,15 @@ struct need {
 	uint64_t kind, first, second;
 };
 
+/* an address that was found: most come again, and all that are asked for */
+struct memo {
+	uint64_t address, shown, distance;
+	uint32_t space;             /* number plus 1; 0: free */
+	uint32_t names, symbol, unused;
+};
+
+#define KERNEL_SPACE UINT32_MAX
+
 enum kind_of_need { NEED_PLACE, NEED_TEXT, NEED_KERNEL };
 
 struct job {
@@ -95,6 +104,8 @@ struct job {
 	uint32_t *ends;             /* where the text of each sample ends */
 	struct need *needs;
 	uint64_t need_room, need_count;
+	struct memo *memos;
+	uint64_t memo_mask;         /* how many there are, a power of two, less 1 */
 	uint64_t at;                /* the next sample */
 	uint64_t step;              /* most samples in a call */
 	uint64_t asking;            /* nothing is written any more: only needs are looked for */

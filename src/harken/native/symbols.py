@@ -26,8 +26,9 @@ MANGLED, ASK_ALWAYS = 1, 2
 SPECIAL = 2
 
 _DONE, _FULL, _ASK = 0, 1, 2
-_OUT, _STEP, _NEEDS = 1 << 19, 4096, 1 << 14
+_OUT, _STEP, _NEEDS, _MEMOS = 1 << 20, 1 << 14, 1 << 14, 1 << 14
 #: Words of the structures: space, place, piece, names, special.
+_MEMO = 40
 _ROWS = {"spaces": 4, "places": 6, "pieces": 4, "names": 14, "specials": 4}
 
 
@@ -39,7 +40,8 @@ class Job(ctypes.Structure):
         for name in (
             "words word_count starts lengths addresses spaces_of order count spaces space_count places place_count pieces piece_count "
             "names names_count specials special_count blob blob_size nowhere_start nowhere_size added static changing kernel_known "
-            "kernel_shift with_symbol with_offset before out out_size out_used ends needs need_room need_count at step asking"
+            "kernel_shift with_symbol with_offset before out out_size out_used ends needs need_room need_count memos "
+            "memo_mask at step asking"
         ).split()
     ]
 
@@ -109,8 +111,9 @@ def run(native: Any, job: Job, rows: Rows, meet: Callable[[list[int]], None]) ->
     Raises:
         AssertionError: the rows contradict themselves.
     """
-    out, ends, needs = bytearray(_OUT), room(4 * _STEP), room(24 * _NEEDS)
+    out, ends, needs, memos = bytearray(_OUT), room(4 * _STEP), room(24 * _NEEDS), room(_MEMO * _MEMOS)
     job.ends, job.needs, job.need_room, job.step = address(ends), address(needs), _NEEDS, _STEP
+    job.memos, job.memo_mask = address(memos), _MEMOS - 1
     while job.at < job.count:
         rows.into(job)
         job.out, job.out_size = address(out), len(out)

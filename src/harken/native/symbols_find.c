@@ -25,17 +25,15 @@ static uint64_t up_to(const uint64_t *numbers, uint64_t count, uint64_t number)
 {
 	const uint64_t *base = numbers;
 
-	while (count) {
+	if (!count)
+		return 0;
+	while (count > 1) {  /* without branches: where they would go cannot be foretold */
 		uint64_t half = count / 2;
 
-		if (base[half] <= number) {
-			base += half + 1;
-			count -= half + 1;
-		} else {
-			count = half;
-		}
+		base = base[half - 1] <= number ? base + half : base;
+		count -= half;
 	}
-	return (uint64_t)(base - numbers);
+	return (uint64_t)(base - numbers) + (*base <= number);
 }
 
 /* Where the last symbol of the kernel or of a module ends, if none follows it: with the following page. */
@@ -145,11 +143,40 @@ int symbols_of_nothing(const struct job *job, uint64_t address, struct frame *fr
 	return take(job, &job->nowhere, &frame->module, &frame->module_size);
 }
 
+static struct memo *memo_of(const struct job *job, uint64_t address, uint64_t space)
+{
+	return &job->memos[((address ^ space << 40) * UINT64_C(0x9E3779B97F4A7C15) >> 40) & job->memo_mask];
+}
+
+/* The text of what was found, which is kept in mind. */
+static int keep(struct job *job, uint64_t address, uint64_t space, uint64_t names, uint64_t symbol, struct frame *frame)
+{
+	struct memo *memo = memo_of(job, address, space);
+
+	*memo = (struct memo){address, frame->shown, frame->distance, (uint32_t)space, (uint32_t)names, (uint32_t)symbol, 0};
+	return take_text(job, names, symbol, frame);
+}
+
+/* Whether an address is kept in mind. */
+static const struct memo *kept(const struct job *job, uint64_t address, uint64_t space, struct frame *frame)
+{
+	const struct memo *memo = memo_of(job, address, space);
+
+	if (memo->address != address || memo->space != space)
+		return NULL;
+	frame->shown = memo->shown;
+	frame->distance = memo->distance;
+	return memo;
+}
+
 int symbols_of_kernel(struct job *job, uint64_t address, struct frame *frame)
 {
+	const struct memo *memo = kept(job, address, KERNEL_SPACE, frame);
 	int64_t shift = (int64_t)job->kernel_shift;
 	uint64_t here = address - job->kernel_shift;
 
+	if (memo)
+		return take_text(job, memo->names, memo->symbol, frame);
 	if (shift && (shift < 0) != (here > address))  /* behind the last address there is */
 		return symbols_of_nothing(job, address, frame);
 	if (!job->kernel_known && ask(job, NEED_KERNEL, 0, 0))
@@ -166,7 +193,7 @@ int symbols_of_kernel(struct job *job, uint64_t address, struct frame *frame)
 			continue;
 		frame->shown = address;
 		frame->distance = here - job->names[number].starts[symbol];
-		return take_text(job, number, symbol, frame);
+		return keep(job, address, KERNEL_SPACE, number, symbol, frame);
 	}
 	return symbols_of_nothing(job, address, frame);
 }
@@ -194,10 +221,14 @@ static const struct piece *piece_of(const struct job *job, const struct place *p
 
 int symbols_of_user(struct job *job, const struct space *space, uint64_t space_number, uint64_t address, int in_file, struct frame *frame)
 {
-	uint64_t mapping = up_to(space->starts, space->count, address), distance, symbol;
+	const struct memo *memo = kept(job, address, space_number + 1, frame);
+	uint64_t mapping, distance, symbol;
 	const struct place *place;
 	const struct piece *piece;
 
+	if (memo)
+		return take_text(job, memo->names, memo->symbol, frame);
+	mapping = up_to(space->starts, space->count, address);
 	if (!mapping-- || address >= space->ends[mapping])
 		return symbols_of_nothing(job, address, frame);
 	if (!space->places[mapping] && ask(job, NEED_PLACE, space_number, mapping))
@@ -216,5 +247,5 @@ int symbols_of_user(struct job *job, const struct space *space, uint64_t space_n
 		return take(job, &place->module, &frame->module, &frame->module_size);
 	}
 	frame->distance = distance - piece->shift - job->names[piece->names].starts[symbol];
-	return take_text(job, piece->names, symbol, frame);
+	return keep(job, address, space_number + 1, piece->names, symbol, frame);
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from itertools import accumulate
 
+from ..native import perf
 from ..native import symbols as native
 from ..native.memory import address
 from .model import KERNEL_MODULE
@@ -58,11 +59,11 @@ class NativeLines:
         """The kernel has other symbols now."""
         self._kernel = []
 
-    def blocks(self, batch: Batch, tables: list[Table], chains: bool) -> Iterator[tuple[memoryview, memoryview]]:
+    def blocks(self, batch: Batch, indexes: Any, tables: list[Table], chains: bool) -> Iterator[tuple[memoryview, memoryview]]:
         """The texts of some samples, in order of time, and where each of them ends; until all are done.
 
         Args:
-            tables: what holds for the samples (``RecordedSpaces.tables``).
+            indexes, tables: what holds for the samples (``RecordedSpaces.tables``).
             chains: show call chains.
         """
         job = self._job = native.Job()
@@ -78,7 +79,7 @@ class NativeLines:
         if order is not None:
             job.order = self._rows_of(order if type(order) is memoryview else array("I", order), held)
         job.count = len(batch)
-        job.spaces_of = self._rows_of(self._lay_out(tables, len(batch)), held)
+        job.spaces_of = self._rows_of(self._lay_out(indexes, tables), held)
         job.nowhere_start, job.nowhere_size = self._rows.text(self._places.nowhere.after)
         job.with_symbol, job.with_offset, job.before = self._places.symbol, self._places.offset, ord("\t" if chains else " ")
         if self._kernel:
@@ -92,21 +93,18 @@ class NativeLines:
         held.append(memory)
         return (memory.buffer_info()[0] if type(memory) is array else address(memory)) if len(memory) else 0
 
-    def _lay_out(self, tables: list[Table], count: int) -> memoryview:
+    def _lay_out(self, indexes: Any, tables: list[Table]) -> memoryview:
         """Makes the rows of address spaces; returns the number of each sample's."""
         rows = self._rows
         self._tables, self._known, rows.spaces = tables, [], array("Q")
-        of = _zeros(count)
-        for number, table in enumerate(tables):
+        for table in tables:
             known = _zeros(len(table.starts))
             self._known.append(known)
             ends = array("Q", [min(mapping.end, LAST) for mapping in table.maps])
             memory = array("Q", table.starts), ends, known
             rows.spaces.extend([*map(rows.place_of, memory), len(ends)])
-            if number:
-                for start, end in table.runs:
-                    of[start:end] = array("I", [number]) * (end - start)
-        return of
+        indexes = indexes if type(indexes) is memoryview else memoryview(array("I", indexes))
+        return perf.number(indexes, array("I", [table.end for table in tables]))
 
     def _meet(self, needs: list[int]) -> None:
         """Puts what is asked for into the rows."""

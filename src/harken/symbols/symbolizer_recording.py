@@ -12,8 +12,6 @@ What perf and harken mean by a name is compared in ``tests/oracle/test_perf_data
 
 from __future__ import annotations
 
-from operator import itemgetter
-
 from ..formats.perf_data_columns import getter
 from ..formats.perf_data_records import MappingEvent, SymbolEvent
 from ..kernel.procfs import build_id as kernel_build_id
@@ -27,7 +25,7 @@ from .symbolizer_spaces import RecordedSpaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from ..formats.perf_data import PerfData
@@ -113,9 +111,9 @@ class RecordingSymbolizer:
         if native is None:
             yield from self._plain_blocks(batch, chains, before)
             return
-        tables = self.spaces.tables(batch)
+        indexes, tables = self.spaces.tables(batch)
         native.shift, place = self._shift, 0
-        for text, ends in native.blocks(batch, tables, chains):
+        for text, ends in native.blocks(batch, indexes, tables, chains):
             if before is None:
                 yield bytes(text)
             else:
@@ -146,45 +144,34 @@ class RecordingSymbolizer:
             from .symbolizer_lines import AddressLines
 
             self._plain = AddressLines(self._places, self._symbols)
-        keys = batch.chains(recorded=True) if chains else None
-        addresses = batch.column("ip", recorded=True) if keys is None else None
-        tables = self.spaces.tables(batch)
+        values: Sequence[Any] = (batch.chains(recorded=True) if chains else batch.column("ip", recorded=True)) or []
+        indexes, tables = self.spaces.tables(batch)
         self._plain.shift = self._shift
-        self._held = [addresses, keys, tables]
-        lines = self._plain
-        texts = self._of_chains(lines, tables, keys) if keys is not None else self._of_addresses(lines, tables, addresses or [])
-        self._held.append(texts)
+        values = getter(indexes)(values)
+        found: list[Any] = self._of_chains(self._plain, tables, values) if chains else self._of_addresses(self._plain, tables, values)
+        self._held = [values, tables, found]
+        texts = [b""] * len(values)
+        for table, known in zip(tables, found):
+            for index, value in zip(indexes[table.first : table.end], values[table.first : table.end]):
+                texts[index] = known[value]
         # what is put in order is written at once, while it is near
         for place, block in batch.sorted_blocks(texts, _BLOCK):
             yield b"".join(block if before is None else map(bytes.__add__, before[place : place + len(block)], block))
 
-    def _of_addresses(self, lines: AddressLines, tables: list[Table], addresses: list[int]) -> list[bytes]:
-        """The lines of addresses."""
-        work: list[tuple[Table, set[int]]] = []
-        for table in tables:
-            wanted: set[int] = set()
-            for start, end in table.runs:
-                wanted.update(addresses[start:end])
-            work.append((table, wanted))
-        found = lines.lines(work, b" ", False)
-        self._held += [work, found]
-        return _gathered(tables, found, addresses)
+    @staticmethod
+    def _of_addresses(lines: AddressLines, tables: list[Table], addresses: Sequence[int]) -> list[dict[int, bytes]]:
+        """The lines of the addresses of each table."""
+        return lines.lines([(table, set(addresses[table.first : table.end])) for table in tables], b" ", False)
 
-    def _of_chains(self, lines: AddressLines, tables: list[Table], keys: list[bytes]) -> list[bytes]:
-        """The texts of call chains."""
-        work, parts = [], []
+    @staticmethod
+    def _of_chains(lines: AddressLines, tables: list[Table], keys: Sequence[bytes]) -> list[dict[bytes, bytes]]:
+        """The texts of the call chains of each table."""
+        parts = []
         for table in tables:
-            wanted: set[bytes] = set()
-            for start, end in table.runs:
-                wanted.update(keys[start:end])
-            whole, cut = cut_long(list(wanted))
-            words = words_of_chains(whole)
-            work.append((table, set(words)))
-            parts.append((whole, cut, words))
-        found = lines.lines(work, b"\t", True)
-        texts = [_chains(*both) for both in zip(found, parts)]
-        self._held += [work, parts, found, texts]
-        return _gathered(tables, texts, keys)
+            whole, cut = cut_long(list(set(keys[table.first : table.end])))
+            parts.append((whole, cut, words_of_chains(whole)))
+        found = lines.lines([(table, set(part[2])) for table, part in zip(tables, parts)], b"\t", True)
+        return [_chains(*both) for both in zip(found, parts)]
 
     # -- private: the kernel
 
@@ -259,17 +246,4 @@ def _chains(lines: dict[int, bytes], part: tuple[list[bytes], dict[bytes, list[b
     found = dict(zip(whole, texts))
     for key, pieces in cut.items():
         found[key] = b"\n%b\n" % b"".join([found[piece][1:-1] for piece in pieces])
-    return found
-
-
-def _gathered(tables: list[Table], texts: list[dict[Any, bytes]], values: list[Any]) -> list[bytes]:
-    """What stands for each value in the dictionary of its table."""
-    found: list[bytes] = []
-    work = [(start, end, lines) for table, lines in zip(tables, texts) for start, end in table.runs]
-    work.sort(key=itemgetter(0))
-    for start, end, lines in work:
-        if end - start == 1:
-            found.append(lines[values[start]])
-        else:
-            found += itemgetter(*values[start:end])(lines)
     return found

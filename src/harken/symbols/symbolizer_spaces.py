@@ -6,8 +6,7 @@ and samples were taken before.  New mappings on free ground do not end it: nothi
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from itertools import groupby, repeat
+from bisect import bisect_left
 
 from ..formats.perf_data_records import CommEvent, MappingEvent, TaskEvent
 from .model import Mapping
@@ -15,7 +14,7 @@ from .processes import Processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from ..formats.perf_data import PerfData
@@ -34,16 +33,14 @@ class Table:
 
     Attributes:
         pid: the process.
-        until: the first moment that does not belong to it; None: it is the last one.
-        starts, maps: its mappings; those of ``Processes`` if it is the last.
-        runs: (index of the first sample, index behind the last one) as they are recorded.
+        starts, maps: its mappings; those of ``Processes`` if it is the last of its process.
+        first, end: its samples, in the order of ``Batch.by_process``.
     """
 
-    __slots__ = ("pid", "until", "starts", "maps", "runs")
+    __slots__ = ("pid", "starts", "maps", "first", "end")
 
-    def __init__(self, pid: int, until: Any, starts: list[int], maps: list[Mapping]) -> None:
-        self.pid, self.until, self.starts, self.maps = pid, until, starts, maps
-        self.runs: list[tuple[int, int]] = []
+    def __init__(self, pid: int, starts: list[int], maps: list[Mapping], first: int, end: int) -> None:
+        self.pid, self.starts, self.maps, self.first, self.end = pid, starts, maps, first, end
 
 
 class _Comms(dict[int, str]):
@@ -71,36 +68,26 @@ class RecordedSpaces:
         self._ids: dict[str, str] | None = None
         self._files: dict[str, str] = {}
         # of the present batch
-        self._batch: Batch | None = None
-        self._moments: list[Any] = []
-        self._runs: dict[int, list[tuple[int, int]]] = {}
+        self._groups: dict[int, tuple[int, int]] = {}
+        self._moments: Sequence[Any] = ()
         self._ended: dict[int, list[Table]] = {}
-        self._own: dict[int, list[Any]] = {}
-        self._firsts: dict[int, Any] = {}
         self._moment: Any = 0
 
-    def tables(self, batch: Batch) -> list[Table]:
-        """What holds for the samples of a batch, each of which is in one table."""
-        self._batch, self._moments = batch, []
-        self._runs, self._ended, self._own, self._firsts = {}, {}, {}, {}
-        for pid, start, end in batch.runs():
-            runs = self._runs.get(pid)
-            if runs is None:
-                self._runs[pid] = [(start, end)]
-            else:
-                runs.append((start, end))
+    def tables(self, batch: Batch) -> tuple[Sequence[int], list[Table]]:
+        """What holds for the samples of a batch.
+
+        Returns:
+            Indexes of the samples as they are recorded, by process and time; the tables, one behind the other.
+        """
+        indexes, self._moments, groups = batch.by_process()
+        self._groups, self._ended = {pid: (first, end) for pid, first, end in groups}, {}
         for self._moment, event in batch.events_between:
             self._apply(event)
         found: list[Table] = []
-        for pid, runs in self._runs.items():
-            tables = [*self._ended.get(pid, ()), Table(pid, None, *self.processes.layout(pid))]
-            if len(tables) == 1:
-                tables[0].runs = runs
-            else:
-                self._divide(tables, runs)
-            found += tables
-        self._batch = None
-        return found
+        for pid, first, end in groups:
+            ended = self._ended.get(pid, [])
+            found += [*ended, Table(pid, *self.processes.layout(pid), ended[-1].end if ended else first, end)]
+        return indexes, found
 
     def comms(self, batch: Batch) -> list[str]:
         """The name of every sample's thread, in order of time."""
@@ -152,7 +139,7 @@ class RecordedSpaces:
         build_id = event.build_id or build_id
         # the recording may be of another machine: a file is known by its build-id, else, as in perf, by its path; not by its inode
         mapping = Mapping(event.start, event.end, event.offset, path, 0, "", build_id, event.executable)
-        if pid in self._runs:
+        if pid in self._groups:
             starts, maps = self.processes.layout(pid)
             place = bisect_left(starts, event.end)
             if place and maps[place - 1].end > event.start:  # something else lay there until now
@@ -161,52 +148,11 @@ class RecordedSpaces:
 
     def _retire(self, pid: int) -> None:
         """From here on the process has other mappings: its samples so far belong to a table with those of before."""
-        until, ended = self._moment, self._ended.get(pid)
-        if pid not in self._runs:
-            return
-        if self._earliest(pid) >= until:  # it did not run before, as nearly all that are forked
-            return
-        own = self._moments_of(pid)
-        since = bisect_left(own, ended[-1].until) if ended else 0
-        if bisect_left(own, until) <= since:  # it did not run meanwhile
+        first, end = self._groups.get(pid, (0, 0))
+        ended = self._ended.get(pid)
+        first = ended[-1].end if ended else first
+        if first == end or self._moments[first] >= self._moment:  # it did not run meanwhile, as nearly all that are forked
             return
         starts, maps = self.processes.layout(pid)
-        self._ended.setdefault(pid, []).append(Table(pid, until, list(starts), list(maps)))
-
-    def _earliest(self, pid: int) -> Any:
-        """The moment of a process's first sample."""
-        first = self._firsts.get(pid)
-        if first is None:
-            recorded = self._recorded_moments()
-            first = self._firsts[pid] = min([min(recorded[start:end]) for start, end in self._runs[pid]])
-        return first
-
-    def _moments_of(self, pid: int) -> list[Any]:
-        """The moments of a process's samples, ascending."""
-        own = self._own.get(pid)
-        if own is None:
-            recorded = self._recorded_moments()
-            own = self._own[pid] = []
-            for start, end in self._runs[pid]:
-                own += recorded[start:end]
-            own.sort()
-        return own
-
-    def _recorded_moments(self) -> list[Any]:
-        if not self._moments and self._batch is not None:
-            self._moments = self._batch.recorded_moments()
-        return self._moments
-
-    def _divide(self, tables: list[Table], runs: list[tuple[int, int]]) -> None:
-        """Gives each table its part of the runs of its process."""
-        recorded, ends = self._recorded_moments(), [table.until for table in tables[:-1]]
-        for start, end in runs:
-            moments = recorded[start:end]
-            first = bisect_right(ends, min(moments))
-            if first == bisect_right(ends, max(moments)):
-                tables[first].runs.append((start, end))
-                continue
-            for number, group in groupby(map(bisect_right, repeat(ends), moments)):
-                end = start + len(list(group))
-                tables[number].runs.append((start, end))
-                start = end
+        place = bisect_left(self._moments, self._moment, first, end)
+        self._ended.setdefault(pid, []).append(Table(pid, list(starts), list(maps), first, place))
