@@ -22,6 +22,7 @@ from .btf_layout import DECL_TAG, ENUM, ENUM64, FIXED_WORDS, MAX_NAME, split, wa
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
 
     Buffer = bytes | bytearray | memoryview
 
@@ -148,7 +149,7 @@ def build(
     from array import array
 
     counts = len(names), len(enumerators), len(tags)
-    parts: list[Buffer] = [b""]
+    parts: list[Any] = [b""]
     for keys in (names, enumerators):
         keys.sort()
         parts.append(array("Q", keys))
