@@ -1,11 +1,8 @@
 """Events of the ring buffer as data: columns and rows, without formatting.
 
 ``columns`` takes the records that ``ring_page.walk`` found, and the format of one event, and gives its fields as columns: numpy arrays
-where numpy is installed (made when asked for, by one gather per field), lists otherwise.  Texts are lists of ``str``.  Columns of several
-CPUs are put together with ``concatenate``; ``analysis.merge`` sorts them by time.
-
-Speed: 1,000,000 events (64 bytes, 7 fields) as columns take 0.1 s in all, half of it finding the records; trace-cmd report takes 2.4 s
-for them as text.
+where numpy is installed (made when asked for, by one gather per field), lists otherwise.  Texts are a ``TextColumn`` (lists of ``str``
+without numpy).  Columns of several CPUs are put together with ``concatenate``; ``of_file`` gives all of a recording.
 
 Example:
     >>> from harken.formats.event_format import parse
@@ -20,28 +17,23 @@ Example:
 
 from __future__ import annotations
 
-import struct
-
-from ..base.ctype import Array, Int, Struct
+from ..base.ctype import Array, Struct
 from ..base.schema import Field, Schema
-from .print_fmt_helpers import Texts
+from ..native import library
+from .event_columns import EventColumns, JoinedColumns, is_text
 from .print_fmt_values import CODES
-from .ring_page import numpy_or_none
+from .ring_page import Layout, numpy_or_none, parse_layout, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from .event_format import EventFormat, FormatField
+    from .event_format import EventFormat
     from .ring_page import Records
+    from .trace_dat import TraceFile
 
-__all__ = ("EventColumns", "columns", "concatenate", "event_schema", "split", "take")
-
-
-def _is_text(field: FormatField) -> bool:
-    kind = field.ctype
-    return isinstance(kind, Array) and isinstance(kind.element, Int) and kind.element.encoding == "char" and kind.element.size == 1
+__all__ = ("EventColumns", "columns", "concatenate", "event_schema", "of_file", "split", "take")
 
 
 def event_schema(event: EventFormat) -> Schema:
@@ -50,10 +42,10 @@ def event_schema(event: EventFormat) -> Schema:
     fields = []
     for field in event.fields:
         if field.data_loc:
-            fields.append(Field(field.name, field.offset, "v" if _is_text(field) else "w"))
+            fields.append(Field(field.name, field.offset, "v" if is_text(field) else "w"))
         elif field.array or isinstance(field.ctype, (Array, Struct)) or field.size not in (1, 2, 4, 8):
             count = field.size
-            if _is_text(field):
+            if is_text(field):
                 fields.append(Field(field.name, field.offset, "s", count))
             elif field.array and count % field.array == 0 and (count // field.array, field.signed) in CODES:
                 fields.append(Field(field.name, field.offset, CODES[count // field.array, field.signed], field.array))
@@ -64,127 +56,12 @@ def event_schema(event: EventFormat) -> Schema:
     return Schema(event.name, event.size, tuple(fields))
 
 
-class EventColumns:
-    """The records of one event: ``times``, ``cpus`` and, by name, the fields.
-
-    ``columns["prev_pid"]`` is a numpy array (a list without numpy); texts are lists of ``str``, other memory of changing length lists
-    of ``bytes``; arrays have two
-    dimensions.  A record that is too short for a field reads as zero there.
-    """
-
-    def __init__(self, event: EventFormat, buffer: Any, times: Any, cpus: Any, starts: Any, sizes: Any, order: str, numpy: Any) -> None:
-        self.event, self.buffer, self.order, self.numpy = event, buffer, order, numpy
-        self.times, self.cpus, self.starts, self.sizes = times, cpus, starts, sizes
-        self._made: dict[str, Any] = {}
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All fields, the common ones first."""
-        return tuple(field.name for field in self.event.fields)
-
-    def __getitem__(self, name: str) -> Any:
-        found = self._made.get(name)
-        if found is None:
-            field = self.event.field(name)
-            if field is None:
-                raise KeyError(name)
-            found = self._made[name] = self._column(field)
-        return found
-
-    def _column(self, field: FormatField) -> Any:
-        if field.data_loc or field.rel_loc:
-            return self._dynamic(field)
-        if _is_text(field):
-            return self._fixed_texts(field)
-        width, count = field.size, 1
-        if field.array and width % field.array == 0 and width // field.array in (1, 2, 4, 8):
-            width, count = width // field.array, field.array
-        if width not in (1, 2, 4, 8):
-            return self._pieces(field.offset, field.size or 1 << 16)
-        if self.numpy is None:
-            return self._integers_plain(field.offset, width, count, field.signed)
-        return self._integers(field.offset, width, count, field.signed)
-
-    def _integers(self, offset: int, width: int, count: int, signed: bool) -> Any:
-        """One gather from an array that has an element at every byte."""
-        np = self.numpy
-        kind = np.dtype(f"{self.order}{'i' if signed else 'u'}{width}")
-        need = offset + width * count
-        short = self.sizes < need
-        starts = self.starts
-        if short.any():
-            starts = np.where(short, 0, starts)
-        room = len(self.buffer) - need + 1
-        if room <= 0 or not len(starts):
-            return np.zeros((len(starts), count) if count > 1 else len(starts), dtype=kind.newbyteorder("="))
-        if count == 1:
-            value = np.ndarray((room,), dtype=kind, buffer=self.buffer, offset=offset, strides=(1,))[starts]
-        else:
-            raw = np.ndarray((room,), dtype=f"V{width * count}", buffer=self.buffer, offset=offset, strides=(1,))[starts]
-            value = raw.view(kind).reshape(-1, count)
-        if short.any():
-            value[short] = 0
-        return value if kind.isnative else value.astype(kind.newbyteorder("="))
-
-    def _integers_plain(self, offset: int, width: int, count: int, signed: bool) -> Any:
-        unpack = struct.Struct(f"{self.order}{count}{CODES[width, signed]}").unpack_from
-        need, buffer = offset + width * count, self.buffer
-        zero = (0,) * count
-        rows = [unpack(buffer, start + offset) if size >= need else zero for start, size in zip(self.starts, self.sizes)]
-        return [row[0] for row in rows] if count == 1 else rows
-
-    def _numbers(self) -> tuple[list[int], list[int]]:
-        starts, sizes = self.starts, self.sizes
-        return (starts.tolist(), sizes.tolist()) if self.numpy is not None else (list(starts), list(sizes))
-
-    def _pieces(self, offset: int, size: int) -> list[bytes]:
-        buffer = self.buffer
-        return [bytes(buffer[start + offset : start + min(offset + size, length)]) for start, length in zip(*self._numbers())]
-
-    def _fixed_texts(self, field: FormatField) -> list[str]:
-        texts = Texts()
-        return [texts[piece] for piece in self._pieces(field.offset, field.size or 1 << 16)]
-
-    def _dynamic(self, field: FormatField) -> list[str] | list[bytes]:
-        width = field.size if field.size in (2, 4) else 4
-        if self.numpy is None:
-            where = self._integers_plain(field.offset, width, 1, False)
-        else:
-            where = self._integers(field.offset, width, 1, False).tolist()
-        base = field.offset + field.size if field.rel_loc else 0
-        buffer = self.buffer
-        pieces = []
-        for place, start, size in zip(where, *self._numbers()):
-            begin = base + (place & 0xFFFF)
-            pieces.append(bytes(buffer[start + begin : start + min(begin + (place >> 16), size)]) if begin < size else b"")
-        if not _is_text(field):
-            return pieces
-        texts = Texts()
-        return [texts[piece] for piece in pieces]
-
-    def rows(self, names: Sequence[str] | None = None) -> Iterator[tuple[Any, ...]]:
-        """(time, cpu, value, ...) per record; all own fields unless ``names`` says which."""
-        wanted = [self[name] for name in (names if names is not None else [field.name for field in self.event.own])]
-        columns = [self.times, self.cpus, *wanted]
-        return zip(*[column.tolist() if hasattr(column, "tolist") else column for column in columns])
-
-    def to_dict(self) -> dict[str, Any]:
-        """All columns by name, ``time`` and ``cpu`` among them: what ``pandas.DataFrame`` and ``pyarrow.table`` take (arrays of two
-        dimensions as lists)."""
-        found: dict[str, Any] = {"time": self.times, "cpu": self.cpus}
-        for field in self.event.own:
-            column = self[field.name]
-            found[field.name] = list(column) if getattr(column, "ndim", 1) > 1 else column
-        return found
-
-    def to_arrow(self) -> Any:
-        """A ``pyarrow.Table``."""
-        import pyarrow  # type: ignore[import-not-found, unused-ignore]
-
-        return pyarrow.table(self.to_dict())
+def _arrays(records: Records) -> tuple[Records, Any]:
+    """Records as numpy arrays and numpy, where both are to be had; else as they are, and None."""
+    if not hasattr(records.times, "dtype") and not isinstance(records.times, memoryview):
+        return records, None
+    np = numpy_or_none()
+    return (records, None) if np is None else (records.arrays(np), np)
 
 
 def columns(event: EventFormat, buffer: Any, records: Records, order: str = "<", cpu: int = 0) -> EventColumns:
@@ -195,7 +72,7 @@ def columns(event: EventFormat, buffer: Any, records: Records, order: str = "<",
         records: of ``ring_page.walk``.
         order: "<" or ">".
     """
-    np = numpy_or_none() if hasattr(records.times, "dtype") else None
+    records, np = _arrays(records)
     if np is not None:
         index = np.nonzero(records.types == event.id)[0]
         whole = len(index) == len(records.types)
@@ -216,8 +93,10 @@ def columns(event: EventFormat, buffer: Any, records: Records, order: str = "<",
 
 def split(buffer: Any, records: Records, events: Mapping[int, EventFormat], order: str = "<", cpu: int = 0) -> dict[int, EventColumns]:
     """All events of one CPU: event id -> columns; ids without a format are left out."""
-    if hasattr(records.types, "dtype"):
-        np = numpy_or_none()
+    given, (records, np) = records, _arrays(records)
+    if np is not None and library() is not None and order == "<" == Layout().order:
+        return _split_native(buffer, given, events, order, cpu, np)
+    if np is not None:
         present = np.nonzero(np.bincount(records.types))[0].tolist() if len(records.types) else []
     else:
         present = sorted(set(records.types))
@@ -229,27 +108,21 @@ def split(buffer: Any, records: Records, events: Mapping[int, EventFormat], orde
     return found
 
 
-class _Joined(EventColumns):
-    """Columns of one event from several buffers, one behind the other or in a given order."""
+def _split_native(
+    buffer: Any, records: Records, events: Mapping[int, EventFormat], order: str, cpu: int, np: Any
+) -> dict[int, EventColumns]:
+    from ..native.columns import split as native_split
+    from ..native.ring import counts
 
-    def __init__(self, parts: Sequence[EventColumns], index: Any = None) -> None:
-        first = parts[0]
-        self.event, self.order, self.numpy = first.event, first.order, first.numpy
-        self.parts, self.index = parts, index
-        self._made = {}
-        self.times, self.cpus = self._join([part.times for part in parts]), self._join([part.cpus for part in parts])
-
-    def _join(self, pieces: list[Any]) -> Any:
-        if all(hasattr(piece, "dtype") for piece in pieces):
-            whole = pieces[0] if len(pieces) == 1 else self.numpy.concatenate(pieces)
-            return whole if self.index is None else whole[self.index]
-        flat = [value for piece in pieces for value in piece]
-        if self.index is None:
-            return flat
-        return [flat[i] for i in (self.index.tolist() if hasattr(self.index, "tolist") else self.index)]
-
-    def _column(self, field: FormatField) -> Any:
-        return self._join([part[field.name] for part in self.parts])
+    plain = records.plain()
+    formats = {number: (event, count) for number, count in counts([plain.types]).items() if (event := events.get(number)) is not None}
+    wanted = {number: count for number, (_, count) in formats.items()}
+    found = {}
+    for number, parts in native_split((plain.times, plain.starts, plain.sizes, plain.types), wanted).items():
+        times, starts, sizes = (np.frombuffer(part, dtype=kind) for part, kind in zip(parts, ("u8", "i8", "i8")))
+        cpus = np.full(len(times), cpu, dtype="u2")
+        found[number] = EventColumns(formats[number][0], buffer, times, cpus, starts, sizes, order, np)
+    return found
 
 
 def concatenate(parts: Sequence[EventColumns], by_time: bool = True) -> EventColumns:
@@ -261,14 +134,70 @@ def concatenate(parts: Sequence[EventColumns], by_time: bool = True) -> EventCol
     if not parts or any(part.event.id != parts[0].event.id for part in parts):
         raise ValueError("columns of one event are needed")
     if len(parts) == 1 or not by_time:
-        return _Joined(parts)
+        return JoinedColumns(parts)
     np = parts[0].numpy
     if np is not None:
-        return _Joined(parts, np.argsort(np.concatenate([part.times for part in parts]), kind="stable"))
+        return JoinedColumns(parts, np.argsort(np.concatenate([part.times for part in parts]), kind="stable"))
     times = [time for part in parts for time in part.times]
-    return _Joined(parts, sorted(range(len(times)), key=times.__getitem__))
+    return JoinedColumns(parts, sorted(range(len(times)), key=times.__getitem__))
 
 
 def take(columns: EventColumns, index: Any) -> EventColumns:
     """Some records of ``columns``, in the order of ``index`` (positions, or a mask with numpy)."""
-    return _Joined([columns], index)
+    return JoinedColumns([columns], index)
+
+
+def of_file(trace: TraceFile, buffer: str = "") -> dict[str, EventColumns]:
+    """All of a recording: "category:name" -> columns of all CPUs in the order of time.
+
+    Args:
+        buffer: an instance's name; "" for the main buffer.
+
+    Raises:
+        FormatError: the recording is damaged.
+    """
+    layout = parse_layout(trace.header_page, trace.order, trace.kernel_long)
+    found: dict[int, list[EventColumns]] = {}
+    page_size, data, places = _whole(trace, buffer)
+    for cpu, start, size in places:
+        records = walk(data[start : start + size], page_size, layout, numpy=None)
+        for number, part in split(data[start : start + size], records, trace.events, trace.order, cpu).items():
+            found.setdefault(number, []).append(_moved(part, data, start))
+    made = [_in_order(parts) for _, parts in sorted(found.items())]
+    return {f"{columns.event.category}:{columns.event.name}": columns for columns in made}
+
+
+def _whole(trace: TraceFile, buffer: str) -> tuple[int, memoryview, list[tuple[int, int, int]]]:
+    """All pages of a buffer in one memory: (bytes of a page, the memory, (CPU, start, size) in it)."""
+    found = trace.buffer(buffer)
+    if found is None or found.text is not None:
+        return trace.page_size, memoryview(b""), []
+    if not found.compressed:
+        return found.page_size, trace.data[:], [(place.cpu, place.offset, place.size) for place in found.cpus]
+    data, places = bytearray(), []
+    for place in found.cpus:
+        start = len(data)
+        for run in trace.chunks(place.cpu, buffer):
+            data += run
+        places.append((place.cpu, start, len(data) - start))
+    return found.page_size, memoryview(data), places
+
+
+def _moved(part: EventColumns, data: Any, start: int) -> EventColumns:
+    """Columns of a part of a buffer as columns of the buffer."""
+    starts = part.starts + start if part.numpy is not None else [at + start for at in part.starts]
+    return EventColumns(part.event, data, part.times, part.cpus, starts, part.sizes, part.order, part.numpy)
+
+
+def _in_order(parts: list[EventColumns]) -> EventColumns:
+    """Columns of one event and buffer in the order of time."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if first.numpy is None:
+        return concatenate(parts)
+    np = first.numpy
+    times = np.concatenate([part.times for part in parts])
+    index = np.argsort(times, kind="stable")
+    cpus, starts, sizes = (np.concatenate([getattr(part, name) for part in parts])[index] for name in ("cpus", "starts", "sizes"))
+    return EventColumns(first.event, first.buffer, times[index], cpus, starts, sizes, first.order, np)

@@ -115,6 +115,10 @@ class Records(Record):
 def _memory(column: Any, code: str) -> memoryview:
     if isinstance(column, memoryview) and column.format == code:
         return column
+    if hasattr(column, "dtype"):
+        import numpy
+
+        return memoryview(numpy.require(column, code, ("C", "W")).data)
     return memoryview(array(code, column.tolist() if hasattr(column, "tolist") else column))
 
 
@@ -281,7 +285,7 @@ def walk(pages: Buffer, page_size: int, layout: Layout | None = None, numpy: Any
 
         walked = native_walk(pages, page_size, layout.time, layout.commit, layout.commit_size, layout.data, layout.long_size)
         if walked is not None:
-            records = Records(*walked[:5])
+            records = Records(*walked)
             return records if module is None else records.arrays(module)
     module = numpy_or_none() if numpy is None else module
     if module is not None and len(pages) // page_size >= _FEW:

@@ -33,6 +33,43 @@ EXPORT int harken_split(const struct records *from, uint64_t *places, uint64_t *
 	return 0;
 }
 
+/* The indexes of an event's records, up to room of them. */
+EXPORT uint64_t harken_places(const uint16_t *types, uint64_t count, uint16_t type, uint64_t *places, uint64_t room)
+{
+	uint64_t at, found = 0;
+
+	for (at = 0; at < count && found < room; at++)
+		if (types[at] == type)
+			places[found++] = at;
+	return found;
+}
+
+/* Finds records of an event whose number in a field was not met before.
+ *
+ * Numbers that were met are kept in the table, under the memo.  Goes on at *at, writes up to room indexes of records to news and gives how
+ * many; *at stays in front of the end if there is more, or the table is full. */
+EXPORT uint64_t harken_news(struct table *table, uint32_t memo, const uint8_t *buffer, uint64_t length, const struct records *records,
+			    uint16_t type, uint64_t offset, uint64_t *at, uint64_t *news, uint64_t room)
+{
+	uint8_t key[8];
+	uint64_t found = 0;
+
+	memcpy(key, &memo, 4);
+	for (; *at < records->count && found < room; ++*at) {
+		uint64_t start = (uint64_t)records->starts[*at], size = (uint64_t)records->sizes[*at];
+
+		if (records->types[*at] != type || start > length || size > length - start || size < 4 || offset > size - 4)
+			continue;
+		memcpy(key + 4, buffer + start + offset, 4);
+		if (table_find(table, key, sizeof(key)))
+			continue;
+		if (harken_table_put(table, key, sizeof(key), key, 0, 0))
+			break;
+		news[found++] = *at;
+	}
+	return found;
+}
+
 /* A field of numbers: width bytes of each record into out; zeros for records that are too short. */
 struct column {
 	uint64_t offset, width;
@@ -52,8 +89,21 @@ static void gather_one(const uint8_t *record, uint64_t room, const struct column
 	case 2: memcpy(out, record + column->offset, 2); break;
 	case 4: memcpy(out, record + column->offset, 4); break;
 	case 8: memcpy(out, record + column->offset, 8); break;
+	case 48: memcpy(out, record + column->offset, 48); break; /* the arguments of a system call */
 	default: memcpy(out, record + column->offset, column->width);
 	}
+}
+
+/* Records of one event lie far apart: those that come next are fetched while others are read.  A wrong address is of no consequence. */
+static inline void fetch(const uint8_t *buffer, const int64_t *starts, uint64_t count, uint64_t at)
+{
+	uintptr_t place;
+
+	if (at + 12 >= count)
+		return;
+	place = (uintptr_t)buffer + (uintptr_t)starts[at + 12];
+	__builtin_prefetch((const void *)place);
+	__builtin_prefetch((const void *)(place + 64));
 }
 
 /* Takes some fields out of records; 0, or -1 if a record is not in the buffer. */
@@ -67,6 +117,7 @@ EXPORT int harken_gather(const uint8_t *buffer, uint64_t length, const int64_t *
 
 		if (start > length || size > length - start)
 			return -1;
+		fetch(buffer, starts, count, at);
 		for (which = 0; which < column_count; which++)
 			gather_one(buffer + start, size, &columns[which], at);
 	}
@@ -140,6 +191,7 @@ EXPORT int harken_texts(const uint8_t *buffer, uint64_t length, const int64_t *s
 
 		if (start > length || size > length - start)
 			return -1;
+		fetch(buffer, starts, count, at);
 		from = text_of(buffer + start, size, place, &used);
 		numbers[at] = number_of(texts, buffer, start + from, used);
 	}

@@ -1,15 +1,5 @@
 /* Numbers, times and padding, as Python's % operator writes them. */
-#include <string.h>
 #include "text.h"
-
-int put(struct line *line, const void *text, uint64_t size)
-{
-	if (size > (uint64_t)(line->end - line->at))
-		return FULL;
-	memcpy(line->at, text, size);
-	line->at += size;
-	return 0;
-}
 
 int put_byte(struct line *line, uint8_t byte, uint64_t count)
 {
@@ -30,31 +20,40 @@ int is_ascii(const uint8_t *text, uint64_t size)
 	return 1;
 }
 
-/* Writes the digits before end; gives where they begin. */
-static uint8_t *digits_of(uint8_t *end, uint64_t value, int base, int upper)
-{
-	const char *letters = upper ? "0123456789ABCDEF" : "0123456789abcdef";
+static const char hundred[] =
+	"0001020304050607080910111213141516171819202122232425262728293031323334"
+	"3536373839404142434445464748495051525354555657585960616263646566676869"
+	"707172737475767778798081828384858687888990919293949596979899";
 
-	if (base == 16) {
-		do {
-			*--end = (uint8_t)letters[value & 15];
-			value >>= 4;
-		} while (value);
-		return end;
-	}
+static uint8_t *decimal_before(uint8_t *end, uint64_t value)
+{
 	while (value >= 100) {
 		uint64_t rest = value / 100;
-		uint32_t two = (uint32_t)(value - rest * 100);
 
-		*--end = (uint8_t)('0' + two % 10);
-		*--end = (uint8_t)('0' + two / 10);
+		end -= 2;
+		memcpy(end, hundred + 2 * (value - rest * 100), 2);
 		value = rest;
 	}
 	if (value >= 10) {
-		*--end = (uint8_t)('0' + value % 10);
-		value /= 10;
+		end -= 2;
+		memcpy(end, hundred + 2 * value, 2);
+		return end;
 	}
 	*--end = (uint8_t)('0' + value);
+	return end;
+}
+
+/* Writes the digits before end; gives where they begin. */
+static uint8_t *digits_before(uint8_t *end, uint64_t value, int base, int upper)
+{
+	const char *letters = upper ? "0123456789ABCDEF" : "0123456789abcdef";
+
+	if (base == 10)
+		return decimal_before(end, value);
+	do {
+		*--end = (uint8_t)letters[value & 15];
+		value >>= 4;
+	} while (value);
 	return end;
 }
 
@@ -66,7 +65,7 @@ int put_number(struct line *line, const struct op *op, uint64_t value, int base)
 	uint64_t size, heads = 0, zeros = 0, blanks, width = op->width;
 	int negative = op->flags & SIGNED && value >> 63;
 
-	digits = digits_of(end, negative ? -value : value, base, op->flags & UPPER_CASE);
+	digits = digits_before(end, negative ? -value : value, base, op->flags & UPPER_CASE);
 	size = (uint64_t)(end - digits);
 	if (!op->width && !op->place && !(op->flags & (PLUS | BLANK | PREFIX)) && !negative)
 		return put(line, digits, size);
@@ -93,8 +92,8 @@ int put_time(struct line *line, uint64_t time)
 {
 	const struct job *job = line->job;
 	struct op op = { .width = 12 };
-	uint8_t digits[24];
-	uint64_t value, rest, at;
+	uint8_t digits[40];
+	uint64_t value, rest, at, count = job->digits < sizeof(digits) ? job->digits : sizeof(digits) - 1;
 
 	if (!job->second)
 		return put_number(line, &op, time, 10);
@@ -105,10 +104,10 @@ int put_time(struct line *line, uint64_t time)
 	op.width = 5;
 	if (put_number(line, &op, value / job->second, 10))
 		return FULL;
-	for (at = job->digits; at > 0; at--) {
+	for (at = count; at > 0; at--) {
 		digits[at] = (uint8_t)('0' + rest % 10);
 		rest /= 10;
 	}
 	digits[0] = '.';
-	return put(line, digits, job->digits + 1);
+	return put(line, digits, count + 1);
 }

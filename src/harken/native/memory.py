@@ -16,7 +16,7 @@ __all__ = ("address", "room")
 
 
 def address(buffer: Any) -> int:
-    """The address of the first byte of ``bytes`` or of writable memory.
+    """The address of the first byte of ``bytes``, of a numpy array or of writable memory.
 
     Raises:
         TypeError: another kind of read-only memory.
@@ -26,9 +26,12 @@ def address(buffer: Any) -> int:
     """
     if isinstance(buffer, bytes):
         return ctypes.cast(ctypes.c_char_p(buffer), ctypes.c_void_p).value or 0
+    interface = getattr(buffer, "__array_interface__", None)
+    if interface is not None:
+        return int(interface["data"][0])
     return ctypes.addressof((ctypes.c_char * 0).from_buffer(buffer))
 
 
 def room(size: int) -> memoryview:
     """Zeros, of which only what is touched takes memory."""
-    return memoryview(mmap.mmap(-1, max(size, 1)))
+    return memoryview(mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))

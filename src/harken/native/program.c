@@ -1,16 +1,5 @@
 /* Runs the program of an event: its text, of numbers and texts in the record and of texts that Python made once (memos). */
-#include <string.h>
 #include "text.h"
-
-uint64_t load(const uint8_t *place, uint32_t size, int is_signed)
-{
-	uint64_t value = 0;
-
-	memcpy(&value, place, size);
-	if (is_signed && size < 8 && value >> (8 * size - 1))
-		value |= ~0ull << (8 * size);
-	return value;
-}
 
 void key_begin(struct line *line, uint32_t memo)
 {
@@ -248,35 +237,56 @@ static int write_text(struct line *line, const struct op *op)
 	}
 }
 
+/* Any operation but jumps. */
+static int step(struct line *line, const struct op *op)
+{
+	uint32_t takes = op->code == OP_STRING || op->code == OP_KEY_MEMORY ? 2 : 1;
+
+	if (op->code >= OP_ADD && op->code <= OP_MAXS)
+		return calculate(line, op);
+	if (op->code == OP_CONST || (op->code >= OP_LOAD && op->code <= OP_STOP) || op->code == OP_GET)
+		return produce(line, op);
+	if (op->code != OP_SET && op->code != OP_DROP && (op->code < OP_DEC || op->code > OP_STRING) &&
+	    op->code != OP_KEY_INT && op->code != OP_KEY_MEMORY)
+		return write_text(line, op);
+	return line->top < takes ? BROKEN : consume(line, op);
+}
+
 /* Runs from an op to the next OP_END.  Jumps lead forward only, so it ends. */
 int run_program(struct line *line, uint32_t start)
 {
-	const struct job *job = line->job;
-	uint64_t at = start;
+	const struct op *ops = line->job->ops;
+	uint64_t at = start, count = line->job->op_count;
 	int result = 0;
 
 	line->top = 0;
-	for (; at < job->op_count && !result; at++) {
-		const struct op *op = &job->ops[at];
+	for (; at < count && !result; at++) {
+		const struct op *op = &ops[at];
 
-		if (op->code == OP_END) {
+		switch (op->code) {
+		case OP_END:
 			return 0;
-		} else if (op->code == OP_CONST || (op->code >= OP_LOAD && op->code <= OP_STOP) || op->code == OP_GET) {
+		case OP_TEXT: /* the operations that most programs are made of have the short way */
+			result = write_text(line, op);
+			break;
+		case OP_LOAD:
 			result = produce(line, op);
-		} else if (op->code >= OP_ADD && op->code <= OP_MAXS) {
-			result = calculate(line, op);
-		} else if (op->code == OP_JUMP || op->code == OP_JUMP_ZERO) {
+			break;
+		case OP_DEC:
+		case OP_HEX:
+			if (line->top < 1)
+				return BROKEN;
+			result = consume(line, op);
+			break;
+		case OP_JUMP:
+		case OP_JUMP_ZERO:
 			if (op->place <= at || (op->code == OP_JUMP_ZERO && line->top < 1))
 				return BROKEN;
 			if (op->code == OP_JUMP || !line->stack[--line->top])
 				at = op->place - 1;
-		} else if (op->code == OP_SET || op->code == OP_DROP || (op->code >= OP_DEC && op->code <= OP_STRING) ||
-			   op->code == OP_KEY_INT || op->code == OP_KEY_MEMORY) {
-			if (line->top < (op->code == OP_STRING || op->code == OP_KEY_MEMORY ? 2u : 1u))
-				return BROKEN;
-			result = consume(line, op);
-		} else {
-			result = write_text(line, op);
+			break;
+		default:
+			result = step(line, op);
 		}
 	}
 	return result ? result : BROKEN;

@@ -24,7 +24,6 @@ struct found {
 	uint64_t count;
 	uint64_t *lost;       /* pairs: index of the record behind the gap, number of lost ones */
 	uint64_t lost_count;
-	uint64_t latest;      /* the latest time */
 };
 
 struct page {
@@ -70,8 +69,6 @@ static void add(struct found *found, const struct page *page, uint64_t start, ui
 	found->starts[at] = (int64_t)start;
 	found->sizes[at] = (int64_t)size;
 	found->types[at] = type;
-	if (page->time > found->latest)
-		found->latest = page->time;
 }
 
 /* The records that are rare: long ones, time extends and stamps, discarded ones.  0 at the end of the page. */
@@ -174,11 +171,24 @@ EXPORT uint64_t harken_until(const uint64_t *times, uint64_t count, uint64_t hor
 	return at;
 }
 
-/* Counts the events by their ids: counts has 65,536 places, which are added to. */
-EXPORT void harken_count(const uint16_t *types, uint64_t count, uint64_t *counts)
+EXPORT uint64_t harken_latest(const uint64_t *times, uint64_t count)
+{
+	uint64_t at, latest = 0;
+
+	for (at = 0; at < count; at++)
+		latest = times[at] > latest ? times[at] : latest;
+	return latest;
+}
+
+/* Counts the events by their ids and gives how many different ones were found so far.
+ *
+ * counts has 65,536 places, which are added to; present has as many and holds the ids that were found, known of them before. */
+EXPORT uint64_t harken_count(const uint16_t *types, uint64_t count, uint64_t *counts, uint16_t *present, uint64_t known)
 {
 	uint64_t at;
 
 	for (at = 0; at < count; at++)
-		counts[types[at]]++;
+		if (!counts[types[at]]++ && known < 65536)
+			present[known++] = types[at];
+	return known;
 }

@@ -9,11 +9,12 @@ from .memory import address, room
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
-    Columns = tuple[memoryview, memoryview, memoryview, memoryview, tuple[tuple[int, int], ...], int]
+    Columns = tuple[memoryview, memoryview, memoryview, memoryview, tuple[tuple[int, int], ...]]
 
-__all__ = ("counts", "until", "walk")
+__all__ = ("counts", "latest", "until", "walk")
 
 
 class _Layout(ctypes.Structure):
@@ -21,7 +22,7 @@ class _Layout(ctypes.Structure):
 
 
 class _Found(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint64) for name in "times starts sizes types count lost lost_count latest".split()]
+    _fields_ = [(name, ctypes.c_uint64) for name in "times starts sizes types count lost lost_count".split()]
 
 
 def walk(pages: Any, page_size: int, time: int, commit: int, commit_size: int, data: int, long_size: int) -> Columns | None:
@@ -33,8 +34,8 @@ def walk(pages: Any, page_size: int, time: int, commit: int, commit_size: int, d
         time, commit, commit_size, data, long_size: offsets and sizes, as in ``ring_page.Layout``.
 
     Returns:
-        Times (Q), starts and sizes of payloads (q), event ids (H) as memory of equal length; (index, number) of what was lost; the latest
-        time.  None where there is no accelerator, or the layout is none that it knows.
+        Times (Q), starts and sizes of payloads (q), event ids (H) as memory of equal length; (index, number) of what was lost.
+        None where there is no accelerator, or the layout is none that it knows.
     """
     native = library()
     if native is None:
@@ -51,7 +52,7 @@ def walk(pages: Any, page_size: int, time: int, commit: int, commit_size: int, d
     lost = room(16 * gaps)
     base = address(columns)
     layout = _Layout(page_size, time, commit, commit_size, data, long_size)
-    found = _Found(base, base + 8 * most, base + 16 * most, base + 24 * most, 0, address(lost), 0, 0)
+    found = _Found(base, base + 8 * most, base + 16 * most, base + 24 * most, 0, address(lost), 0)
     native.harken_walk.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p)
     if native.harken_walk(place, length, ctypes.addressof(layout), ctypes.addressof(found)) != 0:
         return None
@@ -59,7 +60,7 @@ def walk(pages: Any, page_size: int, time: int, commit: int, commit_size: int, d
     parts = [columns[at * most : at * most + 8 * count].cast("Q" if not at else "q") for at in (0, 8, 16)]
     types = columns[24 * most : 24 * most + 2 * count].cast("H")
     pairs = lost[: 16 * found.lost_count].cast("Q").tolist()
-    return parts[0], parts[1], parts[2], types, tuple(zip(pairs[::2], pairs[1::2])), found.latest
+    return parts[0], parts[1], parts[2], types, tuple(zip(pairs[::2], pairs[1::2]))
 
 
 def until(times: memoryview, horizon: int) -> int:
@@ -71,15 +72,27 @@ def until(times: memoryview, horizon: int) -> int:
     return native.harken_until(address(times), len(times), horizon)  # type: ignore[no-any-return]
 
 
-def counts(types: Any, into: Any = None) -> Any:
-    """How many records there are of each event id, as a ``ctypes`` array of 65,536; ``into``: one to add to.
+def latest(times: memoryview) -> int:
+    """The latest time; 0 if there is none."""
+    native = library()
+    assert native is not None, "times come from walk"
+    native.harken_latest.argtypes = (ctypes.c_void_p, ctypes.c_uint64)
+    native.harken_latest.restype = ctypes.c_uint64
+    return native.harken_latest(address(times), len(times))  # type: ignore[no-any-return]
+
+
+def counts(columns: Iterable[memoryview]) -> dict[int, int]:
+    """Event id -> number of records, in the order of the ids.
 
     Args:
-        types: writable memory of 16-bit numbers.
+        columns: the records' types.
     """
     native = library()
     assert native is not None, "types come from walk"
-    found = into if into is not None else (ctypes.c_uint64 * 65536)()
-    native.harken_count.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p)
-    native.harken_count(address(types) if len(types) else 0, len(types), ctypes.addressof(found))
-    return found
+    native.harken_count.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64)
+    native.harken_count.restype = ctypes.c_uint64
+    number, present, known = room(8 * 65536), room(2 * 65536), 0
+    for types in columns:
+        known = native.harken_count(address(types), len(types), address(number), address(present), known)
+    numbers = number.cast("Q")
+    return {kind: numbers[kind] for kind in sorted(present[: 2 * known].cast("H"))}

@@ -32,4 +32,6 @@ struct table {
 uint64_t hash_of(const uint8_t *key, uint64_t size);
 const struct entry *table_find(const struct table *table, const void *key, uint32_t size);
 
+int harken_table_put(struct table *table, const uint8_t *key, uint32_t key_size, const uint8_t *text, uint32_t text_size, uint32_t id);
+
 #endif

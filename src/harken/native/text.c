@@ -3,7 +3,6 @@
  * Python gives the records (ring.c found them), a program for each event (program.c runs them) and a table of texts that it has made:
  * heads of lines by task, CPU and flags, names of functions, of flags.  What is not in the table ends the call with MISS; Python puts it in
  * and calls again.  Nothing of a line is kept that is not complete, so a call may end at any time and the next one begins with the line. */
-#include <string.h>
 #include "text.h"
 
 /* The record of a stream; 0, or BROKEN if it is not in its buffer. */

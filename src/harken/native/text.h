@@ -2,6 +2,7 @@
 #ifndef HARKEN_TEXT_H
 #define HARKEN_TEXT_H
 
+#include <string.h>
 #include "table.h"
 
 #define STACK 24     /* numbers on a program's stack; the compiler asks for no more */
@@ -136,12 +137,54 @@ struct line {
 	uint8_t key[KEY_MAX];
 };
 
+/* Most pieces of a line are short, for which calling memcpy costs more than copying. */
+static inline void copy(uint8_t *to, const uint8_t *from, uint64_t size)
+{
+	if (size > 32) {
+		memcpy(to, from, size);
+	} else if (size >= 16) {
+		memcpy(to, from, 16);
+		memcpy(to + size - 16, from + size - 16, 16);
+	} else if (size >= 8) {
+		memcpy(to, from, 8);
+		memcpy(to + size - 8, from + size - 8, 8);
+	} else {
+		while (size--)
+			*to++ = *from++;
+	}
+}
+
+static inline int put(struct line *line, const void *text, uint64_t size)
+{
+	if (size > (uint64_t)(line->end - line->at))
+		return FULL;
+	copy(line->at, text, size);
+	line->at += size;
+	return 0;
+}
+
 /* format.c: 0 or FULL */
-int put(struct line *line, const void *text, uint64_t size);
 int put_byte(struct line *line, uint8_t byte, uint64_t count);
 int put_number(struct line *line, const struct op *op, uint64_t value, int base);
 int put_time(struct line *line, uint64_t time);
 int is_ascii(const uint8_t *text, uint64_t size);
+
+/* A number of the record; of a known size a copy is one move. */
+static inline uint64_t load(const uint8_t *place, uint32_t size, int is_signed)
+{
+	uint64_t value = 0;
+
+	switch (size) {
+	case 1: value = *place; break;
+	case 2: memcpy(&value, place, 2); break;
+	case 4: memcpy(&value, place, 4); break;
+	case 8: memcpy(&value, place, 8); return value;
+	default: memcpy(&value, place, size < 8 ? size : 8);
+	}
+	if (is_signed && size < 8 && value >> (8 * size - 1))
+		value |= ~0ull << (8 * size);
+	return value;
+}
 
 /* program.c */
 int run_program(struct line *line, uint32_t op);
@@ -149,7 +192,6 @@ void key_begin(struct line *line, uint32_t memo);
 void key_add(struct line *line, const void *bytes, uint64_t size);
 int find_text(struct line *line, const struct entry **entry);
 int find_number(struct line *line, uint32_t memo, uint64_t number, const struct entry **entry);
-uint64_t load(const uint8_t *place, uint32_t size, int is_signed);
 
 /* tracers.c */
 int put_function(struct line *line, int repeats);

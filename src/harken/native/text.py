@@ -156,8 +156,8 @@ class Out:
         self.memory = bytearray(_OUT_BYTES)
 
 
-def run(native: Any, job: Job, table: Table, out: Out, make: Callable[[int, int, int], tuple[bytes, int]]) -> Iterator[bytes]:
-    """The lines of a job in pieces.
+def run(native: Any, job: Job, table: Table, out: Out, make: Callable[[int, int, int], tuple[bytes, int]]) -> Iterator[memoryview]:
+    """The lines of a job in pieces, each of which lasts until the next one is asked for.
 
     Args:
         make: (memo, stream, index of the record in it) -> (its text, the number of the text or 0).
@@ -177,7 +177,7 @@ def run(native: Any, job: Job, table: Table, out: Out, make: Callable[[int, int,
             table.put(key, job.key_size, text, number)
         elif result in (_DONE, _FULL):
             if job.out_used:
-                yield bytes(memoryview(out.memory)[: job.out_used])
+                yield memoryview(out.memory)[: job.out_used]
                 job.out_used = 0
             elif result == _FULL:
                 out.memory = bytearray(2 * len(out.memory))

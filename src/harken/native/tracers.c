@@ -1,5 +1,4 @@
 /* The two tracers whose lines depend on one another: function, indented by callers, and function_graph. */
-#include <string.h>
 #include "text.h"
 
 static const char blank[] = "             |  ";

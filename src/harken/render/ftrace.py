@@ -17,7 +17,7 @@ from .ftrace_bulk import BULK, BulkSpecial, bulk_lines, bulk_text, time_matrix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from ..formats.event_format import EventFormat
@@ -97,15 +97,24 @@ class Lines:
 
     def data(self, batches: Sequence[Batch]) -> bytes:
         """As ``text``, in the bytes that were recorded: names of files and tasks need not be UTF-8."""
+        return b"".join([bytes(piece) for piece in self.pieces(batches)])
+
+    def pieces(self, batches: Sequence[Batch]) -> Iterator[Any]:
+        """As ``data`` in pieces, of which each lasts until the next one is asked for."""
         total = sum(len(batch.records) for batch in batches)
         if not total:
-            return b""
+            return
         self.prepare(batches)
         writer = self.writer()
-        data = writer.data([Batch(batch.cpu, batch.buffer, batch.records.plain()) for batch in batches]) if writer is not None else None
-        if data is not None:
-            return data
-        batches = with_numpy(batches)
+        if writer is not None:
+            found = writer.pieces([Batch(batch.cpu, batch.buffer, batch.records.plain()) for batch in batches])
+            if found is not None:
+                yield from found
+                return
+        yield self._lines_of(with_numpy(batches), total)
+
+    def _lines_of(self, batches: Sequence[Batch], total: int) -> bytes:
+        """The lines without the accelerator."""
         if all(hasattr(batch.records.times, "dtype") for batch in batches):
             data = bulk_text(self, batches, total) if total >= BULK else None
             if data is not None:

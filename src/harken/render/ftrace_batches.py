@@ -61,7 +61,7 @@ def windows(
             records = walk(data, page_size, layout, None if numpy is True else numpy)
             if len(records):
                 waiting[cpu] = Batch(cpu, data, records)
-                ends[cpu] = int(max(records.times) if not hasattr(records.times, "dtype") else records.times.max())
+                ends[cpu] = _latest(records.times)
                 return
         del sources[cpu]
 
@@ -86,6 +86,14 @@ def windows(
             yield ready
 
 
+def _latest(times: Any) -> int:
+    if isinstance(times, memoryview):
+        from ..native.ring import latest
+
+        return latest(times)
+    return int(times.max() if hasattr(times, "dtype") else max(times))
+
+
 def _until(times: Any, horizon: int) -> int:
     """The number of records that come before the first one later than ``horizon``.  Times may step back, in damaged files by any amount."""
     if hasattr(times, "dtype"):
@@ -94,7 +102,7 @@ def _until(times: Any, horizon: int) -> int:
     if isinstance(times, memoryview):
         from ..native.ring import until
 
-        return until(times, horizon) if len(times) else 0
+        return until(times, horizon)
     return next((index for index, time in enumerate(times) if time > horizon), len(times))
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from array import array
 
 from ..formats.print_fmt_program import NotProgram, Program
+from ..formats.ring_page import Records
+from ..native.columns import news, places
 from ..native.memory import address
 from ..native.ring import counts
 from ..native.text import DEEPEST, KINDS, Job, Out, Stream, Table, engine, event, op, run, span
@@ -18,7 +20,7 @@ from ..native.text import OPS as _OPS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from ..formats.event_format import EventFormat, FormatField
@@ -31,6 +33,7 @@ __all__ = ("Writer", "field_of", "function_event", "writer")
 
 _SCRATCH = 1 << 16
 _MOST_NUMBERS = 1 << 20
+_NEWS = 0xFFFFFFFF  # the table's entries of PIDs that were met: the number of no memo
 
 
 def writer(lines: Lines) -> Writer | None:
@@ -59,14 +62,14 @@ class Writer:
         self.job = Job()
         self._unit: tuple[int, int, str] | None = None
 
-    def data(self, batches: Sequence[Batch]) -> bytes | None:
-        """The lines of a window; None if Python must make them.  The records are columns in memory (``Records.plain``)."""
-        total = None
-        for batch in batches:
-            if batch.cpu >> 16:
-                return None
-            total = counts(batch.records.types, total)
-        present = [number for number, count in enumerate(total or ()) if count]
+    def pieces(self, batches: Sequence[Batch]) -> Iterator[memoryview] | None:
+        """The lines of a window in pieces, each of which lasts until the next one is asked for; None if Python must make them.
+
+        The records are columns in memory (``Records.plain``).
+        """
+        if any(batch.cpu >> 16 for batch in batches):
+            return None
+        present = counts([batch.records.types for batch in batches])
         for number in present:
             if not self._index[number] and not self._learn(number):
                 return None
@@ -75,13 +78,13 @@ class Writer:
         foreign = bytearray()
         streams = (Stream * len(batches))()
         keep: list[Any] = []
-        chosen = [number for number in present if number in self._foreign]
+        chosen = self._foreign.intersection(present)
         for stream, batch in zip(streams, batches):
             self._stream(stream, batch, chosen, foreign, keep)
         heap = array("I", bytes(4 * len(batches)))
         places: dict[str, Any] = {"streams": streams, "heap": heap, "index": self._index, "events": self._events, "ops": self._ops}
         places |= {"literals": self.literals, "foreign": foreign, "scratch": self._scratch}
-        held = {name: memoryview(thing) for name, thing in places.items()}
+        held = {name: memoryview(thing) for name, thing in places.items()}  # and keeps what bytes there are in their place
         for name, thing in held.items():
             setattr(job, name, address(thing) if thing.nbytes else 0)
         job.stream_count, job.event_count, job.op_count = len(batches), len(self._events) // 16, self._op_count
@@ -91,8 +94,12 @@ class Writer:
             text, number = self.memos[memo](batches[stream], index, stream)
             return text.encode("utf-8", "surrogateescape"), number
 
-        pieces = list(run(self._native, job, self.table, self._out, make))
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        def pieces() -> Iterator[memoryview]:
+            yield from run(self._native, job, self.table, self._out, make)
+            held.clear()
+            keep.clear()
+
+        return pieces()
 
     def _layout(self, job: Job) -> None:
         """Literals around the time, and its unit; they may be set after the lines were made."""
@@ -108,7 +115,7 @@ class Writer:
         self.literals += before + after
         job.unit, job.second, job.digits = unit, second, len(str(second)) - 1
 
-    def _stream(self, stream: Stream, batch: Batch, foreign: list[int], texts: bytearray, keep: list[Any]) -> None:
+    def _stream(self, stream: Stream, batch: Batch, foreign: set[int], texts: bytearray, keep: list[Any]) -> None:
         records = batch.records
         count = len(records)
         stream.buffer, stream.length = address(batch.buffer), len(batch.buffer)
@@ -131,15 +138,14 @@ class Writer:
             stack = self._stacks[batch.cpu] = array("I", bytes(4 * (DEEPEST + 1)))
         stream.stack = address(stack)
 
-    def _foreign_texts(self, batch: Batch, kinds: list[int], texts: bytearray) -> bytearray:
+    def _foreign_texts(self, batch: Batch, kinds: set[int], texts: bytearray) -> bytearray:
         """Python's texts of a batch's records of some events, in the order of the records."""
         records = batch.records
-        types = records.types.tolist()
         made: list[tuple[int, bytes]] = []
-        for kind in kinds:
-            chosen = [at for at, number in enumerate(types) if number == kind]
-            if not chosen:
+        for kind, count in counts([records.types]).items():
+            if kind not in kinds:
                 continue
+            chosen = places(records.types, kind, count).tolist()
             renderer = self.lines.renderer(kind)
             if renderer is None:
                 shown = [self.lines.unknown(kind)] * len(chosen)
@@ -175,6 +181,13 @@ class Writer:
                 raise MemoryError("a recording names more functions than any kernel has")
             found = self._numbers[name] = len(self._numbers) + 1
         return found
+
+    def news(self, batch: Batch, number: int, offset: int) -> Records:
+        """The records of an event whose 32-bit number at a place was not met before."""
+        records = batch.records.plain()
+        times, starts, sizes, types = records.times, records.starts, records.sizes, records.types
+        found = list(news(self.table, _NEWS, batch.buffer, (times, starts, sizes, types), number, offset))
+        return Records([times[at] for at in found], [starts[at] for at in found], [sizes[at] for at in found], [number] * len(found), ())
 
     def number_of_key(self) -> int:
         """The number that the missing text is looked up by: of memos whose key is one number."""

@@ -17,6 +17,7 @@ from ..formats.print_fmt import Env, Renderer, compile_print_fmt, plain_renderer
 from ..formats.print_fmt_bulk import NotBulk, rows
 from ..formats.print_fmt_plugins import kernel_stack_text
 from ..formats.print_fmt_raw import raw_renderer
+from ..native.ring import counts
 from .ftrace import Lines
 from .ftrace_batches import Item
 from .ftrace_bulk import BulkSpecial
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from ..formats.event_format import EventFormat
+    from ..formats.event_format import EventFormat, FormatField
+    from ..formats.event_records import EventColumns
     from .ftrace import Special
     from .ftrace_batches import Batch, Group
     from .ftrace_native import Writer
@@ -99,6 +101,7 @@ class ReportLines(Lines):
         self.plugins, self.no_handlers = plugins, no_handlers
         self.parent, self.indent, self.offset = parent, indent, offset
         self._learnt: dict[int, str] = {}
+        self._teachers: dict[int, tuple[tuple[FormatField, FormatField], ...]] = {}
         self._stacks: dict[int, list[str]] = {}
         self._paths = self._new_paths()
         if plugins and raw is not True:
@@ -173,26 +176,42 @@ class ReportLines(Lines):
         """
         from ..formats.event_records import columns
 
+        writer = self.writer()
+        learnt = False
         for batch in batches:
             kinds = batch.records.types
-            present = set(kinds.tolist() if hasattr(kinds, "tolist") else kinds)
-            for number in present:
-                event = self.events.get(number)
-                pairs = _TEACHERS.get(event.name) if event is not None and event.category == "sched" else None
-                if event is None or pairs is None:
-                    continue
-                found = columns(event, batch.buffer, batch.records, self.env.order)
-                for pid_name, comm_name in pairs:
-                    if event.field(pid_name) is None or event.field(comm_name) is None:
-                        continue
-                    pids = found[pid_name]
-                    unknown = [pid for pid in set(pids.tolist() if hasattr(pids, "tolist") else pids) if self.comm(pid) == "<...>"]
-                    if unknown:
-                        wanted = set(unknown)
-                        for pid, comm in zip(pids, found[comm_name]):
-                            if int(pid) in wanted:
-                                self._learnt.setdefault(int(pid), comm)
-                        self._prefixes.clear()
+            plain = writer is not None and isinstance(kinds, memoryview)
+            for number in counts([kinds]) if plain else sorted(set(kinds.tolist() if hasattr(kinds, "tolist") else kinds)):
+                for pid, comm in self._taught(number):
+                    records = batch.records
+                    if writer is not None and plain and pid.size == 4:
+                        records = writer.news(batch, number, pid.offset)
+                    found = columns(self.events[number], batch.buffer, records, self.env.order)
+                    learnt = self._teach_columns(found, pid.name, comm.name) or learnt
+        if learnt:
+            self._prefixes.clear()
+            if writer is not None:
+                writer.table.clear()
+
+    def _taught(self, number: int) -> tuple[tuple[FormatField, FormatField], ...]:
+        """The fields of an event that hold the PID and the name of a task."""
+        found = self._teachers.get(number)
+        if found is None:
+            event = self.events.get(number)
+            pairs = _TEACHERS.get(event.name, ()) if event is not None and event.category == "sched" else ()
+            fields = [(event.field(pid), event.field(comm)) for pid, comm in pairs] if event is not None else []
+            found = self._teachers[number] = tuple([(pid, comm) for pid, comm in fields if pid is not None and comm is not None])
+        return found
+
+    def _teach_columns(self, found: EventColumns, pid_name: str, comm_name: str) -> bool:
+        """Takes names from columns; whether there were new ones."""
+        pids = found[pid_name]
+        wanted = {int(pid) for pid in set(pids.tolist() if hasattr(pids, "tolist") else pids) if self.comm(pid) == "<...>"}
+        if wanted:
+            for pid, comm in zip(pids, found[comm_name]):
+                if int(pid) in wanted:
+                    self._learnt.setdefault(int(pid), comm)
+        return bool(wanted)
 
     # ---- the function tracer
 

@@ -179,7 +179,7 @@ def _column(function: Any) -> Any:
 
             # Python's integers do not overflow; a recording of which the times are corrected is seldom long
             return numpy.array([max(function(time), 0) & (1 << 64) - 1 for time in times.tolist()], dtype="u8")
-        return [max(function(time), 0) for time in times]
+        return [max(function(time), 0) & (1 << 64) - 1 for time in times]
 
     return apply
 
@@ -244,8 +244,8 @@ class Output:
         width = max(map(len, names), default=0)
         self.files = [_File(report, source, trace, width, many) for source, trace in zip(report.sources, traces)]
 
-    def pieces(self) -> Iterator[str | bytes]:
-        """The text in pieces."""
+    def pieces(self) -> Iterator[str | bytes | memoryview]:
+        """The text in pieces, of which each lasts until the next one is asked for."""
         simple = len(self.files) == 1 and not self.report.has("ts-diff", "ts-check", "align-ts", "boundary")
         if simple:
             file = self.files[0]
@@ -259,7 +259,7 @@ class Output:
                 yield from parallel(count, file.lines, file.windows, self.problems)
                 return
             for window in file.windows(self.problems):
-                yield file.lines.data(window)
+                yield from file.lines.pieces(window)
             return
         yield from self._in_order()
 
