@@ -450,3 +450,13 @@ def test_a_command_waits_until_it_may_run(tmp_path: Path) -> None:
     while not cmd_exited() and time.monotonic() < end:
         time.sleep(0.01)
     assert cmd_exited() and made.exists()
+
+
+def test_text_that_a_script_takes_for_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """funccount decodes the names of tracepoints, which BCC gives as text, and passes str() of bytes as a path."""
+    from harken.bcc import usdt
+
+    monkeypatch.setattr(facts, "catalogue", lambda: SimpleNamespace(tracepoints=lambda: [("sched", "sched_switch"), ("net", "x")]))
+    (name,) = facts.Facts.get_tracepoints(b"^sched:.*$")
+    assert name == "sched:sched_switch" and name.decode("utf-8", "replace") == "sched:sched_switch"
+    assert usdt.USDT(path=str(os.fsencode(sys.executable))).path == sys.executable

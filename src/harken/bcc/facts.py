@@ -31,6 +31,16 @@ def has(*features: str) -> bool:
     return any([catalogue().features.has(feature) for feature in features])
 
 
+class _Text(str):
+    """Text that scripts may treat as the bytes that it once was."""
+
+    __slots__ = ()
+
+    def decode(self, encoding: str = "", errors: str = "") -> str:
+        """The text itself."""
+        return str(self)
+
+
 class Facts(Names):
     """The part of ``BPF`` that answers questions; static methods, except those about system calls."""
 
@@ -79,11 +89,11 @@ class Facts(Names):
 
     @staticmethod
     def get_tracepoints(tp_re: Any) -> list[str]:
-        """ "category:event" of the tracepoints that match a regular expression."""
+        """ "category:event" of the tracepoints that match a regular expression.  One may decode them, as funccount does."""
         import re
 
         match = re.compile(os.fsdecode(as_bytes(tp_re))).match
-        return [f"{category}:{event}" for category, event in catalogue().tracepoints() if match(f"{category}:{event}")]
+        return [_Text(f"{category}:{event}") for category, event in catalogue().tracepoints() if match(f"{category}:{event}")]
 
     @staticmethod
     def tracepoint_exists(category: Any, event: Any) -> bool:

@@ -199,6 +199,8 @@ class USDT:
     def __init__(self, pid: int | None = None, path: Any = None) -> None:
         self.pid = int(pid) if pid and int(pid) != -1 else -1
         self.path = os.fsdecode(as_bytes(path)) if path else ""
+        if self.path[:2] == "b'" and self.path[-1:] == "'":
+            self.path = self.path[2:-1]  # str() of bytes, as funccount and stackcount pass it
         #: (function, probe) pairs in the order of ``enable_probe``
         self.enabled: list[tuple[str, USDTProbe]] = []
         if self.pid <= 0 and not self.path:
