@@ -52,3 +52,15 @@ def test_what_is_compared_knows_what_differs():
     stacks = "  vfs_rmdir\n  do_rmdir\n    5\n"
     name = next(pair.name for pair in kernel_pairs.PAIRS if pair.words[0] == "stackcount")
     assert kernel_pairs.essence(name, stacks, 1) == ["vfs_rmdir", "do_rmdir", "5"]
+
+
+def test_histograms_are_compared_by_what_was_counted():
+    text = (
+        "operation = read\n     usecs    : count     distribution\n  0 -> 1    : 12   |****|\n  2 -> 3    : 3   |*|\n\n"
+        "operation = write\n     usecs    : count     distribution\n  4 -> 7    : 12   |****|\n"
+    )
+    name = next(pair.name for pair in kernel_pairs.PAIRS if pair.words[0] == "ext4dist")
+    assert kernel_pairs.essence(name, text, 1) == ["usecs : count distribution", {"read": 15, "write": 12}]
+    name = next(pair.name for pair in kernel_pairs.PAIRS if pair.words[0] == "biolatency")
+    text = "     usecs    : count     distribution\n  0 -> 1    : 12   |****|\n\navg = 7 usecs, total: 90 usecs, count: 12\n"
+    assert kernel_pairs.essence(name, text, 1) == ["usecs : count distribution", 12, ["usecs", "usecs", "12"]]

@@ -102,8 +102,8 @@ def _native(found: list[Case], peer: bool, save: Callable[[list[dict[str, Any]]]
         path = Path(folder, "job.json")
         path.write_text(json.dumps(_job(found, False, peer, [])))
         # bcc's own package lies beside these, so that folder itself must not be searched
-        for path in () if peer else _packages():
-            Path(folder, path.name).symlink_to(path)
+        for package in () if peer else _packages():
+            Path(folder, package.name).symlink_to(package)
         process = subprocess.Popen(
             [sys.executable, "-m", "tools.bcc_matrix.runner", str(path)],
             stdout=subprocess.PIPE,

@@ -8,29 +8,23 @@ the moment determines: times, latencies, process ids, and what other processes d
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
-import select
 import shlex
 import signal
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ("FOLDER", "PAIRS", "Pair", "Start", "Worker", "essence", "run", "workload")
+from .kernel_work import BARE, COMM, FOLDER, PORT, Worker
+
+__all__ = ("PAIRS", "Pair", "Start", "essence", "run")
 
 #: starts a tool: script, arguments, files for standard output and standard error; the process
 Start = Callable[[str, list[str], str, str], int]
 
-COMM = "worker"
-FOLDER = "/tmp/harken-matrix"
-PORT = 8093
-CALLS = 50
-_PID = 20000
 _POLLS = frozenset(("7", "23", "34", "35", "230", "232", "270", "271", "281", "441"))
 """System calls of x86_64 in which a tool waits for events or for the time of its next output."""
 
@@ -45,6 +39,8 @@ class Pair(NamedTuple):
     essence: Callable[[str, int], Any]
     same_kernel: bool = False
     """Whether addresses or names of kernel functions are compared, or the tool takes a newer kernel's structures wrongly."""
+    disk: bool = False
+    """Whether the workload is that of a guest's block devices (see `machine.prepare_disk`)."""
 
     @property
     def name(self) -> str:
@@ -174,8 +170,20 @@ def shared(text: str, pid: int) -> Any:
     return heading(text, "SYS"), [re.sub(r"^\d+ +(\S+) +(\S+) +[0-9a-f]+ +", r"\1 \2 ", line) for line in masked]
 
 
-def _pair(text: str, essence: Callable[[str, int], Any], same_kernel: bool = False) -> Pair:
-    return Pair(tuple(shlex.split(text)), essence, same_kernel)
+def operations(text: str, pid: int) -> Any:
+    """A file system's histograms: which operations, and how many of each."""
+    found: dict[str, int] = {}
+    name = ""
+    for line in text.splitlines():
+        if line.startswith("operation = "):
+            name = line.split("=")[1].strip()
+        elif counted := re.search(r"-> \d+\s+: (\d+)", line):
+            found[name] = found.get(name, 0) + int(counted[1])
+    return heading(text, "distribution"), found
+
+
+def _pair(text: str, essence: Callable[[str, int], Any], same_kernel: bool = False, disk: bool = False) -> Pair:
+    return Pair(tuple(shlex.split(text)), essence, same_kernel, disk)
 
 
 #: ``{pid}`` is the worker
@@ -203,114 +211,14 @@ PAIRS = (
     _pair("vfsstat 1", table("READ/s")),
     _pair("cachestat 1", table("HITS")),
     _pair("runqlat", shape),
+    _pair("ext4dist -p {pid}", operations, disk=True),
+    _pair(f"biolatency -e -d {BARE}", histogram, disk=True),
 )
 
 
 def essence(name: str, text: str, pid: int) -> Any:
     """What is compared of a tool's output, as JSON gives it back."""
     return json.loads(json.dumps(next(pair for pair in PAIRS if pair.name == name).essence(text, pid)))
-
-
-# -- the workload
-
-
-def workload() -> None:
-    """One process's work, the same every time: descriptors, names, numbers of calls."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    place = f"{FOLDER}/peer".encode()
-    libc.mkdir(place, 0o755)
-    for _ in range(CALLS):
-        libc.getppid()
-    for number in range(5):
-        libc.mkdir(place + b"/folder%d" % number, 0o755)
-    for number in range(5):
-        libc.rmdir(place + b"/folder%d" % number)
-    for number in range(3):
-        name = place + b"/file%d" % number
-        fd = libc.open(name, os.O_CREAT | os.O_WRONLY, 0o644)
-        libc.write(fd, b"some text\n", 10)
-        libc.close(fd)
-        fd = libc.open(name, os.O_RDONLY)
-        libc.read(fd, ctypes.create_string_buffer(100), 100)
-        libc.close(fd)
-        libc.open(name + b"-missing", os.O_RDONLY)
-        if os.uname().machine == "x86_64":  # the C library calls newfstatat, which not all tools know
-            libc.syscall(4, name, ctypes.create_string_buffer(256))
-            libc.syscall(4, name + b"-missing", ctypes.create_string_buffer(256))
-        libc.unlink(name)
-    libc.sync()
-    for words in (["true"], ["true", "one", "two words"], ["sh", "-c", "exit 3"]):
-        os.waitpid(os.posix_spawnp(words[0], words, {"PATH": "/bin:/usr/bin"}), 0)
-    libc.kill(os.getpid(), 0)
-    libc.kill(os.getpid(), int(signal.SIGUSR1))
-    libc.kill((1 << 22) - 1, 15)
-    libc.mkdir(place + b"/mounted", 0o755)
-    libc.mount(b"none", place + b"/mounted", b"tmpfs", 0, b"size=1m")
-    libc.umount2(place + b"/mounted", 0)
-    libc.rmdir(place + b"/mounted")
-    libc.rmdir(place)
-    _shared_memory(libc)
-    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-        _connection(family, address)
-
-
-def _shared_memory(libc: ctypes.CDLL) -> None:
-    libc.shmat.restype = ctypes.c_void_p
-    libc.shmdt.argtypes = (ctypes.c_void_p,)
-    number = libc.shmget(0, 4096, 0o1600)
-    libc.shmdt(libc.shmat(number, None, 0))
-    libc.shmctl(number, 0, None)
-
-
-def _connection(family: int, address: str) -> None:
-    with socket.socket(family) as server:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        server.bind((address, PORT))
-        server.listen(5)
-        with socket.socket(family) as client:
-            client.connect((address, PORT))
-            peer, _ = server.accept()
-            client.sendall(b"y" * 4096)
-            rest = 4096
-            while rest:
-                rest -= len(peer.recv(rest))
-            client.close()
-            peer.recv(1)
-            peer.close()
-
-
-class Worker:
-    """The process that does the workload on request."""
-
-    def __init__(self) -> None:
-        here, there = socket.socketpair()
-        if "HARKEN_GUEST" in os.environ:  # the same pid in every guest: it is a constant in the tools' programs
-            Path("/proc/sys/kernel/ns_last_pid").write_text(str(_PID - 1))
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                os.dup2(there.fileno(), 200)
-                os.closerange(3, 200)  # so that descriptors are the same in every run
-                os.closerange(201, 4096)
-                Path("/proc/self/comm").write_text(COMM)
-                signal.signal(signal.SIGUSR1, lambda *_: None)
-                while os.read(200, 1):
-                    workload()
-                    os.write(200, b".")
-            finally:
-                os._exit(0)
-        there.close()
-        self._socket = here
-
-    def work(self) -> None:
-        self._socket.send(b"x")
-        if not select.select([self._socket], [], [], 120.0)[0] or not self._socket.recv(1):
-            raise RuntimeError("the workload did not end")
-
-    def close(self) -> None:
-        self._socket.close()
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
 
 
 # -- running
@@ -366,7 +274,8 @@ def run(
     outputs: dict[str, Any] = {}
     processes: list[Any] = []
     try:
-        worker.work()  # what Python does at the first time only is done
+        for disk in sorted({pair.disk for pair in pairs}):
+            worker.work(disk)  # what Python does at the first time only is done
         for first in range(0, len(pairs), at_once):
             lot = pairs[first : first + at_once]
             running = []
@@ -377,7 +286,8 @@ def run(
             processes = [process for _, process, _, _ in running]
             late = _settled(processes, patience)
             tell(f"{time.strftime('%X')} {' '.join(pair.words[0] for pair in lot)}: {f'not ready: {late}' if late else 'ready'}")
-            worker.work()
+            for disk in sorted({pair.disk for pair in lot}):
+                worker.work(disk)
             _settled(processes, 60.0)
             for process in processes:
                 process.signal(signal.SIGINT)

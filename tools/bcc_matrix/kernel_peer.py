@@ -1,7 +1,8 @@
 """Records what the real BCC prints for the pairs of `kernel_pairs`, in a guest where it has kprobes.
 
 ``python -m tools.bcc_matrix.kernel_peer FILE --kernel 6.1 --headers FOLDER``; FOLDER holds Debian's header packages of that kernel,
-unpacked (``dpkg -x linux-headers-*-amd64*.deb FOLDER`` and the same with ``-common``).
+unpacked (``dpkg -x linux-headers-*-amd64*.deb FOLDER`` and the same with ``-common``).  ``--ours`` runs harken in such a
+guest instead and holds what it prints against the file; tools that watch block devices, which test guests lack, are compared so.
 
 LLVM in an emulated machine takes minutes for each tool, so the C is compiled outside, by the same libbcc with the same headers: a first
 guest tells what text each script hands to BCC, here it is compiled, and in a second guest the scripts run under BCC's own Python library
@@ -27,16 +28,27 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from .kernel_pairs import FOLDER, PAIRS, Pair, Worker, run
+from .kernel_pairs import PAIRS, Pair, essence, run
+from .kernel_work import BARE, FOLDER, Worker
 
-__all__ = ("record",)
+__all__ = ("compare", "record")
 
 PACKAGE = Path("/usr/lib/python3/dist-packages/bcc")
 _PID = 19999
 _LOAD_MAP_FD = 1  # BPF_PSEUDO_MAP_FD
+_MODULES = "/harken/modules.json"
+"""In a guest: the paths of modules, in order."""
 
 
 # -- in the guests
+
+
+def _prepare(chosen: tuple[Pair, ...]) -> None:
+    """Sets up block devices if a tool watches them."""
+    from .machine import prepare_disk
+
+    if any(pair.disk for pair in chosen):
+        prepare_disk(FOLDER, BARE, json.loads(Path(_MODULES).read_text()), lambda text: print(text, flush=True))
 
 
 def _start_peer(script: str, args: list[str], out: str, err: str) -> int:
@@ -248,6 +260,60 @@ def _header_folders(headers: Path) -> tuple[str, str]:
     return next((n for n in folders if not n.endswith("-common")), ""), next((n for n in folders if n.endswith("-common")), folders[0])
 
 
+def _brought(release: str, chosen: tuple[Pair, ...]) -> dict[str, bytes | Path]:
+    """Files of a guest: the scripts, and modules for block devices."""
+    from .cases import script
+    from .modules import modules
+
+    files: dict[str, bytes | Path] = {str(script(pair.words[0])): script(pair.words[0]) for pair in chosen}
+    if any(pair.disk for pair in chosen):
+        parts = modules(release, ("crc32c_generic", "loop", "ext4"))
+        files.update({**parts, _MODULES: json.dumps(list(parts)).encode()})
+    return files
+
+
+def _programs(chosen: tuple[Pair, ...]) -> list[str]:
+    return ["mke2fs"] if any(pair.disk for pair in chosen) else []
+
+
+def compare(path: Path, release: str, chosen: tuple[Pair, ...]) -> bool:
+    """Runs harken in a guest; whether it prints what the file says that the real BCC printed.
+
+    Args:
+        path: what `record` wrote.
+        release: of the kernel; where it is another one than the file's, outputs that depend on the kernel are not compared.
+        chosen: which tools.
+    """
+    from harken.testing.vm import Vm
+
+    recorded = json.loads(path.read_text())
+    vm = Vm(release, packages=["clang"], programs=_programs(chosen), memory=3000, cpus=1)
+    same = vm.kernel.version == recorded["kernel"]
+    chosen = tuple(pair for pair in chosen if pair.name in recorded["outputs"] and (same or not pair.same_kernel))
+    rest, equal = "", 0
+
+    def take(stream: str, text: str) -> None:
+        nonlocal rest, equal
+        *lines, rest = (rest + text).split("\n")
+        for line in lines:
+            if not line.startswith("["):
+                print(line[:300], flush=True)
+                continue
+            pid, name, output = json.loads(line)
+            theirs = recorded["outputs"][name]
+            wanted, found = essence(name, theirs["stdout"], theirs["pid"]), essence(name, output["stdout"], pid)
+            equal += wanted == found
+            print(f"{name}: {'equal' if wanted == found else 'differs'}: {json.dumps(found)[:400]}", flush=True)
+            if wanted != found:
+                print(f"  BCC: {json.dumps(wanted)[:400]}\n{output['stdout'][-3000:]}\n{output['stderr']}", flush=True)
+
+    names = [pair.words[0] for pair in chosen]
+    command = [os.path.realpath(sys.executable), "-m", "tools.bcc_matrix.kernel_peer", "--here", "ours", "-", *names]
+    trees = {"/harken/tools": Path(__file__).parents[1]}
+    vm.run(*command, files=_brought(release, chosen), trees=trees, timeout=1800, on_output=take)
+    return equal == len(chosen)
+
+
 def record(path: Path, release: str, headers: Path, chosen: tuple[Pair, ...]) -> None:
     """Runs the real BCC in a guest and keeps its outputs.
 
@@ -259,16 +325,14 @@ def record(path: Path, release: str, headers: Path, chosen: tuple[Pair, ...]) ->
     """
     from harken.testing.vm import Vm
 
-    from .cases import script
-
     library = next(one for one in (Path("/usr/lib/x86_64-linux-gnu/libbcc.so.0"), Path("/usr/lib/libbcc.so.0")) if one.exists())
     files: dict[str, bytes | Path] = {str(one): one for one in (library, library.parent / "librt.so.1") if one.exists()}
     done = subprocess.run(["ldd", str(library)], capture_output=True, text=True, check=True)
     for found in re.findall(r"=> (/\S+)", done.stdout):
         files[found] = Path(found)
-    files.update({str(script(pair.words[0])): script(pair.words[0]) for pair in chosen})
+    files.update(_brought(release, chosen))
     trees = {"/harken/site/bcc": PACKAGE, "/harken/tools": Path(__file__).parents[1]}
-    vm = Vm(release, memory=3000, cpus=1)
+    vm = Vm(release, programs=_programs(chosen), memory=3000, cpus=1)
     version = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "bpfcc-tools"], capture_output=True, text=True).stdout
     kept: dict[str, Any] = {"bcc": version, "kernel": vm.kernel.version, "outputs": {}}
     if path.exists():
@@ -287,7 +351,7 @@ def record(path: Path, release: str, headers: Path, chosen: tuple[Pair, ...]) ->
                 continue
             if line.startswith("["):
                 pid, name, output = json.loads(line)
-                if output["stdout"]:  # else it did not come as far
+                if output["stdout"] and ("Traceback" not in output["stderr"] or "KeyboardInterrupt" in output["stderr"]):
                     kept["outputs"][name] = {"pid": pid, "stdout": output["stdout"]}
                 path.write_text(json.dumps(kept, indent=1) + "\n")
             print(line[:300], flush=True)
@@ -305,15 +369,25 @@ def main() -> int:
     parser.add_argument("file", type=Path, help="what is recorded")
     parser.add_argument("--kernel", default="6.1", help="of the guest (default: 6.1)")
     parser.add_argument("--headers", type=Path, help="a folder with that kernel's unpacked header packages")
-    parser.add_argument("--here", choices=("texts", "compile", "run"), help="one of the steps")
+    parser.add_argument("--here", choices=("texts", "compile", "run", "ours"), help="one of the steps")
+    parser.add_argument("--ours", action="store_true", help="run harken in a guest and compare with the file")
     parser.add_argument("tool", nargs="*", help="only these tools")
     options = parser.parse_intermixed_args()
     if options.here == "compile":
         _compile(Path(options.tool[0]), options.file)
         return 0
     chosen = tuple(pair for pair in PAIRS if not options.tool or pair.words[0] in options.tool)
+    if options.here:
+        _prepare(chosen)
     if options.here == "texts":
         _tell_texts(chosen)
+    elif options.here == "ours":
+        from .runner import _first_program
+
+        _first_program()
+        run(chosen, at_once=3, tell=lambda line: print(line, flush=True))
+    elif options.ours:
+        return 0 if compare(options.file, options.kernel, chosen) else 1
     elif options.here == "run":
         _replay(json.loads(options.file.read_text()))
         run(chosen, _start_peer, patience=1200.0, tell=lambda line: print(line, flush=True))

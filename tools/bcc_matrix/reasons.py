@@ -64,6 +64,8 @@ VARIANTS: dict[str, str] = {
     "argdist -C 'u:c:pthread_start():u64:arg2' -p '{pid}'": _NO_MARKERS,
     "stackcount -p '{pid}' u:c:pthread_create": _NO_MARKERS,
     "uthreads -l none '{pid}'": _NO_MARKERS,
+    "klockstat -c pipe_": "the workload waits for no lock of a pipe",
+    "tcpconnect -d": "the tool reads iov_iter.iov, which has been called __iov since Linux 6.4",
     "ppchcalls -x": "the tool asks whether a number without a sign is negative",
     "stackcount -c 1 put_prev_entity": "the tool reads task_struct.cpu, which has been in thread_info since Linux 5.16",
     **dict.fromkeys(

@@ -155,6 +155,7 @@ def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> 
     return "\n".join([*head, *rows, *tail]) + "\n"
 
 
+_NATIVELY = "was run on the native kernel only, which has no kprobes"
 _NO_FUNCTIONS = ("cannot be attached on this kernel: f", "0 functions traced", "No functions matched")
 
 
@@ -164,8 +165,11 @@ def _variants(tools: dict[str, dict[str, list[tuple[str, str, tuple[str, ...]]]]
     for tool in sorted(tool for tool in tools if best[tool] == "works"):
         reasons: dict[tuple[str, ...], str] = {}
         works = {args for runs in tools[tool].values() for kind, _, args in runs if kind == "works"}
-        for runs in tools[tool].values():  # the kernel that offers most speaks last
-            reasons.update({args: reason for _, reason, args in runs if args not in works})
+        for kernel, runs in tools[tool].items():  # the kernel that offers most speaks last
+            for _, reason, args in runs:
+                if args not in works:
+                    without = kernel == "native" and any(words in reason for words in _NO_FUNCTIONS)
+                    reasons[args] = _NATIVELY if without else reason
         for args, reason in reasons.items():
             name = shlex.join((tool, *args))
             rows.append(f"| {_cell(name)} | {_cell(VARIANTS.get(name) or _plain(reason))} |")
