@@ -23,11 +23,15 @@ from .btf_layout import DECL_TAG, ENUM, ENUM64, FIXED_WORDS, split, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Set
+    from typing import Any
 
     from .btf_layout import Buffer
 
 __all__ = ("Scan",)
+
+#: so many are compared with what is wanted in one call
+_STRETCH = 512
 
 
 class Scan:
@@ -68,11 +72,7 @@ class Scan:
         if name in self._known:
             yield from self._known[name][0]
         elif offset := self._offset(name):
-            if not self._column:
-                from array import array
-
-                self._column = array("I", map(self._sections.words.__getitem__, self.positions)).tobytes()
-            for place in _places(self._column, offset):
+            for place in _places(self._names(), offset):
                 yield 1 + place
 
     def enumerators(self, name: bytes) -> Iterator[int]:
@@ -93,17 +93,26 @@ class Scan:
         parts = self._data[start : start + self._sections.strings_length].split(b"\0")
         offsets: dict[int, bytes] = {}
         before = offset = 0
-        for place in [place for place, part in enumerate(parts) if part in wanted and part]:
+        for place in _among(parts, wanted - {b""}):
             offset += sum(map(len, parts[before:place])) + place - before
             before = place
             offsets[offset] = parts[place]
-        words = self._sections.words
-        for place in [place for place, position in enumerate(self.positions) if words[position] in offsets]:
-            known[offsets[words[self.positions[place]]]][0].append(1 + place)
-        column, starts, ids = self._enums or self._collect()
-        names_of = memoryview(column).cast("I")
-        for place in [place for place, name in enumerate(names_of) if name in offsets]:
-            known[offsets[names_of[place]]][1].append(ids[bisect_right(starts, place) - 1])
+        column = memoryview(self._names()).cast("I").tolist()
+        for place in _among(column, offsets.keys()):
+            known[offsets[column[place]]][0].append(1 + place)
+        data, starts, ids = self._enums or self._collect()
+        column = memoryview(data).cast("I").tolist()
+        for place in _among(column, offsets.keys()):
+            known[offsets[column[place]]][1].append(ids[bisect_right(starts, place) - 1])
+
+    def _names(self) -> bytes:
+        """The records' name offsets as a column."""
+        if not self._column:
+            from array import array
+
+            words = self._sections.words
+            self._column = array("I", [words[position] for position in self.positions]).tobytes()
+        return self._column
 
     def _collect(self) -> tuple[bytes, list[int], list[int]]:
         """The name offsets of enumerators as one column."""
@@ -127,6 +136,16 @@ class Scan:
         start = self._sections.strings_start
         found = self._data.find(b"\0%b\0" % name, start, start + self._sections.strings_length) if name else -1
         return found + 1 - start if found >= 0 else 0
+
+
+def _among(values: list[Any], wanted: Set[Any]) -> Iterator[int]:
+    """Where some few are in a long list, ascending."""
+    for start in range(0, len(values), _STRETCH):
+        stretch = values[start : start + _STRETCH]
+        if not wanted.isdisjoint(stretch):
+            for place, value in enumerate(stretch, start):
+                if value in wanted:
+                    yield place
 
 
 def _places(column: bytes, word: int) -> Iterator[int]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from ...formats.btf import Btf
     from ..config import Config
     from ..kernel import Kernel
     from ..mounts import Detached
@@ -33,20 +34,6 @@ RETURN_0 = encode((mov64(R0, imm=0), exit_()))
 
 #: errnos that say something about the moment and nothing about the kernel.
 _MOMENT = frozenset((errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ENOSPC, errno.ENOBUFS))
-
-#: BTF names that questions need, with their kinds.
-_BTF_NAMES = {
-    "bpf_fentry_test1": "func",
-    "bpf_modify_return_test": "func",
-    "bpf_iter_task": "func",
-    "bpf_lsm_file_open": "func",
-    "bpf_iter_num_new": "func",
-    "bpf_iter_num_destroy": "func",
-    "vfs_fsync": "func",
-    "kernel_restart": "func",
-    "security_settime64": "func",
-    "btf_trace_sched_process_exit": "typedef",
-}
 
 
 def yes(tried: str, reason: str = "") -> Answer:
@@ -176,10 +163,18 @@ class Asking:
             raise found
         return found  # type: ignore[no-any-return]
 
-    @property
-    def btf_ids(self) -> dict[str, int]:
-        """Ids of ``_BTF_NAMES`` in the kernel's BTF, those that it has; empty without BTF."""
-        return self.once("btf_ids", lambda: _find_ids(self.kernel))  # type: ignore[no-any-return]
+    def btf_id(self, name: str) -> int | None:
+        """The id of a function in the kernel's BTF, or of the typedef that a tracepoint has there; None if there is none, or no BTF."""
+
+        def find() -> int | None:
+            kind = "typedef" if name.startswith("btf_trace_") else "func"
+            types = self.once("types", lambda: _types(self.kernel))
+            try:
+                return types.id_of(name, kind) if types is not None else None
+            except FormatError:
+                return None
+
+        return self.once(f"id of {name}", find)  # type: ignore[no-any-return]
 
     def set_options(self, *options: str) -> tuple[str, ...]:
         """Those options that the configuration says are not set; none if it is not known.
@@ -275,12 +270,10 @@ class Asking:
         return Answer(other.state, f"needs {feature}: {other.reason}", other.errno, tried or other.tried, cause)
 
 
-def _find_ids(kernel: Kernel) -> dict[str, int]:
+def _types(kernel: Kernel) -> Btf | None:
     from ..btf import vmlinux_types
 
     try:
-        types = vmlinux_types(kernel)
-        ids = {name: types.id_of(name, kind) for name, kind in _BTF_NAMES.items()}
+        return vmlinux_types(kernel)
     except (KernelError, FormatError):
-        return {}
-    return {name: number for name, number in ids.items() if number is not None}
+        return None

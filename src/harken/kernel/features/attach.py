@@ -136,12 +136,11 @@ def _trampoline(attach_type: int, what: str, functions: tuple[str, ...] = _FUNCT
         missing = asking.without("btf_vmlinux", f"bpf(BPF_PROG_LOAD, {what})")
         if missing is not None:
             return missing
-        known = [name for name in functions if name in asking.btf_ids]
+        known = [(name, number) for name in functions if (number := asking.btf_id(name)) is not None]
         if not known:
             return Answer("unknown", "could not tell: BTF lists none of the functions that can be hooked safely", 0, "BTF", "moment")
-        for name in known:
+        for name, number in known:
             tried = f"bpf(BPF_PROG_LOAD, {what} {name})"
-            number = asking.btf_ids[name]
             program = _Loaded(asking, abi.BPF_PROG_TYPE_TRACING, expected_attach_type=attach_type, attach_btf_id=number)
             if program.fd != -errno.EINVAL:
                 break
@@ -169,7 +168,7 @@ def _lsm(asking: Asking) -> Answer:
     missing = asking.without("btf_vmlinux", "bpf(BPF_PROG_LOAD, lsm)")
     if missing is not None:
         return missing
-    number = asking.btf_ids.get("bpf_lsm_file_open")
+    number = asking.btf_id("bpf_lsm_file_open")
     if number is None:
         return asking.no("BTF lists no bpf_lsm_file_open", errno.ENOENT, options=OPTIONS["lsm"])
     tried = "bpf(BPF_PROG_LOAD, lsm file_open)"
@@ -199,7 +198,7 @@ def _tp_btf(asking: Asking) -> Answer:
     if missing is not None:
         return missing
     name = f"btf_trace_{_TRACEPOINT[1]}"
-    number = asking.btf_ids.get(name)
+    number = asking.btf_id(name)
     if number is None:
         return asking.no(f"BTF lists no {name}", errno.ENOENT, options=OPTIONS["raw_tracepoint"])
     tried = f"bpf(BPF_PROG_LOAD, tp_btf {_TRACEPOINT[1]})"
@@ -214,7 +213,7 @@ def _iter(asking: Asking) -> Answer:
     missing = asking.without("btf_vmlinux", "bpf(BPF_PROG_LOAD, iter)")
     if missing is not None:
         return missing
-    number = asking.btf_ids.get("bpf_iter_task")
+    number = asking.btf_id("bpf_iter_task")
     if number is None:
         return asking.no("BTF lists no bpf_iter_task", errno.ENOENT)
     tried = "bpf(BPF_PROG_LOAD, iter task)"

@@ -177,8 +177,7 @@ def _for_each(asking: Asking) -> Answer:
 def _iter_num(asking: Asking) -> Answer:
     from . import Answer
 
-    ids = asking.btf_ids
-    new, destroy = ids.get("bpf_iter_num_new"), ids.get("bpf_iter_num_destroy")
+    new, destroy = asking.btf_id("bpf_iter_num_new"), asking.btf_id("bpf_iter_num_destroy")
     if not new or not destroy:
         without = asking.without("btf_vmlinux")
         return (

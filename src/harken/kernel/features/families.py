@@ -151,7 +151,7 @@ def _helper(asking: Asking, name: str) -> Answer:
         missing = asking.without("tp_btf")
         if missing is not None:
             return missing
-        expected, more = abi.BPF_TRACE_RAW_TP, {"attach_btf_id": asking.btf_ids["btf_trace_sched_process_exit"]}
+        expected, more = abi.BPF_TRACE_RAW_TP, {"attach_btf_id": asking.btf_id("btf_trace_sched_process_exit") or 0}
     insns = encode((call(number), mov64(R0, imm=0), exit_()))
     fd, log = load_with_log(asking.kernel, program, insns, name="harken_probe", expected_attach_type=expected, flags=flags, **more)
     tried = f"bpf(BPF_PROG_LOAD, {kind} calling {helper})"
