@@ -82,5 +82,8 @@ def test_the_page_tells_stand_ins_and_variants_that_show_nothing() -> None:
     assert "of 2 tools: 2 work (1 of them with a stand-in only)." in page
     assert "With a stand-in only (1): zfsslower." in page and "kernel_stand_in" in page
     assert "| filelife -x | no such probe |" in page.partition("## Variants")[2]
+    assert "Of 9 commands, 3 were run on at least one kernel; 2 of them printed" in report.page(
+        {"6.1": [result("filelife", (), line), refused, module]}, {}, 9
+    )
     plain = report.page({"6.1": [result("filelife", (), line)]}, {})
     assert "of 1 tools: 1 work." in plain and "kernel_stand_in" not in plain and "## Variants" not in plain

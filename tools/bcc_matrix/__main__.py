@@ -246,7 +246,7 @@ def main() -> int:
             k: [r for r in ran if (r["tool"], tuple(r["args"])) in known_cases and (k == "native" or _there(r["tool"], r["args"]))]
             for k, ran in results.items()
         }
-        Path(options.page).write_text(report.page(results, _versions(list(results))))
+        Path(options.page).write_text(report.page(results, _versions(list(results)), len(known_cases)))
     return 0
 
 

@@ -83,8 +83,14 @@ def failures(results: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(sorted(lines, key=lambda line: (line[0] != "#", line.split()[0] == "attaches", line.split()[0] == "refused"))) + "\n"
 
 
-def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> str:
-    """docs/bcc_tools.md."""
+def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str], total: int = 0) -> str:
+    """docs/bcc_tools.md.
+
+    Args:
+        results: by kernel.
+        versions: of the package and of the kernels.
+        total: how many commands there are to be run; 0: it is not told.
+    """
     kernels = list(results)
     tools: dict[str, dict[str, list[tuple[str, str, tuple[str, ...]]]]] = {}
     for kernel, found in results.items():
@@ -133,6 +139,7 @@ def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> 
         "",
         f"{len(runtime)} more scripts watch runtimes of languages and databases, through static markers that these must have: {others}.",
         "",
+        *([_commands(tools, total), ""] if total else []),
         *_ABOUT_RUNTIMES,
         *(_ABOUT_MODULE if any(run.get("stand_in") == "module" for ran in results.values() for run in ran) else ()),
         *([f"With a stand-in only ({len(stand_ins)}): {', '.join(stand_ins)}.", ""] if stand_ins else []),
@@ -157,6 +164,15 @@ def page(results: dict[str, list[dict[str, Any]]], versions: dict[str, str]) -> 
 
 _NATIVELY = "was run on the native kernel only, which has no kprobes"
 _NO_FUNCTIONS = ("cannot be attached on this kernel: f", "0 functions traced", "No functions matched")
+
+
+def _commands(tools: dict[str, dict[str, list[tuple[str, str, tuple[str, ...]]]]], total: int) -> str:
+    """How many commands (tools with their arguments) were run."""
+    ran = {(tool, args): False for tool, runs in tools.items() for found in runs.values() for _, _, args in found}
+    ran.update(
+        {(tool, args): True for tool, runs in tools.items() for found in runs.values() for kind, _, args in found if kind == "works"}
+    )
+    return f"Of {total} commands, {len(ran)} were run on at least one kernel; {sum(ran.values())} of them printed data on at least one."
 
 
 def _variants(tools: dict[str, dict[str, list[tuple[str, str, tuple[str, ...]]]]], best: dict[str, str]) -> list[str]:
