@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,18 @@ def test_the_fakes_memory_is_shared_with_the_test() -> None:
     kernel.mappings[7, 4096][0:1] = b"X"
     assert bytes(mapping[:3]) == b"Xbc"
     mapping.close()
+
+
+@pytest.mark.parametrize("kept", [23, 24, 4096, 5_000_000])
+def test_types_that_were_cut_are_told_as_such(tmp_path: Path, kept: int) -> None:
+    """Whatever the header promises, a file cannot be mapped beyond its end."""
+    from harken.base.errors import FormatError
+    from harken.kernel.btf import indexed_types
+
+    path = tmp_path / "cut"
+    header = struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, 4_500_000, 4_500_000, 1_000_000)
+    path.write_bytes((header + bytes(kept))[:kept])
+    with pytest.raises(OSError, match="length"), path.open("rb") as file:
+        live().mmap(file.fileno(), 5_500_024)
+    with pytest.raises(FormatError, match="cut: "):
+        indexed_types(live(), str(path), path.read_bytes()[: 1 << 16])

@@ -186,7 +186,10 @@ class LinuxKernel(Kernel):
         import mmap
 
         flags = mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE
-        return mmap.mmap(fd, length, flags, mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0), offset=offset)
+        try:
+            return mmap.mmap(fd, length, flags, mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0), offset=offset)
+        except ValueError as error:  # Python's own refusal: a file is shorter than that
+            raise OSError(22, str(error)) from None
 
     def poll(self, fds: Sequence[int], timeout_ms: int) -> list[int]:
         import select
