@@ -133,10 +133,11 @@ _TRAMPOLINE = b"\x68\x11\x80\xd2\x01\x00\x00\xd4"
 #: syscall; svc #0; int $0x80, sysenter
 _SYSTEM_CALLS = {"x86_64": (b"\x0f\x05",), "aarch64": (b"\x01\x00\x00\xd4",), "i686": (b"\xcd\x80", b"\x0f\x34", b"\x0f\x05")}
 
-#: endbr64 or endbr32, a jump through memory (bnd or not; of position-independent 32-bit code by %ebx), push %rbp, ret
+#: endbr64 or endbr32, a jump through memory (bnd or not; of position-independent 32-bit code by %ebx), push %rbp, ret; i386: mov (%esp) to
+#: any register, by which such code learns where it is (__x86.get_pc_thunk.bx: that, and a return)
 _BARE_X86 = {
     "x86_64": (b"\xf3\x0f\x1e\xfa", b"\xff\x25", b"\xf2\xff\x25", b"\x55", b"\xc3"),
-    "i686": (b"\xf3\x0f\x1e\xfb", b"\xff\x25", b"\xff\xa3", b"\x55", b"\xc3"),
+    "i686": (b"\xf3\x0f\x1e\xfb", b"\xff\x25", b"\xff\xa3", b"\x55", b"\xc3", *(bytes((0x8B, 8 * n + 4, 0x24)) for n in range(8))),
 }
 #: adrp x16; ldr x17, [x16, N]; add x16, x16, N; autia1716; br x17; bti c; paciasp; ret
 _BARE_AARCH64 = (
