@@ -45,7 +45,7 @@ def key(number: int) -> bytes:
 def test_hashes(name: str, batch: bool) -> None:
     type, flags = HASHES[name]
     with make(type, value=12, flags=flags, entries=4000) as map:
-        map._batch = batch
+        map.batches = batch
         value = b"abcdefghijkl"
         full = (value + bytes(map.stride - 12)) * map.cpus
         count = 500
