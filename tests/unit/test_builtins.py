@@ -31,7 +31,7 @@ USES = {
     "kptr": "kptr(0)",
     "uptr": "uptr(0)",
 }
-ELSEWHERE = {"retval", "func", "kaddr", "uaddr", "reg"}
+ELSEWHERE = {"retval", "func", "kaddr", "uaddr", "reg", "cpid"}
 
 
 @pytest.mark.parametrize("row", [*values.VALUES.values(), *functions.FUNCTIONS.values()], ids=lambda row: row.name)
