@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Feeds damaged ELF files (with DWARF, call frames, USDT notes) and perf.data recordings to harken's readers: do they end, in bounds?
+"""Feeds damaged ELF files (with DWARF, call frames, USDT notes), perf.data and trace.dat recordings to harken's readers: do they end, in
+bounds?
 
     .venv/bin/python tools/mutate.py elf --seed 1 --count 10000 FILE...
     .venv/bin/python tools/mutate.py perf --seed 1 --count 10000 perf.data...
+    .venv/bin/python tools/mutate.py trace --seed 1 --count 10000 trace.dat...
 
 Every case is a file with a few damages (bits, numbers that are extreme, pieces copied or cut off), mostly in headers and tables.  It may
 take ``--seconds`` of CPU time and ``--megabytes`` of memory, and may raise nothing but harken's own errors.  Prints the cases that do
@@ -14,6 +16,7 @@ Cases run in child processes, a few hundred in each, so that a crash of one is s
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import random
 import resource
@@ -57,6 +60,16 @@ def elf_seed(path: str) -> Seed:
 def perf_seed(path: str) -> Seed:
     data = Path(path).read_bytes()
     return Seed(path, data, [(0, 256), (0, min(len(data), 4096)), (0, len(data)), (max(len(data) - 8192, 0), len(data))])
+
+
+def trace_seed(path: str) -> Seed:
+    from harken.formats.trace_dat import TraceFile
+
+    data = Path(path).read_bytes()
+    places = [(0, 256), (0, len(data))]
+    with TraceFile(data, path) as trace:
+        places += [(place.offset, place.offset + place.size) for buffer in trace.buffers for place in buffer.cpus if place.size >= 16] * 3
+    return Seed(path, data, places)
 
 
 def damaged(seed: Seed, source: random.Random) -> bytes:
@@ -195,6 +208,38 @@ def read_perf(data: bytes, path: str) -> None:
                     tolerant(lambda start=start, layout=layout: layout.decode(memoryview(data), start, 64))  # type: ignore[misc]
 
 
+def read_trace(data: bytes, path: str) -> None:
+    from harken import native
+    from harken.cli.trace_cmd.report import Report
+    from harken.cli.trace_cmd.report_lines import Output
+    from harken.formats.event_records import of_file
+    from harken.formats.trace_dat import TraceFile
+
+    def text(*options: str) -> bytes:
+        with TraceFile(data, path) as trace:
+            pieces = Output(Report(["-i", path, *options]), [trace]).pieces()
+            return b"".join([piece.encode("utf-8", "surrogateescape") if isinstance(piece, str) else bytes(piece) for piece in pieces])
+
+    def columns() -> None:
+        with TraceFile(data, path) as trace:
+            for found in of_file(trace).values():
+                found.load()
+
+    def both(*options: str) -> None:
+        fast = text(*options)
+        kept, native._found[:] = native._found[:], [None]
+        try:
+            slow = text(*options)
+        finally:
+            native._found[:] = kept
+        if fast != slow:
+            raise AssertionError("the accelerator prints something else")
+
+    os.environ["HARKEN_WORKERS"] = "1"
+    gc.collect()
+    tolerant(both, lambda: both("--layout", "3.4"), lambda: both("--layout", "kernel"), columns)
+
+
 def run_case(read: Callable[[bytes, str], None], seeds: Sequence[Seed], seed: int, number: int, options: argparse.Namespace) -> str:
     """What went wrong, "" if nothing."""
     source = random.Random(f"{seed}:{number}")
@@ -244,7 +289,7 @@ def run_child(read: Callable[[bytes, str], None], seeds: Sequence[Seed], numbers
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("kind", choices=("elf", "perf"))
+    parser.add_argument("kind", choices=("elf", "perf", "trace"))
     parser.add_argument("files", nargs="+")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=1000)
@@ -252,7 +297,7 @@ def main() -> int:
     parser.add_argument("--megabytes", type=int, default=512)
     parser.add_argument("--only", help="SEED:NUMBER of one case")
     options = parser.parse_args()
-    read, prepare = (read_elf, elf_seed) if options.kind == "elf" else (read_perf, perf_seed)
+    read, prepare = {"elf": (read_elf, elf_seed), "perf": (read_perf, perf_seed), "trace": (read_trace, trace_seed)}[options.kind]
     seeds = [prepare(path) for path in options.files]
     first, count = 0, options.count
     if options.only:

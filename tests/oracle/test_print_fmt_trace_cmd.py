@@ -164,7 +164,7 @@ def test_a_report_equals_line_for_line(formats, tmp_path, generation):
 def test_all_events_in_bulk_as_one_by_one(formats, dialect):
     """Records at once (``print_fmt_bulk``) have the texts that they have one by one."""
     np = pytest.importorskip("numpy")
-    from harken.formats.print_fmt_bulk import NotBulk
+    from harken.formats.print_fmt_rows import NotBulk
 
     rng = random.Random(7)
     in_bulk, slow = 0, 0

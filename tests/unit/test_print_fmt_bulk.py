@@ -11,7 +11,7 @@ from harken.formats.event_format import parse
 from harken.formats.print_fmt import Env, compile_print_fmt
 
 np = pytest.importorskip("numpy")
-from harken.formats.print_fmt_bulk import NotBulk, decimal, hexadecimal, rows, table_rows  # noqa: E402
+from harken.formats.print_fmt_rows import NotBulk, decimal, hexadecimal, rows, table_rows  # noqa: E402
 
 FORMAT = """name: busy
 ID: 7

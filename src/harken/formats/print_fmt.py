@@ -143,7 +143,8 @@ class Renderer:
     def bulk(self) -> BulkText | None:
         """What makes the texts of very many records at once, None if the format does not allow that; needs numpy."""
         if self._bulk is None:
-            from .print_fmt_bulk import BulkText, NotBulk
+            from .print_fmt_bulk import BulkText
+            from .print_fmt_rows import NotBulk
 
             try:
                 self._bulk = BulkText(*self.parts) if self.parts else False

@@ -73,6 +73,7 @@ class TypeCoder:
         self.slots: dict[tuple[int, str], str] = {}  # (offset, struct code) -> variable
         self.locals: dict[str, Value] = {}
         self.nesting = 0
+        self.reach = 0  # the end of the fixed part that is read: shorter records are filled up, so that none is read beyond its end
         self.unknown: list[str] = []  # what could not be computed and is shown as "?"
 
     # ---- what generated code refers to
@@ -95,12 +96,13 @@ class TypeCoder:
             text += (f"{offset - position}x" if offset > position else "") + code
             position = offset + size
             variables.append(variable)
-        return text, tuple(variables), position
+        return text, tuple(variables), max(position, self.reach)
 
     def field(self, name: str) -> FormatField:
         found = self.event.field(name)
         if found is None:
             raise Unsupported(f"the format has no field {name}")
+        self.reach = max(self.reach, found.offset + found.size)
         return found
 
     # ---- types

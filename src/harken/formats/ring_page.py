@@ -305,7 +305,7 @@ def walk(pages: Buffer, page_size: int, layout: Layout | None = None, numpy: Any
         _records(pages, time, start, stop, layout.order, found)
         if found:
             a, b, c = zip(*found)
-            times.extend(a)
+            times.extend(a if a[-1] >> 64 == 0 and max(a) >> 64 == 0 else [time & 0xFFFFFFFFFFFFFFFF for time in a])
             starts.extend(b)
             sizes.extend(c)
             types += [short(pages, at)[0] if length > 1 else 0 for at, length in zip(b, c)]

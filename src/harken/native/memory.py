@@ -33,5 +33,12 @@ def address(buffer: Any) -> int:
 
 
 def room(size: int) -> memoryview:
-    """Zeros, of which only what is touched takes memory."""
-    return memoryview(mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    """Zeros, of which only what is touched takes memory.
+
+    Raises:
+        MemoryError: there is not so much.
+    """
+    try:
+        return memoryview(mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    except OSError:
+        raise MemoryError(f"no memory for {size} bytes") from None

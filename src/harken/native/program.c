@@ -25,7 +25,7 @@ int find_text(struct line *line, const struct entry **entry)
 
 	memcpy(&memo, line->key, sizeof(memo));
 	if (line->key_size > KEY_MAX) {
-		uint64_t own[3] = { line->stream->number, line->stream->at, ~0ull };
+		uint64_t own[3] = { job->serial, (uint64_t)(line->stream - job->streams), line->stream->at };
 
 		key_begin(line, memo);
 		key_add(line, own, sizeof(own));

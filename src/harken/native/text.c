@@ -238,6 +238,7 @@ EXPORT void harken_text_begin(struct job *job)
 {
 	uint64_t at;
 
+	job->serial++;
 	job->heap_size = 0;
 	for (at = 0; at < job->stream_count; at++) {
 		struct stream *stream = &job->streams[at];

@@ -118,6 +118,7 @@ struct job {
 	uint64_t indent, parent;      /* whether to indent, whether to name the caller */
 	uint8_t *out;
 	uint64_t out_size, out_used;
+	uint64_t serial;              /* number of the job, so that a record's own texts are not taken for another's */
 	/* the text that is wanted: of a record of a stream */
 	uint64_t miss_stream, miss_index, miss_memo, key_size;
 	uint8_t key[KEY_MAX];

@@ -49,7 +49,7 @@ op = struct.Struct("=BBHIQ").pack  # code, flags, width, place, value
 event = struct.Struct("=IIII").pack  # kind, program, needs, ended
 span = struct.Struct("=QQQ").pack  # index, start, size
 
-_TABLE_BYTES, _ENTRIES = 64 << 20, 1 << 17
+_TABLE_BYTES, _ENTRIES = 16 << 20, 1 << 16
 _OUT_BYTES = 1 << 20
 
 
@@ -88,7 +88,7 @@ class Job(ctypes.Structure):
         _u64("streams stream_count heap heap_size index events event_count ops op_count literals literal_size foreign foreign_size")
         + _u64("table entry leave scratch scratch_size before before_size after after_size unit second digits")
         + [("function", Field * 2), ("repeats", Field * 5)]
-        + _u64("function_names indent parent out out_size out_used miss_stream miss_index miss_memo key_size")
+        + _u64("function_names indent parent out out_size out_used serial miss_stream miss_index miss_memo key_size")
         + [("key", ctypes.c_uint8 * _KEY_MAX)]
     )
     graphs: tuple[Graph, ...] = ()

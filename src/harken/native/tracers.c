@@ -158,7 +158,7 @@ int same_call(const struct line *entry, const struct line *leave)
 		return 0;
 	if (load(entry->record + entry->start + pid, 4, 0) != load(leave->record + leave->start + pid, 4, 0))
 		return 0;
-	return job->entry->any_cpu || entry->stream == leave->stream;
+	return job->entry->any_cpu || entry->stream->number == leave->stream->number;
 }
 
 /* An entry; with its return, if that comes next (else NULL). */

@@ -61,7 +61,7 @@ def time_matrix(values: Any, second: int, np: Any) -> Any:
 
 def _head_rows(keys: Any, make: Callable[[int], str], np: Any) -> Any:
     """Rows of the heads; there are few different ones, in which tasks and flags are put together."""
-    from ..formats.print_fmt_bulk import rows
+    from ..formats.print_fmt_rows import rows
 
     tasks, flags = keys >> np.uint64(32), (keys & np.uint64(0xFFFF)).astype("i8")
     if int(tasks.max()) >= 1 << 22:
@@ -101,7 +101,7 @@ def bulk_matrix(
     """
     import numpy as np
 
-    from ..formats.print_fmt_bulk import NotBulk, table_rows
+    from ..formats.print_fmt_rows import NotBulk, table_rows
 
     event = lines.events.get(group.kind)
     if event is None or group.shortest < 8:
@@ -167,7 +167,7 @@ def bulk_text(lines: Lines, batches: Sequence[Batch], total: int) -> bytes | Non
     """
     import numpy as np
 
-    from ..formats.print_fmt_bulk import NotBulk, rows
+    from ..formats.print_fmt_rows import NotBulk, rows
 
     groups, marks = lines.groups(batches, total, np)
     special = [group for group in groups if group.kind in lines.special]

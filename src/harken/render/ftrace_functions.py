@@ -1,24 +1,19 @@
 """The function trace's indentation in ``trace-cmd report``: how deep a function stands depends on those before it on its CPU.
 
-libtraceevent keeps a stack of names per CPU; a caller's place on it is the depth of what it calls.  Few different stacks come up again and
-again, so ``FunctionPaths`` keeps each with what follows from it: a record is one look into a table.
+libtraceevent keeps a stack of names per CPU; a caller's place on it is the depth of what it calls.
 """
 
 from __future__ import annotations
 
-from ..formats.print_fmt_bulk import NotBulk
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    Pair = tuple[int, int]
-
-__all__ = ("DEEPEST", "FunctionPaths", "place")
+__all__ = ("DEEPEST", "FunctionTexts", "place")
 
 #: Calls that a trace is indented by; as in native/text.h.
 DEEPEST = 1000
-_DEEPEST = 200  # stacks are copied at each new step
+_MOST = 100_000  # names and texts that are kept
 
 
 def place(stack: list[str], parent: str, child: str | None) -> int:
@@ -39,59 +34,51 @@ def place(stack: list[str], parent: str, child: str | None) -> int:
     return depth
 
 
-class _State(dict["Pair", "tuple[int, _State]"]):
-    """A stack: (function, caller) -> (number of the text, the stack after it)."""
-
-    __slots__ = ("paths", "stack")
-
-    def __init__(self, paths: FunctionPaths, stack: tuple[str, ...]) -> None:
-        super().__init__()
-        self.paths, self.stack = paths, stack
-
-    def __missing__(self, pair: Pair) -> tuple[int, _State]:
-        found = self[pair] = self.paths.step(self.stack, *pair)
-        return found
-
-
-class FunctionPaths:
-    """Stacks and texts that came up so far.
+class FunctionTexts:
+    """The texts of many records, each different one once.
 
     Args:
         name: address -> the function's name, None if it has none.
         text: (depth, address, caller) -> the text of a record.
         indent: False if all have the depth 0.
+        parent: whether texts tell the caller.
     """
 
-    def __init__(self, name: Callable[[int], str | None], text: Callable[[int, int, int], str], indent: bool = True) -> None:
-        self._name, self._text, self._indent = name, text, indent
-        self._states: dict[tuple[str, ...], _State] = {}
-        self._numbers: dict[bytes, int] = {}
+    def __init__(
+        self, name: Callable[[int], str | None], text: Callable[[int, int, int], str], indent: bool = True, parent: bool = False
+    ) -> None:
+        self._name, self._text, self._indent, self._parent = name, text, indent, parent
+        self._names: dict[int, str | None] = {}
+        self._numbers: dict[tuple[int, int, int], int] = {}
         self.texts: list[bytes] = []
-        #: How many steps are kept.
-        self.steps = 0
 
-    def state(self, stack: tuple[str, ...]) -> _State:
-        found = self._states.get(stack)
-        if found is None:
-            found = self._states[stack] = _State(self, stack)
+    def _known(self, address: int) -> str | None:
+        if len(self._names) >= _MOST:
+            self._names.clear()
+        found = self._names[address] = self._name(address)
         return found
 
-    def step(self, before: tuple[str, ...], address: int, caller: int) -> tuple[int, _State]:
-        """(number of the text, stack) behind a record.
+    def numbers(self, pairs: Iterable[tuple[int, int]], stack: list[str]) -> list[int]:
+        """The number of the text of each record.
 
-        Raises:
-            NotBulk: the stack is very deep.
+        Args:
+            pairs: (function, caller) of each.
+            stack: the names of the CPU, which is changed.
         """
-        stack, depth = list(before), 0
-        self.steps += 1
-        parent = self._name(caller)
-        if parent and self._indent:
-            depth = place(stack, parent, self._name(address))
-            if len(stack) > _DEEPEST:
-                raise NotBulk
-        text = self._text(depth, address, caller).encode("utf-8", "surrogateescape")
-        number = self._numbers.get(text)
-        if number is None:
-            number = self._numbers[text] = len(self.texts)
-            self.texts.append(text)
-        return number, self.state(tuple(stack))
+        if len(self.texts) >= _MOST:
+            self.texts, self._numbers = [], {}
+        names, numbers, known, indent, parents = self._names, self._numbers, self._known, self._indent, self._parent
+        found = []
+        for address, caller in pairs:
+            depth = 0
+            if indent:
+                parent = names[caller] if caller in names else known(caller)
+                if parent:
+                    depth = place(stack, parent, names[address] if address in names else known(address))
+            key = (depth, address, caller if parents else 0)
+            number = numbers.get(key)
+            if number is None:
+                number = numbers[key] = len(self.texts)
+                self.texts.append(self._text(depth, address, caller).encode("utf-8", "surrogateescape"))
+            found.append(number)
+        return found

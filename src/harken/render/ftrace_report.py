@@ -14,14 +14,14 @@ graph by a ``Special`` that ``render.function_graph`` provides.
 from __future__ import annotations
 
 from ..formats.print_fmt import Env, Renderer, compile_print_fmt, plain_renderer
-from ..formats.print_fmt_bulk import NotBulk, rows
 from ..formats.print_fmt_plugins import kernel_stack_text
 from ..formats.print_fmt_raw import raw_renderer
+from ..formats.print_fmt_rows import NotBulk, rows
 from ..native.ring import counts
 from .ftrace import Lines
 from .ftrace_batches import Item
 from .ftrace_bulk import BulkSpecial
-from .ftrace_functions import FunctionPaths, place
+from .ftrace_functions import FunctionTexts, place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 __all__ = ("ReportLines", "latency_flags", "GENERATIONS")
 
 GENERATIONS = ("3.1", "3.4")
-
-_MOST_STEPS = 200_000  # of the function tracer that are kept
 
 #: Events whose plugin teaches libtraceevent the names of tasks: field of the pid, field of the name.
 _TEACHERS = {
@@ -103,16 +101,15 @@ class ReportLines(Lines):
         self._learnt: dict[int, str] = {}
         self._teachers: dict[int, tuple[tuple[FormatField, FormatField], ...]] = {}
         self._stacks: dict[int, list[str]] = {}
-        self._paths = self._new_paths()
+        self._texts = FunctionTexts(lambda address: self._name(address)[1], self._function_text, indent, parent)
         if plugins and raw is not True:
+            functions = self._functions  # one object: records of both are in one order
             for number in range(1, 32):
                 event = self.events.get(number)
                 if event is None or event.category != "ftrace" or number in self.special or self.is_raw(event):
                     continue
-                if event.name == "function":
-                    self.special[number] = self._functions
-                elif event.name == "func_repeats":
-                    self.special[number] = self._repeats
+                if event.name in ("function", "func_repeats"):
+                    self.special[number] = functions
 
     def is_raw(self, event: EventFormat) -> bool:
         names = self.raw
@@ -216,13 +213,13 @@ class ReportLines(Lines):
     # ---- the function tracer
 
     def _numbers(self, item: Item, *names: str) -> list[int]:
-        order = "little" if self.env.order == "<" else "big"
-        event = self.events[int.from_bytes(item.payload[:2], order)]  # type: ignore[arg-type]
+        order: Any = "little" if self.env.order == "<" else "big"
+        event = self.events[_kind(item, self.env.order)]
         found = []
         for name in names:
             field = event.field(name)
             raw = item.payload[field.offset : field.offset + field.size] if field is not None else b""
-            found.append(int.from_bytes(raw, order))  # type: ignore[arg-type]
+            found.append(int.from_bytes(raw, order))
         return found
 
     def _name(self, address: int) -> tuple[str, str | None]:
@@ -241,17 +238,16 @@ class ReportLines(Lines):
         return " " * (3 * depth) + shown + (f" <-- {shown_parent}" if self.parent else "")
 
     def _functions(self, items: Sequence[Item]) -> list[str | None]:
-        return [self._function(item) for item in items]
+        order, events = self.env.order, self.events
+        return [self._repeat(item) if events[_kind(item, order)].name == "func_repeats" else self._function(item) for item in items]
 
     def native_special(self, number: int, writer: Writer) -> tuple[str, int, bytes] | None:
         from .ftrace_native import function_event
 
-        own = (self._functions, self._repeats)
-        maker = self.special[number]
-        if maker not in own or not all(other in own or self.drawn(other) for other in self.special.values()):
+        if not all(maker == self._functions or self.drawn(maker) for maker in self.special.values()):
             return None  # the stacks of names are kept in one place
-        repeats = maker == self._repeats
-        return function_event(writer, self.events[number], repeats, self._name, self.indent, self.parent)
+        event = self.events[number]
+        return function_event(writer, event, event.name == "func_repeats", self._name, self.indent, self.parent)
 
     def drawn(self, maker: Special) -> bool:
         """Whether the accelerator knows what a maker of texts does."""
@@ -261,6 +257,8 @@ class ReportLines(Lines):
         mine = [group for group in groups if self.special.get(group.kind) == self._functions]
         found = super().bulk_special([group for group in groups if self.special.get(group.kind) != self._functions], np)
         if found is None:
+            return None
+        if any(self.events[group.kind].name != "function" for group in mine):
             return None
         stacks = {group.batch.cpu: list(self._stacks.get(group.batch.cpu, ())) for group in mine}
         texts = list(found.texts)
@@ -289,30 +287,22 @@ class ReportLines(Lines):
             buffer = group.batch.buffer
             all_places = np.ndarray((len(buffer) - field.size + 1,), dtype=f"{self.env.order}u{field.size}", buffer=buffer, strides=(1,))
             columns.append(all_places[group.starts + field.offset].tolist())
-        if self._paths.steps > _MOST_STEPS:
-            self._paths = self._new_paths()
-        codes, state = [], self._paths.state(tuple(stack))
+        codes = self._texts.numbers(zip(*columns), stack)
         try:
-            for pair in zip(*columns):
-                code, state = state[pair]
-                codes.append(code)
-            stack[:] = state.stack
-            table = rows(self._paths.texts, np)
+            table = rows(self._texts.texts, np)
         except NotBulk:
             return None
         chosen = np.array(codes, dtype="i8")
         return lambda low, high: [table[chosen[low:high]]]
 
-    def _new_paths(self) -> FunctionPaths:
-        def text(depth: int, address: int, caller: int) -> str:
-            return " " * (3 * depth) + self._name(address)[0] + (f" <-- {self._name(caller)[0]}" if self.parent else "")
+    def _function_text(self, depth: int, address: int, caller: int) -> str:
+        return " " * (3 * depth) + self._name(address)[0] + (f" <-- {self._name(caller)[0]}" if self.parent else "")
 
-        return FunctionPaths(lambda address: self._name(address)[1], text, self.indent)
+    def _repeat(self, item: Item) -> str:
+        count, top, bottom = self._numbers(item, "count", "top_delta_ts", "bottom_delta_ts")
+        time = self.time_texts([max(0, item.time - (top << 32 | bottom))], None)[0]
+        return f"{self._function(item)} (count: {count}  last_ts: {time})"
 
-    def _repeats(self, items: Sequence[Item]) -> list[str | None]:
-        texts: list[str | None] = []
-        for item in items:
-            count, top, bottom = self._numbers(item, "count", "top_delta_ts", "bottom_delta_ts")
-            time = self.time_texts([max(0, item.time - (top << 32 | bottom))], None)[0]
-            texts.append(f"{self._function(item)} (count: {count}  last_ts: {time})")
-        return texts
+
+def _kind(item: Item, order: str) -> int:
+    return int.from_bytes(item.payload[:2], "little" if order == "<" else "big")

@@ -66,7 +66,7 @@ def graph_texts(decoder: Decoder, name: Callable[[int], str], groups: Sequence[G
 
 
 def _maker(func: Any, depth: Any, duration: Any, form: Any, name: Callable[[int], str], np: Any) -> Callable[[int, int], list[Any]]:
-    from ..formats.print_fmt_bulk import table_rows
+    from ..formats.print_fmt_rows import table_rows
 
     def make(low: int, high: int) -> list[Any]:
         addresses, code = np.unique(func[low:high], return_inverse=True)
@@ -91,7 +91,7 @@ def _maker(func: Any, depth: Any, duration: Any, form: Any, name: Callable[[int]
 
 def _durations(values: Any, without: Any, np: Any) -> Any:
     """Rows of ``"+ 12.345 us  |  "``; blanks where there is none."""
-    from ..formats.print_fmt_bulk import decimal
+    from ..formats.print_fmt_rows import decimal
 
     values = np.where(without, np.uint64(0), values)
     micros = values // np.uint64(1000)

@@ -86,6 +86,8 @@ class _File:
     @property
     def independent(self) -> bool:
         """Whether windows can be printed each by itself, and finding their records is little work."""
+        if self.lines.writer() is not None:  # the accelerator is done before a second process has found its records
+            return False
         return not (self.wakeups or self.lines.special or self._entries or self.filters or self.comms or self.pids)
 
     def windows(self, problems: list[str]) -> Iterator[list[Batch]]:
