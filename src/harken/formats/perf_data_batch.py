@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from itertools import accumulate, groupby
-from math import inf
 from operator import sub
 from struct import error, pack
 
@@ -28,6 +27,9 @@ if TYPE_CHECKING:
     from .perf_data_records import Other, Sample
 
 __all__ = ("Batch",)
+
+#: Times from here on (behind the year 2554) are no ascending numbers when their bits are taken for those of floating-point numbers.
+_NO_NUMBERS = 0x7FF0_0000_0000_0000
 
 
 class Batch:
@@ -318,17 +320,11 @@ class Batch:
             self._moments = self.recorded_array("time")
             self._order = perf.order(self._moments)
             return
-        moments = self._in_order()
-        self._floats = self._floats and sum(moments) < inf
-        if not self._floats:  # times behind the year 2262: no numbers
-            moments = self._in_order()
-        self._order, self._moments = sorted(range(len(moments)), key=moments.__getitem__), moments
-
-    def _in_order(self) -> list[Any]:
-        """What tells the time of every sample, as they are recorded."""
         times = self._words("time")
         assert times is not None
-        return self.moments_of(times)
+        self._floats = self._floats and max(times, default=0) < _NO_NUMBERS
+        moments = self.moments_of(times)
+        self._order, self._moments = sorted(range(len(moments)), key=moments.__getitem__), moments
 
 
 def _memory(letter: str, values: Any) -> memoryview:

@@ -3,7 +3,7 @@
  * Records are of this machine's byte order and whole words.  formats/perf_data_columns.py says what a record is and does the same in
  * Python; it also goes on where this stops. */
 #include <string.h>
-#include "native.h"
+#include "perf.h"
 
 #define SAMPLE 9         /* PERF_RECORD_SAMPLE */
 #define TRACING_DATA 66  /* of perf itself: followed by data that their size does not count */
@@ -90,7 +90,7 @@ EXPORT void harken_perf_order(const uint8_t *keys, uint64_t width, uint64_t coun
 {
 	uint32_t *from = indexes, *to = spare;
 
-	for (uint64_t byte = 0; byte < width; byte++) {
+	for (uint64_t byte = 0; count && byte < width; byte++) {
 		const uint8_t *digits = keys + (BIG_ENDIAN_HERE ? width - 1 - byte : byte);
 		uint32_t starts[257] = {0}, *swap;
 

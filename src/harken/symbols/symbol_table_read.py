@@ -11,11 +11,14 @@ import sys
 from itertools import accumulate, compress
 
 from ..base.errors import FormatError
+from ..native.symbol_table import CODE, LOADED, add, arrange
 from .model import preference
 from .symbol_table_stubs import add_stubs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from array import array
+
     from ..formats.elf import Elf, Section
 
 __all__ = ("Arrays", "read_arrays", "MAX_SYMBOLS")
@@ -38,17 +41,20 @@ _MAPPING_SYMBOLS = (40, 183, 243)
 
 
 class Columns:
-    """Symbols as parallel lists.
+    """Symbols as parallel arrays.
 
     ``names`` are (number of the string table << 32 | offset in it); ``strings`` are those tables.
     """
 
     def __init__(self) -> None:
-        self.values: list[int] = []
-        self.sizes: list[int] = []
-        self.infos: list[int] = []
-        self.names: list[int] = []
+        from array import array
+
+        self.values, self.sizes, self.infos, self.names = array("Q"), array("Q"), array("B"), array("Q")
         self.strings: list[bytes] = []
+
+    def all(self) -> tuple[array[int], array[int], array[int], array[int]]:
+        """Values, sizes, infos and names."""
+        return self.values, self.sizes, self.infos, self.names
 
     def name(self, index: int) -> bytes:
         """The first 4096 bytes of a symbol's name."""
@@ -82,7 +88,7 @@ class Arrays:
         self.bounds, self.inner = array("Q"), array("q")
         self.alias_starts, self.alias_sizes = array("Q"), array("Q")
         self.offsets = array("I", [0])
-        self.block = b""
+        self.block: bytes | bytearray = b""
         self.problem = ""
 
     def columns(self) -> tuple[object, ...]:
@@ -99,7 +105,13 @@ def read_arrays(elf: Elf, debug: Elf | None = None) -> tuple[Arrays, bool]:
     """
     columns = Columns()
     full = _read(columns, elf, debug)
-    return _sorted(columns), full
+    done = arrange(columns.all(), columns.strings, _MAX_NAMES)
+    if done is None:
+        return _sorted(columns), full
+    arrays = Arrays()
+    arrays.starts, arrays.ends, arrays.sizes, arrays.bounds, arrays.inner = done[:5]
+    arrays.alias_starts, arrays.alias_sizes, arrays.offsets, arrays.block = done[5:]
+    return arrays, full
 
 
 def _sorted(columns: Columns) -> Arrays:
@@ -189,7 +201,7 @@ def _read(columns: Columns, elf: Elf, debug: Elf | None = None) -> bool:
     check_size(elf)
     main = _table(elf, _SYMTAB)
     if main is not None:
-        _add(columns, elf, main, elf.sections, ())
+        _add(columns, elf, main, elf.sections, None)
     else:
         debug = debug if debug is not None else elf.debug
         if debug is not None:
@@ -197,10 +209,10 @@ def _read(columns: Columns, elf: Elf, debug: Elf | None = None) -> bool:
             main = _table(debug, _SYMTAB)
             if main is not None:
                 # The debug file's sections have no contents but the same headers.
-                _add(columns, debug, main, debug.sections, ())
+                _add(columns, debug, main, debug.sections, None)
     dynamic = _table(elf, _DYNSYM)
     if dynamic is not None:
-        _add(columns, elf, dynamic, elf.sections, frozenset(columns.values))
+        _add(columns, elf, dynamic, elf.sections, columns.values[:])
         add_stubs(columns, elf, dynamic)
     return main is not None
 
@@ -229,8 +241,10 @@ def _table(elf: Elf, kind: int) -> Section | None:
     return next((section for section in elf.sections if section.type == kind and len(section.data)), None)
 
 
-def _add(columns: Columns, elf: Elf, table: Section, sections: tuple[Section, ...], known: frozenset[int] | tuple[()]) -> None:
+def _add(columns: Columns, elf: Elf, table: Section, sections: tuple[Section, ...], known: array[int] | None) -> None:
     """Adds the symbols of a table whose addresses are not ``known``."""
+    from array import array
+
     size = 24 if elf.bits == 64 else 16
     if table.entry_size not in (0, size):
         raise FormatError(elf.what, f"section {table.name}: symbols of {table.entry_size} bytes", table.offset)
@@ -240,14 +254,19 @@ def _add(columns: Columns, elf: Elf, table: Section, sections: tuple[Section, ..
     if not strings or len(strings) >= 1 << 32:
         return
     data = bytes(table.data[: min(len(table.data) // size, MAX_SYMBOLS) * size])
+    loaded = bytearray(1 << 16)
+    for index, section in enumerate(sections[1:0xFF00], 1):
+        if section.flags & _ALLOC:
+            loaded[index] = LOADED | CODE if section.flags & _EXECUTABLE else LOADED
+    base = len(columns.strings) << 32
+    marks = elf.machine in _MAPPING_SYMBOLS
+    own = elf.bits == 64 and elf.big_endian == (sys.byteorder == "big")
+    if own and add(columns.all(), data, strings, bytes(loaded), base, known if known is not None else array("Q"), marks):
+        columns.strings.append(strings)
+        return
     heads, values, sizes = _split(data, elf)
     infos = data[4::24] if size == 24 else data[12::16]
-    loaded = bytearray(1 << 16)
-    code = bytearray(1 << 16)
-    for index, section in enumerate(sections[1:0xFF00], 1):
-        loaded[index] = bool(section.flags & _ALLOC)
-        code[index] = section.flags & (_ALLOC | _EXECUTABLE) == _ALLOC | _EXECUTABLE
-    base = len(columns.strings) << 32
+    code = [holds & CODE for holds in loaded]
     end = len(strings)
     low = 0xFFFFFFFF
     kinds = infos.translate(_KEEP)
@@ -257,15 +276,16 @@ def _add(columns: Columns, elf: Elf, table: Section, sections: tuple[Section, ..
         if loaded[heads[index] >> 48] and (heads[index] & low) < end and strings[heads[index] & low]
     ]
     if known:
-        wanted = [index for index in wanted if values[index] not in known]
+        others = frozenset(known)
+        wanted = [index for index in wanted if values[index] not in others]
     if 2 in kinds:  # hidden and internal labels are the linker's
         wanted = [i for i in wanted if kinds[i] == 1 or (code[heads[i] >> 48] and heads[i] >> 40 & 3 not in (1, 2))]
-    if elf.machine in _MAPPING_SYMBOLS:
+    if marks:
         wanted = [index for index in wanted if strings[heads[index] & low] != 36]
-    columns.values += [values[index] for index in wanted]
-    columns.sizes += [sizes[index] for index in wanted]
-    columns.infos += [infos[index] for index in wanted]
-    columns.names += [base | heads[index] & low for index in wanted]
+    columns.values.extend([values[index] for index in wanted])
+    columns.sizes.extend([sizes[index] for index in wanted])
+    columns.infos.extend([infos[index] for index in wanted])
+    columns.names.extend([base | heads[index] & low for index in wanted])
     columns.strings.append(strings)
 
 

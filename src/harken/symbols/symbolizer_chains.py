@@ -6,7 +6,7 @@ import sys
 from struct import pack
 
 from ..abi import perf_event as abi
-from ..formats.perf_data_columns import words_of
+from ..formats.perf_data_columns import NATIVE_ORDER, words_of
 from ..formats.perf_data_records import CONTEXT_MAX
 
 __all__ = ("cut_long", "words_of_chains", "hexadecimal", "END_OF_CHAIN")
@@ -17,9 +17,8 @@ END_OF_CHAIN = 1 << 56 | 1
 _END = END_OF_CHAIN.to_bytes(8, sys.byteorder)
 _USER = abi.PERF_CONTEXT_USER.to_bytes(8, sys.byteorder)
 _HIGHEST = 7 if sys.byteorder == "little" else 0
-#: What highest bytes stand for: addresses of the kernel have the first bit.
-_HALVES = bytes([value if value < 128 else 255 for value in range(256)])
-_ORDER = "<" if sys.byteorder == "little" else ">"
+#: What highest bytes stand for: addresses of the kernel have the first bit, those of processes have not, what ends a chain is neither.
+_HALVES = bytes([255 if value > 127 else 1 if value == 1 else 0 for value in range(256)])
 #: Bytes from which on a chain is cut, and of its pieces.
 _LONG, _PIECE = 128, 64
 
@@ -31,18 +30,18 @@ def cut_long(keys: list[bytes]) -> tuple[list[bytes], dict[bytes, list[bytes]]]:
         All chains that stay whole, and all pieces; and the pieces of the others.
 
     Example:
-        >>> stack = _USER + b"x" * 128
-        >>> whole, cut = cut_long([bytes(16), bytes(8) + stack, _USER + b"y" * 8 + b"x" * 128])
+        >>> stack = _USER + bytes(128)
+        >>> whole, cut = cut_long([bytes(16), bytes(8) + stack, _USER + b"y" * 7 + bytes(129)])
         >>> len(whole), [[len(piece) for piece in pieces] for pieces in cut.values()]
-        (4, [[8, 72, 72], [16, 72, 72]])
+        (4, [[8, 64, 64], [16, 64, 64]])
     """
     cut: dict[bytes, list[bytes]] = {}
     for key in [key for key in keys if len(key) > _LONG]:
         kernel, mark, user = key.partition(_USER)
-        if len(user) >= _LONG and not len(kernel) & 7:
+        # only where nothing but addresses of the process follows: what a word means depends on the one before it
+        if len(user) >= _LONG and not len(kernel) & 7 and not user[_HIGHEST::8].strip(b"\0"):
             first = len(user) % _PIECE
-            # a piece of the process's part says so, for its stray values
-            pieces = [kernel, mark + user[:first], *[mark + user[place : place + _PIECE] for place in range(first, len(user), _PIECE)]]
+            pieces = [kernel, mark + user[:first], *[user[place : place + _PIECE] for place in range(first, len(user), _PIECE)]]
             cut[key] = [piece for piece in pieces if piece and piece != mark]
     if not cut:
         return keys, cut
@@ -53,7 +52,8 @@ def cut_long(keys: list[bytes]) -> tuple[list[bytes], dict[bytes, list[bytes]]]:
 def words_of_chains(keys: list[bytes]) -> list[int]:
     """The words of call chains, with END_OF_CHAIN before and behind each of them.
 
-    What looks like an address of the kernel in a process's part of a chain is a stray value of a frame pointer; it comes as ``~value``.
+    What looks like an address of the kernel behind one of the process, or behind the mark that those follow, is a stray value of a frame
+    pointer; it comes as ``~value``.
 
     Example:
         >>> kernel, user = abi.PERF_CONTEXT_KERNEL, abi.PERF_CONTEXT_USER
@@ -61,19 +61,20 @@ def words_of_chains(keys: list[bytes]) -> list[int]:
         >>> words[2] == 1 << 63, words[4] == words[6] == ~(1 << 63), words[0] == words[7] == END_OF_CHAIN, words[9:-1] == [6]
         (True, True, True, True)
     """
-    # the highest bytes tell where a process's part begins and ends: 0 for its addresses, 1 for the end of a chain, 255 for the kernel's;
-    # its mark gets a 2 for that
     blob = _END.join([b"", *keys, b""])
-    words: list[int] = words_of(blob, _ORDER).tolist()
-    highest = blob.replace(_USER, b"\2" * 8)[_HIGHEST::8].translate(_HALVES)
-    for before in (b"\0\xff", b"\2\xff"):
-        place = highest.find(before)
-        while place >= 0:
+    words: list[int] = words_of(blob, NATIVE_ORDER).tolist()
+    highest = bytearray(blob[_HIGHEST::8].translate(_HALVES))
+    place = -1
+    for _ in range(words.count(abi.PERF_CONTEXT_USER)):
+        place = words.index(abi.PERF_CONTEXT_USER, place + 1)
+        highest[place] = 0
+    place = highest.find(b"\0\xff")
+    while place >= 0:
+        place += 1
+        while place < len(words) and _KERNEL <= words[place] < CONTEXT_MAX:
+            words[place] = ~words[place]
             place += 1
-            while place < len(words) and _KERNEL <= words[place] < CONTEXT_MAX:
-                words[place] = ~words[place]
-                place += 1
-            place = highest.find(before, place)
+        place = highest.find(b"\0\xff", place)
     return words
 
 

@@ -1,0 +1,243 @@
+"""The accelerator names recordings and reads symbol tables as plain Python does, byte for byte, and damaged ones too.
+
+``HARKEN_MUTANTS`` in the environment is how many damaged files of a kind are tried.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+from pathlib import Path
+
+import pytest
+
+from harken import native
+from harken.abi import perf_event as abi
+from harken.base.errors import HarkenError
+from harken.formats.elf import Elf
+from harken.formats.perf_data import PerfData
+from harken.kernel.kernel import live
+from harken.render.perf_script import heads
+from harken.symbols import jit
+from harken.symbols.kernel_symbols import KernelSymbols
+from harken.symbols.model import Mapping
+from harken.symbols.symbol_table import SymbolTable
+from harken.symbols.symbolizer_recording import RecordingSymbolizer
+from harken.testing.elf_builder import ElfBuilder
+from harken.testing.perf_data_builder import DEFAULT_TYPE, PerfDataBuilder
+
+pytestmark = pytest.mark.skipif(native.library() is None, reason="the accelerator is not built")
+
+MUTANTS = int(os.environ.get("HARKEN_MUTANTS", "120"))
+KERNEL = (
+    b"0000000000000000 A absolute\nffffffff81000000 T _text\nffffffff81000000 T first\nffffffff81000100 t second\n"
+    b"ffffffff81000200 t l\xc3\xa4st\nffffffffc0000000 t init\t[ext4]\nffffffffc0001000 t bpf_prog_1\t[bpf]\n"
+    b"ffffffffc0003000 T late\t[xfs]\nffffffffc0003010 T later\t[xfs]\n"
+)
+CHAINS = DEFAULT_TYPE | abi.PERF_SAMPLE_CALLCHAIN
+USER, IN_KERNEL = abi.PERF_CONTEXT_USER, abi.PERF_CONTEXT_KERNEL
+BASE = 0x401000
+PLACE = SymbolTable(Elf(ElfBuilder().function("f", BASE, 64).build())).file_offset(BASE) or 0
+
+
+@pytest.fixture
+def files(tmp_path):
+    builder = ElfBuilder().function("plain", BASE, 64).function("_ZN1a1bEi", BASE + 64, 64).function("outer", BASE + 128, 256)
+    builder.function("inner", BASE + 160, 32).function("n\xe4me", BASE + 512).function("__alias", BASE, 64).function("last", BASE + 1024)
+    one, two = tmp_path / "one", tmp_path / "t)w%o"
+    one.write_bytes(builder.build())
+    two.write_bytes(ElfBuilder().function("other", BASE, 4000).build())
+    return str(one), str(two)
+
+
+@pytest.fixture
+def both(monkeypatch):
+    """Calls a function with and without the accelerator; what it gives must be the same."""
+
+    def call(function, *arguments, **options):
+        found = []
+        for library in (native.library(), None):
+            with monkeypatch.context() as patch:
+                patch.setattr(native, "_found", [library])
+                found.append(function(*arguments, **options))
+        assert found[0] == found[1]
+        return found[0]
+
+    return call
+
+
+def recording(files, sample_type: int, chance: random.Random, order: str = "<") -> PerfDataBuilder:
+    """Processes that map files over one another, fork and run anywhere."""
+    builder = PerfDataBuilder(order, sample_type)
+    chained = sample_type & abi.PERF_SAMPLE_CALLCHAIN
+    builder.mmap(-1, 0xFFFFFFFF81000000, 0x1000000, 0xFFFFFFFF81000000, "[kernel.kallsyms]_text", 0)
+    paths = [*files, "//anon", "[stack]", "/nonexistent", ""]
+
+    def address() -> int:
+        return chance.choice(
+            [
+                0x10000 + chance.randrange(0x8000), 0x10000 + 0x1000 * chance.randrange(8) + chance.randrange(0x100),
+                0xFFFFFFFF81000000 + chance.randrange(0x400), 0xFFFFFFFFC0000000 + chance.randrange(0x5000), chance.getrandbits(64), 5,
+                1 << 56 | 1, IN_KERNEL,
+            ]
+        )  # fmt: skip
+
+    for time in range(1, 220):
+        pid, what = chance.randrange(1, 5), chance.random()
+        if what < 0.15:
+            size, offset = 0x1000 * chance.randrange(1, 3), PLACE + 0x1000 * chance.randrange(2) - chance.choice((0, 0x800))
+            builder.mmap2(pid, 0x10000 + 0x1000 * chance.randrange(8), size, offset & (1 << 64) - 1, chance.choice(paths), time)
+        elif what < 0.2:
+            builder.fork(pid, chance.randrange(1, 5), time).comm(pid, f"c{time}", time)
+        elif what < 0.23:
+            start = 0xFFFFFFFFC0002000 + 0x80 * chance.randrange(16)  # programs do not lie over one another
+            name = chance.choice((b"bpf_prog_2\0\0\0\0\0\0", b"f\xfftr\0\0\0\0"))
+            trailer = builder._fields(((0, "", ()),), 0, {})
+            builder._timed(abi.PERF_RECORD_KSYMBOL, 0, struct.pack(order + "QIHH", start, 0x80, 1, 0) + name + trailer, pid, time)
+        else:
+            words = [chance.choice((IN_KERNEL, USER)), *[address() for _ in range(chance.randrange(40))]]
+            words.insert(chance.randrange(len(words)), USER)
+            late = max(0, time - chance.randrange(10))
+            builder.sample(builder.chain(words) if chained else b"", ip=address(), pid=pid, tid=pid, time=late)
+            if chance.random() < 0.05:
+                builder.round()
+    return builder
+
+
+def named(raw: bytes, window: int = 1 << 26, chains: bool = True, with_heads: bool = False, **options) -> tuple[object, ...]:
+    """All lines of a recording, or what is wrong with it."""
+    out: list[bytes] = []
+    problems: list[str] = []
+    try:
+        data = PerfData(raw)
+        problems = data.problems
+        symbolizer = RecordingSymbolizer(live(), data, kernel_symbols=KernelSymbols(None, KERNEL), **options)
+        for batch in data.batches(window):
+            make = (lambda follow, comms: heads(("comm",), {"comm": comms}, follow)) if with_heads else None
+            out.append(b"".join(symbolizer.blocks(batch, chains, make)))
+    except HarkenError as error:
+        return type(error), error.message, len(out)
+    return b"".join(out), tuple(problems)
+
+
+@pytest.mark.parametrize("sample_type", [DEFAULT_TYPE, CHAINS, abi.PERF_SAMPLE_IP | abi.PERF_SAMPLE_TID, abi.PERF_SAMPLE_IP])
+def test_the_same_lines(files, both, sample_type) -> None:
+    for seed in range(6):
+        raw = recording(files, sample_type, random.Random(seed)).build()
+        text, problems = both(named, raw)
+        assert len(text) > 5000 and not problems
+        if sample_type & abi.PERF_SAMPLE_TIME:
+            assert both(named, raw, window=1000)[0].count(b"\n") == text.count(b"\n")
+    for options in ({"offset": True}, {"symbol": False}, {"module": False}, {"demangle": False}, {"parameters": True, "offset": True}):
+        both(named, raw, **options)
+    both(named, raw, chains=False)
+    both(named, raw, with_heads=bool(sample_type & abi.PERF_SAMPLE_TIME))
+    both(named, recording(files, sample_type, random.Random(1), ">").build())
+
+
+def test_names_of_all_kinds_are_among_them(files, both) -> None:
+    start = SymbolTable(Elf(Path(files[0]).read_bytes())).file_offset(BASE) or 0
+    builder = PerfDataBuilder().mmap(-1, 0xFFFFFFFF81000000, 0x1000000, 0xFFFFFFFF81000000, "[kernel.kallsyms]_text", 0)
+    builder.mmap2(7, 0x10000, 0x1000, start, files[0], 1).mmap2(7, 0x20000, 0x1000, PLACE, files[1], 1).mmap2(
+        7, 0x30000, 0x1000, 0, "[stack]", 1
+    )
+    places = [0x10000, 0x10044, 0x10084, 0x100A4, 0x10204, 0x20008, 0x30008]
+    kernel = [0xFFFFFFFF81000008, 0xFFFFFFFF81000208, 0xFFFFFFFFC0000008, 0xFFFFFFFFC0001008]
+    for time, ip in enumerate([*places, *kernel], 10):
+        builder.sample(ip=ip, pid=7, tid=7, time=time)
+    found = both(named, builder.build(), offset=True)[0]
+    for name in (
+        b"plain+",
+        b"a::b+",
+        b"outer+",
+        b"inner+",
+        b"n\xc3\xa4me",
+        b"other+",
+        b"first+",
+        b"l\xc3\xa4st+",
+        b"init+",
+    ):
+        assert name in found, name
+    assert b"(bpf_prog_" in found and b"([ext4])" in found
+
+
+def test_generated_code(files, both, monkeypatch) -> None:
+    entries = b"10010 40 Fn\xc3\xa4me\n10020 10 _ZN1a1bEi\n10100 100 b c\nfffffffffffffff0 10 top\n"
+    monkeypatch.setattr("harken.symbols.symbolizer_parts.read_file", lambda kernel, path, owners: entries)
+    builder = PerfDataBuilder().mmap2(7, 0x10000, 0x1000, 0, "//anon", 1)
+    for time, ip in enumerate(range(0x10000, 0x10220, 8), 10):
+        builder.sample(ip=ip, pid=7, tid=7, time=time)
+    text = both(named, builder.build(), offset=True)[0]
+    assert b" Fn\xc3\xa4me+0x8 (/tmp/perf-7.map)" in text and b" a::b+0x8 " in text and b" b c+0xf8 " in text and b"[unknown] " in text
+    assert len(jit.parse_perf_map(entries)) == 4
+
+
+def mutants(raw: bytes, start: int, chance: random.Random):
+    """Damaged versions of a file, most of them in few places."""
+    for _ in range(MUTANTS):
+        data = bytearray(raw)
+        for _ in range(chance.choice((1, 1, 2, 5, 40))):
+            place = chance.randrange(start, len(data))
+            kind = chance.random()
+            if kind < 0.5:
+                data[place] = chance.choice((0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)))
+            elif kind < 0.9:
+                place &= ~7
+                word = chance.choice((0, 8, (1 << 64) - 1, 1 << 63, chance.getrandbits(64), USER, 1 << chance.randrange(64)))
+                data[place : place + 8] = word.to_bytes(8, "little")
+            else:
+                del data[place : place + chance.choice((1, 8, 64))]
+        yield bytes(data)
+
+
+def outline(data: bytes, window: int) -> object:
+    """What is wrong with a damaged recording, and whether it has a text.
+
+    Names may differ: of events at one moment, and of times and chains that make no sense, the two ways may apply another first.
+    """
+    text, *rest = named(data, window)
+    return type(text), rest
+
+
+@pytest.mark.parametrize("sample_type", [DEFAULT_TYPE, CHAINS])
+def test_damaged_recordings(files, both, sample_type) -> None:
+    raw = recording(files, sample_type, random.Random(7)).build()
+    for number, data in enumerate(mutants(raw, 8, random.Random(sample_type))):
+        both(outline, data, (1 << 26, 2000)[number % 2])
+
+
+def columns(raw: bytes) -> object:
+    try:
+        table = SymbolTable(Elf(raw))
+    except HarkenError as error:
+        return type(error), error.message
+    mapping = Mapping(0x10000, 0x12000, PLACE, "x")
+    return [bytes(column) for column in table.columns], table.problem, table.pieces(mapping)
+
+
+def elf(machine: int = 62, bits: int = 64, order: str = "<") -> bytes:
+    """Aliases, symbols in others, versions, marks of the assembler, hidden labels."""
+    chance, builder = random.Random(machine), ElfBuilder(bits, order, machine)
+    for number in range(120):
+        address = BASE + chance.randrange(300) * 8
+        name = chance.choice(("", "_", "__")) + f"f{number}" + chance.choice(("", "@V1", "@@V2.3", "@plt"))
+        builder.function(
+            name, address, chance.choice((0, 8, 16, 400)), number % 3 == 0, chance.choice((0x12, 0x02, 0x22, 0x11, 0x1A, 0x10, 0xA2))
+        )
+    return builder.function("$x", BASE, 0, False, 0).build()
+
+
+@pytest.mark.parametrize(("machine", "bits", "order"), [(62, 64, "<"), (183, 64, "<"), (62, 64, ">"), (3, 32, "<")])
+def test_the_same_symbols(both, machine, bits, order) -> None:
+    assert len(both(columns, elf(machine, bits, order))[0][0]) > 500
+
+
+def test_damaged_files(both) -> None:
+    raw = elf()
+    for data in mutants(raw, 0, random.Random(3)):
+        both(columns, data)
+
+
+def test_no_symbols_at_all(both) -> None:
+    both(columns, ElfBuilder().build())
