@@ -9,6 +9,7 @@ import pytest
 
 from harken.analysis.function_graph import build
 from harken.base.errors import KernelError, ProbeError
+from harken.cli.commands import graph
 from harken.kernel.kernel import live
 from harken.session import ftrace_api, function_graph_probes
 
@@ -80,33 +81,73 @@ def test_function_graph(trace):
     assert (root.read("set_graph_function"), root.read("current_tracer"), root.read("max_graph_depth")) == before
 
 
+def test_one_level_watches_only_what_is_asked_for(trace):
+    """A live graph of one function, as text and folded, with and without a threshold."""
+    if not trace.has_function_graph:
+        pytest.skip("this kernel has no function_graph tracer")
+    root = trace.ftrace.root
+    before = root.read("current_tracer"), root.read("tracing_thresh"), root.read("set_ftrace_filter")
+    trace.function_graph("ksys_read", depth=1, pids=[os.getpid()])
+    assert trace.ftrace.read("set_ftrace_filter").split() == ["ksys_read"]
+    trace.start()
+    fd = os.open("/proc/self/comm", os.O_RDONLY)
+    for _ in range(5):
+        os.read(fd, 1)
+    calls = list(trace.calls(0.2))
+    names = {trace.symbol(call.func) for call in calls}
+    assert len(calls) >= 5 and names == {"ksys_read"} and all(call.returned and not call.children for call in calls)
+    longest = max(call.duration for call in calls)
+    trace.threshold(longest / 1000 + 10_000_000)  # now nothing is long enough
+    for _ in range(5):
+        os.read(fd, 1)
+    os.close(fd)
+    assert list(trace.calls(0.2)) == []
+    trace.close()
+    assert (root.read("current_tracer"), root.read("tracing_thresh"), root.read("set_ftrace_filter")) == before
+
+
+def test_a_live_graph_in_three_forms(capfd):
+    with ftrace_api.instance() as made:
+        if not made.has_function_graph:
+            pytest.skip("this kernel has no function_graph tracer")
+    words = ["-F", "ksys_read", "--depth", "1"]
+    command = ["--", "cat", "/proc/self/comm"]
+    assert graph.run([*words, "--folded", *command]) == 0
+    lines = [line for line in capfd.readouterr().out.splitlines() if ";ksys_read " in line]
+    assert len(lines) == 1 and int(lines[0].rpartition(" ")[2]) > 0, lines
+    assert graph.run([*words, "--threshold", "1ns", *command]) == 0
+    assert "|  ksys_read();" in capfd.readouterr().out
+    assert graph.run([*words, "--threshold", "100s", *command]) == 0
+    assert "ksys_read" not in capfd.readouterr().out
+
+
 def test_user_functions():
     with open("/proc/self/maps") as maps:
         library = next((line.split()[-1] for line in maps if "/libc.so" in line or "/libc-" in line), "")
     if not library:
         pytest.skip("no libc")
     try:
-        graph = function_graph_probes.user_graph(library, ["getppid"], pid=os.getpid(), duration=0.5)
-        graph.__enter__()
+        probes = function_graph_probes.user_graph(library, ["getppid"], pid=os.getpid(), duration=0.5)
+        probes.__enter__()
     except KernelError as error:
         pytest.skip(f"no uprobes: {error}")
-    with graph:
+    with probes:
         libc = ctypes.CDLL(None)
         for _ in range(3):
             libc.getppid()
-        roots = build(graph.steps())
+        roots = build(probes.steps())
     calls = [call for trees in roots.values() for call in trees]
     assert [(call.func, call.returned) for call in calls] == [("getppid", True)] * 3
-    assert calls[0].duration > 0 and calls[0].retval == os.getppid() and graph.lost == 0
+    assert calls[0].duration > 0 and calls[0].retval == os.getppid() and probes.lost == 0
 
 
 def test_kernel_functions_by_probes_or_why_not():
     try:
-        graph = function_graph_probes.kernel_graph(live(), ["do_sys_openat2"], pid=os.getpid(), duration=0.5)
+        probes = function_graph_probes.kernel_graph(live(), ["do_sys_openat2"], pid=os.getpid(), duration=0.5)
     except ProbeError as error:
         assert "harken graph -x" in error.hint
         pytest.skip(str(error))
-    with graph:
+    with probes:
         open_something()
-        roots = build(graph.steps())
+        roots = build(probes.steps())
     assert any(call.func == "do_sys_openat2" and call.returned for trees in roots.values() for call in trees)

@@ -120,7 +120,7 @@ class TraceInstance(Reader):
         Args:
             functions: names or globs: these and all that they call; none: everything.
             only: names or globs: record these functions only, whoever calls them.
-            depth: levels of calls; 0: all.
+            depth: levels of calls; 0: all; 1: only ``functions`` themselves have to be watched, which costs the others nothing.
             options: ``trace_options`` of the tracer ("sleep-time", "nofuncgraph-irqs", ...).
             pids: these threads only; with ``children`` also those that they start.
 
@@ -137,8 +137,11 @@ class TraceInstance(Reader):
                 "this kernel has no function_graph tracer", "'harken graph' traces calls by probes at both ends of functions instead"
             )
         target.set("tracing_on", "0")
+        # Everything is chosen before the tracer is: it patches all functions that may be recorded, which takes long if those are all.
         if functions:
             target.functions("set_graph_function", functions)
+        if functions and depth == 1 and not only:
+            only = functions
         if only:
             target.functions("set_ftrace_filter", only)
         if depth:
