@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import marshal
 import os
+import py_compile
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -97,3 +99,18 @@ def test_the_command_keeps_what_it_imported_and_uses_it(tmp_path: Path, monkeypa
     before = kept.stat().st_ino
     subprocess.run([*command, "--help"], env=environment, capture_output=True, check=True)
     assert kept.stat().st_ino == before, "there was nothing to add"
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("TIMESTAMP", True), ("UNCHECKED_HASH", True), ("CHECKED_HASH", False)])
+def test_code_is_kept_that_python_itself_would_take(folder: Path, mode: str, kept: bool) -> None:
+    """With a checked hash, the source may be another one by now, which only reading it would tell."""
+    source = folder / "part" / "one.py"
+    cached = py_compile.compile(str(source), invalidation_mode=py_compile.PycInvalidationMode[mode])
+    module = SimpleNamespace(__file__=str(source), __cached__=cached)
+    found = code_image._compiled(module)
+    assert (found is not None) == kept
+    if found is not None:
+        names: dict[str, int] = {}
+        exec(marshal.loads(found[0]), names)
+        state = source.stat()
+        assert names["VALUE"] == 1 and found[1:] == (state.st_size, state.st_mtime_ns, False)

@@ -28,7 +28,8 @@ __all__ = ("CodeImage", "pack", "use")
 
 _KIND = "code"
 _PACKAGE = __name__.partition(".")[0]
-_PYC_HEAD = 16  # of a .pyc file (PEP 552): magic number, flags, time and size of the source, four bytes each
+_PYC_HEAD = 16  # of a .pyc file (PEP 552): magic number, flags, time and size of the source (four bytes each) or its hash
+_UNCHECKED = b"\1\0\0\0"  # flags: valid by hash, and Python takes it whatever the source is, as builders of reproducible packages have it
 #: So many modules that the image did not have are worth writing it anew.
 _WORTH = 4
 
@@ -134,7 +135,7 @@ def _compiled(module: Any) -> tuple[bytes, int, int, bool] | None:
     except (OSError, AttributeError, TypeError):
         return None
     time, size = (int(state.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little"), (state.st_size & 0xFFFFFFFF).to_bytes(4, "little")
-    if data[:_PYC_HEAD] != MAGIC_NUMBER + bytes(4) + time + size:
+    if data[:_PYC_HEAD] != MAGIC_NUMBER + bytes(4) + time + size and data[:8] != MAGIC_NUMBER + _UNCHECKED:
         return None  # of another source, or one that is compared in another way
     return data[_PYC_HEAD:], state.st_size, state.st_mtime_ns, hasattr(module, "__path__")
 

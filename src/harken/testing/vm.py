@@ -70,6 +70,13 @@ echo b > /proc/sysrq-trigger
 """
 
 
+COMMANDS = {
+    "harken": "from harken.cli.main import script\n\nscript()\n",
+    "harken-trace-cmd": "from harken.cli.commands.trace_cmd import main\n\nmain()\n",
+}
+"""The commands of a guest: what stands in the repository's ``bin``, so that a guest runs what an installation does."""
+
+
 class Outcome(NamedTuple):
     """What a command in a guest did."""
 
@@ -112,8 +119,8 @@ def job_image(
     archive.add("/etc/group", b"root:x:0:\nnogroup:x:65534:\n")
     archive.add("/etc/hostname", b"guest\n")
     archive.add("/etc/hosts", b"127.0.0.1 localhost\n")
-    script = f"#!{executable}\nfrom harken.cli.main import main\nraise SystemExit(main())\n"
-    archive.add("/usr/bin/harken", script.encode(), 0o755)
+    for name, code in COMMANDS.items():
+        archive.add(f"/usr/bin/{name}", f"#!{executable}\n{code}".encode(), 0o755)
     if kernel.config.is_file():
         archive.file(f"/boot/config-{kernel.version}", kernel.config)
     archive.tree("/harken/src/harken", Path(harken.__file__).parent)
