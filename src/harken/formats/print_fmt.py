@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ..base.ctype import Struct
     from .event_format import EventFormat
     from .print_fmt_bulk import BulkText
+    from .print_fmt_plugin_formats import Change
     from .trace_dat import TraceFile
 
     Buffer = bytes | bytearray | memoryview
@@ -158,6 +159,7 @@ def compile_format(event: EventFormat, env: Env | None = None) -> Renderer:
     env = env or Env()
     special = None
     if env.dialect != "kernel":
+        from .print_fmt_plugin_formats import change_of
         from .print_fmt_plugins import handler, handler_format
 
         form = handler_format(event, env)
@@ -165,6 +167,11 @@ def compile_format(event: EventFormat, env: Env | None = None) -> Renderer:
             made = compile_print_fmt(event.replace(print_fmt=form), env)
             if not made.problem:
                 made.event = event
+                return made
+        change = change_of(f"{event.category}:{event.name}")
+        if change is not None:
+            made = compile_print_fmt(event, env, change)
+            if not made.problem:
                 return made
         special = handler(event, env)
     elif event.category in ("syscalls", "ftrace"):
@@ -174,8 +181,12 @@ def compile_format(event: EventFormat, env: Env | None = None) -> Renderer:
     return compile_print_fmt(event, env) if special is None else plain_renderer(event, special)
 
 
-def compile_print_fmt(event: EventFormat, env: Env) -> Renderer:
-    """As ``compile_format``, but always from the print fmt, even for events that kernel or trace-cmd print in another way."""
+def compile_print_fmt(event: EventFormat, env: Env, change: Change | None = None) -> Renderer:
+    """As ``compile_format``, but always from the print fmt, even for events that kernel or trace-cmd print in another way.
+
+    Args:
+        change: what else becomes of the ``%`` format and its arguments.
+    """
     coder_class: type[Coder] = Coder
     printf_class: type[Printf] = Printf
     read = parse
@@ -188,6 +199,8 @@ def compile_print_fmt(event: EventFormat, env: Env) -> Renderer:
         fmt, arguments = read(event.print_fmt)
         coder = coder_class(event, env)
         text, values = printf_class(coder).parts(fmt, arguments)
+        if change is not None:
+            text, values = change(coder, text, values)
         return _assemble(event, coder, text, values)
     except (FormatError, RecursionError, struct.error, SyntaxError, MemoryError) as error:
         problem = error.message if isinstance(error, FormatError) else str(error)

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from .print_fmt_parse import Tree
     from .print_fmt_plugin_fields import Text
 
-__all__ = ("handler", "handler_format", "kernel_stack_text")
+__all__ = ("FUTEX", "handler", "handler_format", "kernel_stack_text", "tlb_reason")
 
 _STATES, _NEW_STATES = "SDTtZXxW", "SDTtXZPI"
 _TLB = ("flush on task switch", "remote shootdown", "local shootdown", "local mm shootdown")
 
 #: FUTEX_* commands (include/uapi/linux/futex.h): which arguments each of them has, and in which form.
-_FUTEX = (
+FUTEX = (
     ("WAIT", "x", "x", "", ""),
     ("WAKE", "d", "", "", ""),
     ("FD", "d", "", "", ""),
@@ -211,9 +211,14 @@ def _tlb_flush(fields: Fields) -> Text | None:
 
     def text(record: bytes) -> str:
         why = reason(record) or 0
-        return f"pages={_long(pages(record) or 0)} reason={_TLB[why] if why < len(_TLB) else ''} ({why})"
+        return f"pages={_long(pages(record) or 0)} reason={tlb_reason(why)} ({why})"
 
     return text
+
+
+def tlb_reason(why: int) -> str:
+    """Why pages of address translations were forgotten, in libtraceevent's words."""
+    return _TLB[why] if why < len(_TLB) else ""
 
 
 def _futex(fields: Fields) -> Text | None:
@@ -228,9 +233,9 @@ def _futex(fields: Fields) -> Text | None:
             return rest(record)
         uaddr, operation, *numbers = [value or 0 for value in values]
         command = operation & ~(128 | 256) & 0xFFFFFFFFFFFFFFFF
-        if command >= len(_FUTEX):
+        if command >= len(FUTEX):
             return rest(record)
-        name, *forms = _FUTEX[command]
+        name, *forms = FUTEX[command]
         parts = [f"op=FUTEX_{name}"]
         parts += ["|FUTEX_PRIVATE_FLAG"] if operation & 128 else []
         parts += ["|FUTEX_CLOCK_REALTIME"] if operation & 256 else []

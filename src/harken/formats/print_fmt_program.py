@@ -63,22 +63,7 @@ class Program(Numbers):
     ) -> None:
         super().__init__({name: place for place, name in slots.items()})
         self.names, self.literals, self.memos, self.base = names, literals, memos, base
-        rest = list(values)
-        position = 0
-        while position < len(text):
-            match = _CONVERSION.match(text, position)
-            if match is None:
-                raise NotProgram
-            position = match.end()
-            flags, width, precision, kind, literal = match.groups()
-            if kind is None:
-                self.literal(literal or "%")
-            elif not rest or int(width or 0) > _WIDEST or int(precision or 0) > _WIDEST:
-                raise NotProgram
-            else:
-                self._piece(flags, int(width or 0), precision, kind, rest.pop(0))
-        if rest:
-            raise NotProgram
+        self._format(text, list(values), lambda form, code: self._piece(form, ast.parse(code, mode="eval").body, code))
         self.add("END")
 
     def codes(self) -> list[int]:
@@ -92,6 +77,24 @@ class Program(Numbers):
             [op(code, flags, width, place + start if code in jumps else place, value) for code, flags, width, place, value in self.ops]
         )
 
+    def _format(self, text: str, rest: list[Any], piece: Callable[[tuple[str, int, str | None, str], Any], None]) -> None:
+        """A ``%`` format: ``piece`` makes each conversion (flags, width, precision, letter) of one of ``rest``."""
+        position = 0
+        while position < len(text):
+            match = _CONVERSION.match(text, position)
+            if match is None:
+                raise NotProgram
+            position = match.end()
+            flags, width, precision, kind, literal = match.groups()
+            if kind is None:
+                self.literal(literal or "%")
+            elif not rest or int(width or 0) > _WIDEST or int(precision or 0) > _WIDEST:
+                raise NotProgram
+            else:
+                piece((flags, int(width or 0), precision, kind), rest.pop(0))
+        if rest:
+            raise NotProgram
+
     def literal(self, text: str) -> None:
         data = text.encode("utf-8", "surrogateescape")
         at = self.literals.find(data) if len(data) < 64 and len(self.literals) < 1 << 14 else -1
@@ -101,27 +104,30 @@ class Program(Numbers):
         if data:
             self.add("TEXT", place=len(data), value=at)
 
-    def _piece(self, flags: str, width: int, precision: str | None, kind: str, code: str) -> None:
+    def _piece(self, form: tuple[str, int, str | None, str], tree: ast.expr, code: str) -> None:
         """One conversion: in operations, or by a memo."""
-        tree = ast.parse(code, mode="eval").body
         before, variables = len(self.ops), dict(self.variables)
+        flags, width, precision, kind = form
+        whole = f"'%{flags}{width or ''}{'' if precision is None else '.' + precision}{kind}' % ({code},)"
+        try:
+            memo = self._memo(whole) if kind == "s" and (width or precision is not None) else 0
+            self._operations(form, tree, memo, 0)
+        except NotProgram:
+            del self.ops[before:]
+            self.variables = variables
+            self._by_memo(tree, whole)
+
+    def _operations(self, form: tuple[str, int, str | None, str], tree: ast.expr, memo: int, depth: int) -> None:
+        flags, width, precision, kind = form
         limit = 0 if precision is None else int(precision) + 1
         marks = 0
         for flag in flags:
             marks |= _FLAGS[flag]
-        form = f"%{flags}{width or ''}{'' if precision is None else '.' + precision}{kind}"
-        try:
-            if kind == "s":
-                memo = self._memo(f"{form!r} % ({code},)") if width or limit else 0
-                self._text(tree, marks & Flags.LEFT, width, limit, memo, 0)
-                return
-            low, high = self.number(tree, 0)
-            marks |= Flags.SIGNED * signed((low, high)) | Flags.UPPER * (kind == "X")
-            self.add("DEC" if kind == "d" else "HEX", marks, width, limit)
-        except NotProgram:
-            del self.ops[before:]
-            self.variables = variables
-            self._by_memo(tree, f"{form!r} % ({code},)")
+        if kind == "s":
+            self._text(tree, marks & Flags.LEFT, width, limit, memo, depth)
+            return
+        marks |= Flags.SIGNED * signed(self.number(tree, depth)) | Flags.UPPER * (kind == "X")
+        self.add("DEC" if kind == "d" else "HEX", marks, width, limit)
 
     # ---- what Python makes
 
@@ -193,13 +199,15 @@ class Program(Numbers):
                 return
         if width or limit:
             raise NotProgram
-        if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Mod) and isinstance(tree.left, ast.Constant):
-            found = re.fullmatch(r"([^%]*)%(#?)(x|d)", tree.left.value) if isinstance(tree.left.value, str) else None
-            if found:
-                self.literal(found[1])
-                marks = Flags.SIGNED * signed(self.number(tree.right, depth)) | Flags.PREFIX * bool(found[2])
-                self.add("DEC" if found[3] == "d" else "HEX", marks)
-                return
+        if (
+            isinstance(tree, ast.BinOp)
+            and isinstance(tree.op, ast.Mod)
+            and isinstance(tree.left, ast.Constant)
+            and isinstance(tree.left.value, str)
+        ):
+            values = tree.right.elts if isinstance(tree.right, ast.Tuple) else [tree.right]
+            self._format(tree.left.value, list(values), lambda form, value: self._inner(form, value, depth))
+            return
         if isinstance(tree, ast.Subscript) and isinstance(tree.value, ast.Name) and tree.value.id[:1] == "k":
             self.add("KEY", value=self._memo(f"{tree.value.id}[{ast.unparse(tree.slice)}]"))
             signed(self.number(tree.slice, depth))
@@ -207,6 +215,12 @@ class Program(Numbers):
             self.add("MEMO")
             return
         raise NotProgram
+
+    def _inner(self, form: tuple[str, int, str | None, str], tree: ast.expr, depth: int) -> None:
+        """A conversion within a text."""
+        if form[3] == "s" and (form[1] or form[2] is not None):
+            raise NotProgram
+        self._operations(form, tree, 0, depth)
 
     def _bounds(self, part: ast.Slice, depth: int) -> None:
         """Puts the two ends of a slice of the buffer on the stack."""
