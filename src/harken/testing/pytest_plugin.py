@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from . import second_try
 from .kernels import VmError, find
 from .vm import BOOT_TIMEOUT, Guest, job_image
 from .vm_machines import this_machine
@@ -61,6 +62,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "kernel: needs root and a real kernel; also run in the guests of --vm")
+    config.pluginmanager.register(second_try, "harken-second-try")
     if config.getoption("vm") and not config.option.collectonly:
         config.pluginmanager.register(_Guests(config), "harken-guests")
 

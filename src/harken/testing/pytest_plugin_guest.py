@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from . import second_try
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
@@ -68,4 +70,4 @@ def run(channel: Channel, job: dict[str, Any]) -> int:
         "-c", "/harken/pytest.ini", "--rootdir=/harken", "--import-mode=importlib", "-p", "no:cacheprovider", "-p", "no:pastebin",
         "-p", "no:junitxml", "-p", "no:doctest", "-p", "no:debugging", "-q", "--color=no", "--no-summary", *job["options"],
     ]  # fmt: skip
-    return int(pytest.main([*options, *files], plugins=[_Reporter(channel, job["tests"], job["patience"])]))
+    return int(pytest.main([*options, *files], plugins=[_Reporter(channel, job["tests"], job["patience"]), second_try]))

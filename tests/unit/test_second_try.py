@@ -1,0 +1,57 @@
+"""Tests of a live kernel run twice when they fail, and say so."""
+
+from __future__ import annotations
+
+import pytest
+
+_TESTS = """
+import pytest
+
+tries = {}
+
+@pytest.fixture(scope="module")
+def shared():
+    tries["shared"] = tries.get("shared", 0) + 1
+    return tries["shared"]
+
+@pytest.fixture
+def own():
+    tries["own"] = tries.get("own", 0) + 1
+    yield tries["own"]
+    tries["ended"] = tries.get("ended", 0) + 1
+
+@pytest.mark.kernel
+def test_once(shared, own):
+    assert shared == 1
+    assert own == 2, "the first"
+    assert tries["ended"] == 1
+
+@pytest.mark.kernel
+def test_always():
+    tries["always"] = tries.get("always", 0) + 1
+    assert False, f"failure {tries['always']}"
+
+def test_of_no_kernel():
+    tries["plain"] = tries.get("plain", 0) + 1
+    assert tries["plain"] == 2
+
+@pytest.fixture
+def broken():
+    tries["broken"] = tries.get("broken", 0) + 1
+    raise RuntimeError(f"setup {tries['broken']}")
+
+@pytest.mark.kernel
+def test_setup(broken):
+    pass
+"""
+
+
+def test_a_failure_is_tried_again_and_told(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(_TESTS)
+    result = pytester.runpytest_inprocess("-p", "harken.testing.pytest_plugin", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1, failed=2, errors=1)
+    text = result.stdout.str()
+    assert "passed at the second try: test_a_failure_is_tried_again_and_told.py::test_once: AssertionError: the first" in text
+    assert "failure 2" in text and "failure 1" in text and "failure 3" not in text  # the second failure, and the first below it
+    assert "setup 1" in text and "setup 2" not in text
+    assert text.count("passed at the second try") == 1
