@@ -115,7 +115,7 @@ def named(raw: bytes, window: int = 1 << 26, chains: bool = True, with_heads: bo
         symbolizer = RecordingSymbolizer(live(), data, kernel_symbols=KernelSymbols(None, KERNEL), **options)
         for batch in data.batches(window):
             make = (lambda follow, comms: heads(("comm",), {"comm": comms}, follow)) if with_heads else None
-            out.append(b"".join(symbolizer.blocks(batch, chains, make)))
+            out.append(b"".join([bytes(block) for block in symbolizer.blocks(batch, chains, make)]))
     except HarkenError as error:
         return type(error), error.message, len(out)
     return b"".join(out), tuple(problems)

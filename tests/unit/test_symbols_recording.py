@@ -40,7 +40,7 @@ def text(builder: PerfDataBuilder, chains: bool = True, **options) -> list[str]:
     recording = PerfData(builder.build())
     symbols = KernelSymbols(None, KERNEL)
     symbolizer = RecordingSymbolizer(live(), recording, kernel_symbols=symbols, **options)
-    blocks = [block for batch in recording.batches() for block in symbolizer.blocks(batch, chains)]
+    blocks = [bytes(block) for batch in recording.batches() for block in symbolizer.blocks(batch, chains)]
     return b"".join(blocks).decode().split("\n")[:-1]
 
 
@@ -185,7 +185,7 @@ def test_mappings_that_change_all_the_time(files, seed) -> None:
         symbolizer = RecordingSymbolizer(live(), recording, kernel_symbols=KernelSymbols(None, KERNEL))
         found: list[str] = []
         for batch in recording.batches(window):
-            lines = b"".join(symbolizer.blocks(batch)).decode().split("\n")
+            lines = b"".join([bytes(block) for block in symbolizer.blocks(batch)]).decode().split("\n")
             found += [" ".join(line.split()[1:]) for line in lines if line]
         assert found == [text for _, text in sorted(expected)] and len(found) > 500
 

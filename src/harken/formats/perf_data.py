@@ -52,6 +52,7 @@ _EVENT_DESC = 12
 _MOST_PROBLEMS = 100
 #: Files up to this size are read, longer ones are mapped.
 _READ_WHOLE = 64 << 20
+_LARGE = 1 << 20
 _UPDATE_NAME = 2
 _FOREVER = (1 << 64) - 1
 _OF_INTEREST = frozenset(
@@ -93,6 +94,7 @@ class PerfData:
         self.build_ids: list[BuildId] = []
         self.lost = self.lost_samples = 0
         self._owner: Any = None
+        self._whole = type(data) is bytes
         self._kept = 0
         # records of pipes are not always whole words, and compressed ones neither
         self._expander = Expander(name) if self.pipe or self.features.raw("compressed") is not None else None
@@ -139,7 +141,7 @@ class PerfData:
         """
         held, seen, place, size, last = b"", 0, self._start, window, False
         while not last:
-            if not held and not place & 7 and type(self._data) is bytes and self._expander is None and self._end - place <= size:
+            if not held and not place & 7 and self._whole and self._expander is None and self._end - place <= size:
                 last, length = True, self._end - place  # it all lies in memory: nothing is copied
                 walk = Walk(self._data, self.order, place, self._end)
                 used, problem = walk.end - place, walk.problem
@@ -351,7 +353,9 @@ def open_perf_data(path: str) -> PerfData:
             return PerfData(_read(fd, 16), "standard input" if path == "-" else path, lambda size: os.read(fd, size))
         size = state.st_size
         if size <= _READ_WHOLE:
-            return PerfData(_read(fd, size), path)
+            found = PerfData(_read_whole(fd, size), path)
+            found._whole = True
+            return found
         owner = mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ)
         try:
             found = PerfData(owner, path)
@@ -363,6 +367,31 @@ def open_perf_data(path: str) -> PerfData:
     finally:
         if close:
             os.close(fd)
+
+
+def _read_whole(fd: int, size: int) -> Any:
+    """A file of some MiB: memory in large pages, which takes a tenth of the time of getting it page by page.
+
+    It is not the mapped file: what another process cuts off must not end this one.
+    """
+    import mmap
+    import os
+
+    if size < _LARGE:
+        return _read(fd, size)
+    data = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        data.madvise(mmap.MADV_HUGEPAGE)
+    except (OSError, AttributeError):
+        pass
+    place = 0
+    with memoryview(data) as room:
+        while place < size:
+            part = os.readv(fd, [room[place:]])
+            if not part:
+                break
+            place += part
+    return data if place == size else data[:place]
 
 
 def _read(fd: int, size: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from mmap import mmap
 
 from . import library
 from .memory import address, room
@@ -39,7 +40,7 @@ class Walker:
         True
     """
 
-    def __init__(self, native: Any, data: bytes, end: int) -> None:
+    def __init__(self, native: Any, data: bytes | mmap, end: int) -> None:
         self._go = native.harken_perf_walk
         self._go.argtypes = (ctypes.c_void_p,)
         self._data, self._samples, self._others = data, room(4 * end), room(4 * end)
@@ -49,7 +50,11 @@ class Walker:
     def of(cls, data: Any, end: int) -> Walker | None:
         """A walker; None without the accelerator, or if the buffer is none that it walks over."""
         native = library()
-        return cls(native, data, end) if native is not None and type(data) is bytes and 0 < end < _MOST and 8 * end <= len(data) else None
+        return (
+            cls(native, data, end)
+            if native is not None and isinstance(data, (bytes, mmap)) and 0 < end < _MOST and 8 * end <= len(data)
+            else None
+        )
 
     def go(self, place: int) -> int:
         """Walks from a place on; returns the place of the first record that needs a closer look, or the end."""

@@ -26,7 +26,7 @@ MANGLED, ASK_ALWAYS = 1, 2
 SPECIAL = 2
 
 _DONE, _FULL, _ASK = 0, 1, 2
-_OUT, _STEP, _NEEDS, _MEMOS = 1 << 20, 1 << 14, 1 << 14, 1 << 14
+_OUT, _STEP, _NEEDS, _MEMOS = 1 << 18, 1 << 14, 1 << 14, 1 << 14
 #: Words of the structures: space, place, piece, names, special.
 _MEMO = 40
 _ROWS = {"spaces": 4, "places": 6, "pieces": 4, "names": 14, "specials": 4}

@@ -91,12 +91,17 @@ class RecordingSymbolizer:
         self.spaces.processes.close()
         save()
 
-    def blocks(self, batch: Batch, chains: bool = True, heads: Callable[[bool, list[str]], list[str]] | None = None) -> Iterator[bytes]:
+    def blocks(
+        self, batch: Batch, chains: bool = True, heads: Callable[[bool, list[str]], list[str]] | None = None
+    ) -> Iterator[bytes | memoryview]:
         """What is to be printed, in order of time: of every sample a line, or with ``chains`` its call chain, one address in each line.
 
         Args:
             chains: show call chains, if there are any.
             heads: gives what stands before each sample, by whether chains follow, and by the names of the samples' threads.
+
+        Yields:
+            Texts that are valid until the next one.
 
         Raises:
             FormatError: a sample is damaged.
@@ -115,7 +120,7 @@ class RecordingSymbolizer:
         native.shift, place = self._shift, 0
         for text, ends in native.blocks(batch, indexes, tables, chains):
             if before is None:
-                yield bytes(text)
+                yield text
             else:
                 parts = zip(before[place : place + len(ends)], [0, *ends], ends)
                 yield b"".join([part for head, start, end in parts for part in (head, text[start:end])])
