@@ -28,6 +28,7 @@ KPROBE = Context(abi.BPF_PROG_TYPE_KPROBE, "pt_regs")
 def compiled(text: str, name: str = "program.c") -> CUnit:
     catalogue = Catalogue()
     catalogue.kernel = FakeKernel(files={"/sys/devices/system/cpu/possible": "0", "/proc/modules": ""})
+    catalogue.modules, catalogue.module_btf = list, lambda name: None  # type: ignore[attr-defined]
     return compile(Source(name, text), catalogue)  # type: ignore[arg-type]
 
 

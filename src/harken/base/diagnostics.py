@@ -90,8 +90,8 @@ def warning(message: str, span: Span | None = None, hint: str = "") -> Diagnosti
     return Diagnostic("warning", message, span, hint)
 
 
-def nearest(name: str, candidates: object, limit: int = 3) -> list[str]:
-    """The candidates that look most like ``name``, best first (for "did you mean")."""
+def nearest(name: str, candidates: object, limit: int = 3, closeness: float = 0.6) -> list[str]:
+    """The candidates that look most like ``name``, best first (for "did you mean"); ``closeness`` 1 is the name itself."""
     from difflib import get_close_matches
 
-    return get_close_matches(name, list(candidates), limit, 0.6)  # type: ignore[call-overload]
+    return get_close_matches(name, list(candidates), limit, closeness)  # type: ignore[call-overload]

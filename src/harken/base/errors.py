@@ -129,7 +129,7 @@ class VerifierError(KernelError):
     """The BPF verifier refused a program.
 
     ``message`` is the short explanation; ``log`` is the verifier's whole text; ``diagnostic`` points at the user's source
-    where the line is known.
+    where the line is known; ``key`` names the explanation in the table of ``kernel.verifier_messages``.
     """
 
     def __init__(
@@ -141,8 +141,10 @@ class VerifierError(KernelError):
         hint: str = "",
         program: str = "",
         diagnostic: Diagnostic | None = None,
+        key: str = "",
     ) -> None:
         super().__init__(message, call="bpf(BPF_PROG_LOAD)", errno=errno, hint=hint)
+        self.key = key
         self.log = log
         self.program = program
         self.diagnostic = diagnostic

@@ -25,7 +25,7 @@ from ..compiler.context import Context
 from . import constants as _constants
 from .attach_user import Function, Probes, context_of_type
 from .constants import DEBUG_BPF, DEBUG_BPF_REGISTER_STATE, DEBUG_LLVM_IR, DEBUG_PREPROCESSOR, DEBUG_SOURCE
-from .errors import BPFError, compile_error, load_error, no_offload, say
+from .errors import BPFError, NoTableError, compile_error, load_error, no_offload, say
 from .maps import create_maps
 from .names import catalogue, kernel
 from .polling import Polling
@@ -264,13 +264,15 @@ class BPF(Probes, Polling, TracePipe):
             reducer: makes one of two values, for tables with a value per CPU.
 
         Raises:
-            KeyError: there is no such table.
+            NoTableError: there is no such table; a ``KeyError``.
         """
         from .table import Table
         from .types import ctypes_class
 
         text = os.fsdecode(as_bytes(name))
-        info = self._program.tables[text]
+        info = self._program.tables.get(text)
+        if info is None:
+            raise NoTableError(text, tuple(self._program.tables))
         if keytype is None:
             keytype = ctypes_class(info.key if info.key is not None else ("s", 4))
         if leaftype is None:

@@ -11,11 +11,26 @@ import sys
 
 from ..base.errors import HarkenError, KernelError, SourceError, VerifierError
 
-__all__ = ("BPFError", "attach_error", "compile_error", "load_error", "no_offload", "say")
+__all__ = ("BPFError", "NoTableError", "attach_error", "compile_error", "load_error", "no_offload", "say")
 
 
 class BPFError(Exception):
     """An error that a script did not cause by itself; a run by ``python -m harken.bcc`` shows its text and no traceback."""
+
+
+class NoTableError(BPFError, KeyError):
+    """A program has no table of this name; scripts catch ``KeyError``."""
+
+    def __init__(self, name: str, names: tuple[str, ...]) -> None:
+        from ..base.diagnostics import nearest
+
+        super().__init__(name)
+        near = nearest(name, names)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(names)}" if names else "it has none"
+        self._text = f"the program has no table {name!r} ({hint})"
+
+    def __str__(self) -> str:
+        return self._text
 
 
 def say(text: str) -> None:
@@ -51,6 +66,20 @@ def compile_error(error: Exception, name: str) -> BPFError:
     return BPFError(f"Failed to compile BPF module {name}")
 
 
+#: what to change in C; for other entries of the table the hint that they have serves
+_HINTS = {
+    "scalar_deref": "copy it first: bpf_probe_read_kernel() reads the kernel's memory, bpf_probe_read_user() a process's; "
+    "a ring buffer's record is gone once it is submitted",
+    "user_deref": "copy it first: bpf_probe_read_user(&copy, sizeof(copy), pointer)",
+    "argument_type": "pass the address of a variable (&x), and the arguments in the function's order",
+    "stack_uninitialised": "initialise the whole variable, padding included ({} does), and pass no larger size than it has",
+    "pointer_math": "convert the pointer to a number first: (u64)p",
+    "gpl_only": "write #define BPF_LICENSE GPL",
+    "back_edge": "write #pragma unroll before the loop, and give it a constant bound",
+    "record_used_again": "a record may not be touched after ringbuf_submit() or ringbuf_discard()",
+}
+
+
 def load_error(error: HarkenError, function: str, whole: bool = False) -> BPFError:
     """A program that the kernel refuses.
 
@@ -63,6 +92,10 @@ def load_error(error: HarkenError, function: str, whole: bool = False) -> BPFErr
     if isinstance(error, SourceError):
         return compile_error(error, f"<text>: {function}()")
     if isinstance(error, VerifierError):
+        if error.key in _HINTS:
+            error.hint = _HINTS[error.key]
+            if error.diagnostic is not None:
+                error.diagnostic = error.diagnostic.replace(hint=error.hint)
         say(error_text(error, whole).replace("-v shows the verifier's whole log", "debug=DEBUG_BPF shows the verifier's whole log"))
         return BPFError(f"Failed to load BPF program {name!r}: {os.strerror(error.errno)}")
     if isinstance(error, KernelError) and error.errno == 1 and os.geteuid() != 0:

@@ -276,4 +276,5 @@ def refused_program(number: int, log: str, *, name: str, type: int, program: Pro
         hint=explanation.hint,
         program=name,
         diagnostic=explanation.diagnostic,
+        key=explanation.key,
     )

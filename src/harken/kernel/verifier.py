@@ -98,6 +98,8 @@ def explain(log: str, program: ProgramSpec | None = None, btf: bytes = b"") -> E
         known = _known(lines, register) if register else ""
         groups["known"] = describe_register(known) if known else "nothing is known of it"
         groups["argument"] = register[1:]
+        if "expected" in groups:
+            groups["got"], groups["expected"] = _kind(groups["got"]), _kinds(groups["expected"])
         message, hint = what.format_map(groups), hint.format_map(groups)
         rule = rule.format_map(groups)
     file, line, column, text = _source_line(lines)
@@ -287,6 +289,23 @@ def describe_register(state: str) -> str:
             struct = kind[len(prefix) :].removeprefix("or_null_")
             return f"{_KINDS[prefix[:-1]]} ({struct})" + (" that may be null" if maybe else "")
     return _KINDS.get(name, state)
+
+
+def _kind(state: str) -> str:
+    """What an argument of a call is."""
+    return "a number" if state in ("scalar", "inv") else describe_register(state)
+
+
+def _kinds(states: str) -> str:
+    """What an argument of a call may be.
+
+    >>> _kinds("fp, pkt, pkt_meta, map_key, map_value, mem"), _kinds("ctx")
+    ("the address of the program's own memory", 'a pointer to the context')
+    """
+    names = states.split(", ")
+    if "fp" in names and "map_value" in names:
+        return "the address of the program's own memory"
+    return " or ".join(dict.fromkeys(_kind(name.strip()) for name in names[:4]))
 
 
 def _plain(number: str) -> str:

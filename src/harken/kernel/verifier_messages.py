@@ -325,6 +325,13 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
         "what a program reserves or acquires (a ring record, a task, a socket) it must give back before it ends",
         "leave no early return between the reservation and the end of the output",
     ),
+    (
+        "lock_place",
+        r"(?P<kind>[\w ]+?) (progs|programs) cannot use (?P<what>bpf_\w+)( yet)?.*",
+        "programs of this kind may not use {what}: the verifier says so of {kind} programs",
+        "locks and timers in map values are for programs that nothing interrupts, which probes are not",
+        "count with atomic operations, or keep one value per CPU",
+    ),
     # -- shape of the program
     (
         "mixed_pointers",

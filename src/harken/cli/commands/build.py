@@ -116,9 +116,13 @@ def _bt(kernel: Kernel, source: Source, stages: tuple[str, ...]) -> Spec:
 def _c(kernel: Kernel, source: Source, flags: list[str], stages: tuple[str, ...]) -> Spec:
     from ...languages.c.build import build
     from ...probes.catalogue import Catalogue
+    from ...render.diagnostic import warning_text
     from ..debug import observer, show_spec
 
-    spec = build(source, Catalogue(kernel), tuple(flags), observer(stages))
+    def warn(position: str, text: str, hint: str) -> None:
+        sys.stderr.write(warning_text(position, text, hint, (source.name, source.text)) + "\n")
+
+    spec = build(source, Catalogue(kernel), tuple(flags), observer(stages), warn)
     show_spec(spec, stages)
     return spec
 

@@ -36,13 +36,26 @@ _BY_PARAMETER = {
 }
 
 
-def build(source: Source, catalogue: Catalogue, cflags: tuple[str, ...] = (), observe: Callable[[str, object], None] | None = None) -> Spec:
+def build(
+    source: Source,
+    catalogue: Catalogue,
+    cflags: tuple[str, ...] = (),
+    observe: Callable[[str, object], None] | None = None,
+    warn: Callable[[str, str, str], object] | None = None,
+) -> Spec:
     """Compiles a C program for the catalogue's kernel into one Spec of all its functions, with the types of its maps.
+
+    Args:
+        observe: is told the stages, as ``compile`` does.
+        warn: is told of each warning: position, text, what to do.
 
     Raises:
         SourceError, LimitError: the program is wrong, or one of its functions cannot run.
     """
     unit = compile(source, catalogue, Options(cflags=cflags), observe)
+    if warn is not None:
+        for position, text, hint in unit.warnings:
+            warn(position, text, hint)
     module = Module()
     module.functions.update(unit.module.functions)
     module.maps.update(unit.module.maps)

@@ -24,6 +24,7 @@ from ...compiler.ir import I64, PTR, Builder, Const, Function, Module, Param, Pr
 from ...compiler.passes.inline import call_order
 from ...formats.spec import MapSpec, Spec
 from . import tree
+from .checks import mistakes, warnings
 from .depth import Room
 from .lower_unit import DATA, UnitCode
 from .probes import describe
@@ -92,6 +93,9 @@ def lower(
         SourceError: with everything that was found.
     """
     code = UnitCode(parsed, source, cpus, machine, catalogue, options)
+    code.problems += mistakes(parsed)
+    if code.problems:
+        raise SourceError(tuple(code.problems))
     try:
         with Room():
             code.lower_all()
@@ -105,8 +109,9 @@ def lower(
     module = code.module
     for spec in _specs(tables):
         module.maps[spec.name] = spec
-    warnings = tuple((_position(span), text, "") for span, text in parsed.warnings)
-    return CUnit(source.name, source, tables, functions, module, (), parsed.license, warnings, parsed.depends)
+    told = [(_position(span), text, "") for span, text in parsed.warnings]
+    told += [(_position(span), text, hint) for span, text, hint in warnings(parsed)]
+    return CUnit(source.name, source, tables, functions, module, (), parsed.license, tuple(dict.fromkeys(told)), parsed.depends)
 
 
 def _position(span: Span | None) -> str:

@@ -15,11 +15,12 @@ import os
 import re
 
 from ...base import cache
-from ...base.diagnostics import Diagnostic, Source, Span, nearest
-from ...base.errors import HarkenError, SourceError
+from ...base.diagnostics import Diagnostic, Source
+from ...base.errors import SourceError
 from . import libclang as lc
 from . import macros, scan, tree
 from .depth import Room
+from .messages import INCOMPLETE, NO_MEMBER, UNKNOWN, Messages
 from .prelude import MAX_TEXT, Prelude
 from .reader_statements import UnitReader
 from .reader_types import Types
@@ -32,24 +33,21 @@ if TYPE_CHECKING:
 __all__ = ("parse", "Preparation")
 
 _ROUNDS = 8
-_PRELUDE = "/harken-prelude.h"
-_INCOMPLETE = re.compile(r"incomplete (?:definition of )?type '(?:const |volatile )*(?:struct|union) (\w+)")
-_NO_MEMBER = re.compile(r"no member named '(\w+)'(?: in '(?:struct|union) (\w+)')?")
-_UNKNOWN = re.compile(r"(?:use of undeclared identifier|unknown type name|undeclared function) '(\w+)'")
 _TWICE = re.compile(
     r"(?:typedef )?redefinition of (enumerator )?'?(\w+)|redefinition with different types \('|conflicting types for '(\w+)'"
 )
 #: Brackets that are nested deeper than 1,200 levels overflow the stack of clang itself.
 _ARGUMENTS = (
     "-std=gnu17", "-x", "c", "-nostdinc", "-ffreestanding", "-ferror-limit=20", "-fno-caret-diagnostics", "-fbracket-depth=512",
+    "-Wuninitialized", "-Wno-sometimes-uninitialized", "-Wno-error=int-conversion", "-Wno-error=incompatible-pointer-types",
 )  # fmt: skip
 #: Warnings that kernel code is full of.
 _QUIET = (
-    "unused address-of-packed-member gnu-variable-sized-type-not-at-end int-conversion incompatible-pointer-types "
+    "unused address-of-packed-member gnu-variable-sized-type-not-at-end "
     "incompatible-pointer-types-discards-qualifiers pointer-sign int-to-pointer-cast pointer-to-int-cast unknown-attributes "
     "unknown-pragmas duplicate-decl-specifier macro-redefined visibility return-type implicit-int return-mismatch "
-    "missing-declarations excess-initializers tautological-compare compare-distinct-pointer-types pragma-once-outside-header "
-    "unused-value array-bounds constant-conversion unknown-warning-option "
+    "missing-declarations tautological-compare compare-distinct-pointer-types pragma-once-outside-header "
+    "unused-value unknown-warning-option "
 )
 _LICENSE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+BPF_LICENSE[ \t]+(.+?)[ \t]*$", re.M)
 
@@ -77,8 +75,12 @@ def parse(source: Source, catalogue: Catalogue, options: object = None) -> tree.
 class Preparation(Prelude):
     """One program on its way to a tree."""
 
+    #: what the text before the program is called
+    PRELUDE = "/harken-prelude.h"
+
     def __init__(self, source: Source, catalogue: Catalogue, cflags: tuple[str, ...] = ()) -> None:
         super().__init__(source, catalogue, cflags)
+        self.messages = Messages(self)
         self.spelling = False
         self.rounds = 0
         self.prelude = ""
@@ -102,36 +104,36 @@ class Preparation(Prelude):
                 if not errors:
                     return self._read(parsed)
                 if self.rounds >= _ROUNDS or not self._learn(errors):
-                    if not self.spelling and any(_UNKNOWN.search(note.message) for note in errors):
+                    if not self.spelling and any(UNKNOWN.search(note.message) for note in errors):
                         self.spelling = True  # once more, for the sake of clang's suggestions
                         continue
-                    raise SourceError(tuple(self._diagnostic(note) for note in errors))
+                    raise SourceError(self.messages.errors(parsed.notes))
             finally:
                 parsed.close()
 
     def attempt(self) -> Parsed:
         """One run of clang."""
         self.prelude = self.text()
-        files = {**self.files, _PRELUDE: self.prelude.encode()}
+        files = {**self.files, self.PRELUDE: self.prelude.encode()}
         quiet = [f"-Wno-{name}" for name in _QUIET.split()]
         spelling = ["-fspell-checking"] if self.spelling else []
         target = f"--target={self.machine}-linux-gnu"
-        return lc.parse(self.source.name, files, (*_ARGUMENTS, *quiet, *spelling, target, "-include", _PRELUDE, *self.cflags))
+        return lc.parse(self.source.name, files, (*_ARGUMENTS, *quiet, *spelling, target, "-include", self.PRELUDE, *self.cflags))
 
     def _read(self, parsed: Parsed) -> tree.TranslationUnit:
         types = Types(parsed, {struct.name: struct for struct in self.written.structs}, self.packets)
         reader = UnitReader(parsed, self.source, types)
         license = _LICENSE.search(self.source.text)
-        unit = reader.unit(lambda file: file != _PRELUDE, license.group(1).strip('"') if license else "GPL")
+        unit = reader.unit(lambda file: file != self.PRELUDE, license.group(1).strip('"') if license else "GPL")
         types.finish()
-        warnings = tuple((self._span(note), note.message) for note in parsed.notes if note.severity == "warning" and self._mine(note))
+        warnings = self.messages.warnings(parsed.notes)
         return unit.replace(kernel_types=self.written.tags, warnings=warnings, depends=self._depends(parsed))
 
     def _depends(self, parsed: Parsed) -> tuple[tuple[str, str, str], ...]:
         """The files of the program besides its own text; clang reads some that we did not (``-include``)."""
         for name in parsed.inclusions():
             path = os.path.abspath(name)
-            if name not in (self.source.name, _PRELUDE) and path not in self.contents:
+            if name not in (self.source.name, self.PRELUDE) and path not in self.contents:
                 try:
                     with open(path, "rb") as file:
                         self.contents[path] = cache.digest(file.read())
@@ -146,16 +148,16 @@ class Preparation(Prelude):
         before = len(self.words) + len(self.tags) + len(self.owned) + len(self.complete)
         for note in errors:
             message = note.message
-            found = _INCOMPLETE.search(message)
+            found = INCOMPLETE.search(message)
             if found and not found.group(1).startswith("tracepoint__"):
                 self.complete.add(found.group(1))
                 self.tags.add(found.group(1))
-            found = _NO_MEMBER.search(message) or _UNKNOWN.search(message)
+            found = NO_MEMBER.search(message) or UNKNOWN.search(message)
             if found:
                 self.words.add(found.group(1))
                 self.tags.add(found.group(1))
             found = _TWICE.search(message)
-            if found and (note.file == _PRELUDE or any(child.file == _PRELUDE for child in note.children) or note.file != _PRELUDE):
+            if found:
                 name = found.group(2) or found.group(3) or ""
                 if not name:
                     quoted = re.findall(r"'(?:struct |union |enum )?(\w+)", message)
@@ -163,76 +165,7 @@ class Preparation(Prelude):
                 kinds = ("enumerator",) if found.group(1) else ("typedef", "struct", "enum", "enumerator", "function")
                 self.owned.update(f"{kind} {name}" for kind in kinds)
             if message.startswith("expected") and note.file == self.source.name and note.expanded[0] == self.source.name:
-                word = re.match(r"\w+", self.source.text[self._offset(note.offset) :])
+                word = re.match(r"\w+", self.source.text[self.messages.offset(note.offset) :])
                 if word and word.group() in macros.MACROS:
                     self.owned.add(f"function {word.group()}")
         return len(self.words) + len(self.tags) + len(self.owned) + len(self.complete) > before
-
-    def _mine(self, note: Note) -> bool:
-        return note.file != _PRELUDE or note.expanded[0] not in ("", _PRELUDE)
-
-    def _offset(self, byte: int) -> int:
-        text = self.source.text
-        return byte if text.isascii() else len(text.encode("utf-8", "surrogateescape")[:byte].decode("utf-8", "ignore"))
-
-    def _span(self, note: Note) -> Span | None:
-        """Where the message points to, in the program."""
-        file, start, end = note.file, note.offset, note.end
-        if file != self.source.name and note.expanded[0] == self.source.name:
-            file, start = note.expanded
-            end = start
-        if file == self.source.name:
-            first, last = self._offset(start), self._offset(end)
-            if last <= first:
-                word = re.compile(r"\w+").match(self.source.text, first)
-                last = word.end() if word else first
-            return self.source.span(first, last)
-        data = self.files.get(file)
-        if data is None:
-            return None
-        text = data.decode("utf-8", "surrogateescape")
-        return Source(file, text).span(start, end)
-
-    def _diagnostic(self, note: Note) -> Diagnostic:
-        related = tuple(
-            (span, child.message) for child in note.children if (span := self._span(child)) is not None and child.severity == "note"
-        )
-        where = self._span(note)
-        message = note.message
-        found = _INCOMPLETE.search(message)
-        hint = ""
-        if found and found.group(1).startswith("tracepoint__"):
-            event = found.group(1)[len("tracepoint__") :].replace("__", ":", 1)
-            hint = f"this kernel has no event {event}"
-        elif found:
-            hint = self._absent(found.group(1))
-        elif _NO_MEMBER.search(message):
-            hint = self._near_member(message)
-        elif where is None and note.file == _PRELUDE:
-            line = self.prelude.split("\n")[note.line - 1][:200] if note.line else ""
-            hint = f"in what harken wrote before the program: {line}"
-        return Diagnostic("error", message, where if where is not None else self.source.span(0, 0), hint, related)
-
-    def _absent(self, tag: str) -> str:
-        """Why a struct is not known."""
-        if self.catalogue.btf is None:
-            return "this kernel carries no types (BTF), so its structs are not known"
-        return "neither this kernel nor a module that is loaded has it; a module's types are there when it is loaded"
-
-    def _near_member(self, message: str) -> str:
-        """Members that are called much like the one that is not there."""
-        found = _NO_MEMBER.search(message)
-        name, tag = found.groups() if found else ("", "")
-        known = next((struct for struct in self.written.structs if struct.name == tag), None)
-        names: list[str] = []
-        if known is not None:
-            names = sorted(set(known.names()))
-        elif tag and tag.startswith("tracepoint__"):
-            category, _, event = tag[len("tracepoint__") :].partition("__")
-            try:
-                own = self.catalogue.tracepoint(category, event).own
-            except HarkenError:
-                own = ()
-            names = [("data_loc_" if field.data_loc else "") + field.name for field in own]
-        near = nearest(name, names)
-        return f"did you mean {' or '.join(near)}?" if near else ""

@@ -41,6 +41,8 @@ class Prelude:
         self.complete: set[str] = set()
         self.tracepoints: set[tuple[str, str]] = set()
         self.stubbed: set[str] = set()
+        #: the program's ``#include`` lines that were answered with nothing, as ``scan`` found them
+        self.unanswered: list[tuple[str, str, int, int]] = []
         #: path -> digest of what was read there, "" where nothing was
         self.contents: dict[str, str] = {}
         self.written = declarations.Written("", frozenset())
@@ -72,6 +74,8 @@ class Prelude:
                 self._include(path)
                 continue
             self.stubbed.add(target)
+            if name == self.source.name:
+                self.unanswered.append((quote, target, start, end))
             parts += [text[position:start], " " * (end - start)]
             position = end
         parts.append(text[position:])

@@ -133,7 +133,7 @@ class Reader:
         except SourceError:
             raise
         except HarkenError as problem:
-            raise self.fail(problem.message, cursor) from None
+            raise self.fail(problem.message, cursor, problem.hint) from None
 
     @staticmethod
     def loaded(node: tree.Expr) -> tree.Expr:

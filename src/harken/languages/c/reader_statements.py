@@ -203,7 +203,7 @@ class UnitReader(InitReader):
         except SourceError:
             raise
         except HarkenError as problem:
-            raise self.fail(problem.message, cursor) from None
+            raise self.fail(problem.message, cursor, problem.hint) from None
         return tree.ExpressionStatement(node.span, node)
 
     def compound(self, cursor: Cursor) -> tree.Stmt:

@@ -114,7 +114,8 @@ class Types:
         canonical = lib.clang_getCanonicalType(kind)
         if canonical.kind != kind.kind and canonical.data0:
             return self.convert(canonical)
-        raise HarkenError(f"the type {lc.text(lib.clang_getTypeSpelling(kind))!r} cannot be used in a BPF program")
+        hint = "give the array a constant size" if kind.kind == lc.T_VARIABLE_ARRAY else ""
+        raise HarkenError(f"the type {lc.text(lib.clang_getTypeSpelling(kind))!r} cannot be used in a BPF program", hint=hint)
 
     def record(self, declaration: Cursor) -> CType:
         """A struct or union by its declaration."""
