@@ -46,7 +46,7 @@ _EXPECT: dict[str, str] = {
     "tcpcong": rf"^\S+/\d+\s+\S+/\d+\s+\d.*[1-9]\d*$|{_BAR}",
     "tcpsubnet": r"^\S+\.\d+/\d+\s+[1-9]|\"\S+/\d+\": *[1-9]",
     "tcpsynbl": _BAR,
-    "tcptop": r"\d+\.\d+\.\d+\.\d+:\d+",
+    "tcptop": r"\d+\.\d+\.\d+\.\d+:\d+|\s\S*::\S*:\d+\s+\d+\s+\d+$",
     "tplist": r"^(b'|/\S+ )?\w+:\w+",
     "ttysnoop": r"typed on a terminal",
     **dict.fromkeys(

@@ -119,6 +119,16 @@ def table(*words: str) -> Callable[[str, int], Any]:
     return essence
 
 
+def cache_lines(text: str, pid: int) -> Any:
+    """cachestat's lines: the heading, and of each line the number of columns and whether its ratio is that of its hits and misses."""
+    rows = [row for row in _rows(text) if row[0].lstrip("-").isdecimal()]
+    right = []
+    for row in rows:
+        hits, misses = int(row[0]), int(row[1])
+        right.append([len(row), row[3] == f"{100 * hits / (hits + misses) if hits + misses else 0:.2f}%"])
+    return heading(text, "HITS"), [list(one) for one in sorted({tuple(one) for one in right})]
+
+
 def connected(text: str, pid: int) -> Any:
     """tcpconnect's and tcpaccept's rows, with the ports that are ours."""
     rows = [row for row in _rows(text) if row[0] == str(pid)]
@@ -209,7 +219,7 @@ PAIRS = (
     _pair("stackcount -K -p {pid} vfs_rmdir", stacks, True),
     _pair("trace -p {pid} 'do_sys_openat2 \"%s\", arg2@user'", traced),
     _pair("vfsstat 1", table("READ/s")),
-    _pair("cachestat 1", table("HITS")),
+    _pair("cachestat 1", cache_lines),
     _pair("runqlat", shape),
     _pair("ext4dist -p {pid}", operations, disk=True),
     _pair(f"biolatency -e -d {BARE}", histogram, disk=True),
