@@ -9,6 +9,7 @@ buffers, and N events into buffers of 64 KB per CPU.  Medians are printed, and t
 
     dd        CPU seconds that dd took while it was recorded
     start     CPU seconds of the recorder for ``true``: start, settings, formats, symbols, file
+    took      seconds on the clock for that
     record    CPU seconds more for N events
     lost      events lost of the N, in percent (overrun and dropped, as the kernel counts them); ``small``: with 64 KB per CPU
     file      bytes per event, without compression, beyond those for ``true``
@@ -73,20 +74,22 @@ def lost_and_size(path):
 
 
 def record(tool, count, folder, kilobytes):
-    """(CPU seconds of the workload, CPU seconds of the recorder, events lost, bytes)."""
-    before = cpu()
+    """(CPU seconds of the workload, CPU seconds of the recorder, events lost, bytes, seconds in all)."""
+    before, start, took = cpu(), time.monotonic(), 0.0
     if tool == "pages":
         lost, size = record_pages(count, folder, kilobytes)
+        took = time.monotonic() - start
     else:
         path = f"{folder}/bench.dat"
         words = [*tool.split(), "record", "-o", path, "--compression", "none", "-b", str(kilobytes), "-e", "raw_syscalls", "-F", "-c"]
         done = subprocess.run([*words, *workload(count, folder)], stdin=subprocess.DEVNULL, capture_output=True)
+        took = time.monotonic() - start
         if done.returncode:
             raise SystemExit(f"{tool} failed: {done.stderr.decode(errors='replace')[-500:]}")
         lost, size = lost_and_size(path)
     used = cpu() - before
     work = workload_cpu(folder) if count else 0.0
-    return work, used - work, lost, size
+    return work, used - work, lost, size, took
 
 
 def move_pages(source, target):
@@ -174,6 +177,7 @@ def main(argv):
         print(tool)
         print(f"    dd      {shown([full[0] for _, full, _ in rows], '.3f')} s   small {shown([less[0] for _, _, less in rows], '.3f')} s")
         print(f"    start   {shown([empty[1] for empty, _, _ in rows], '.3f')} s")
+        print(f"    took    {shown([empty[4] for empty, _, _ in rows], '.3f')} s")
         print(
             f"    record  {shown([full[1] - empty[1] for empty, full, _ in rows], '.3f')} s"
             f"   small {shown([less[1] - empty[1] for empty, _, less in rows], '.3f')} s"

@@ -10,10 +10,12 @@ import pytest
 from harken import native
 from harken.analysis.function_graph_records import Decoder
 from harken.formats.event_format import parse
-from harken.formats.event_records import split
+from harken.formats.event_records import _in_order, split
 from harken.formats.print_fmt import Env, compile_format
 from harken.formats.print_fmt_program import OPS, NotProgram, Program
 from harken.formats.ring_page import Layout, walk
+from harken.native.columns import gather, merge
+from harken.native.memory import address
 from harken.render.ftrace_batches import windows
 from harken.render.ftrace_kernel import KernelLines
 from harken.render.function_graph_report import ReportOptions, ReportText
@@ -290,3 +292,65 @@ def test_what_a_program_is_made_of():
     # more than 64 bits hold: the text is Python's
     wide = Program("%d", ["f0 * f0 * f0"], {(8, "Q"): "f0"}, {}, bytearray(), made := []).codes()
     assert OPS["MEMO"] in wide and made[0](b"\xff" * 16, 0, 16) == str((2**64 - 1) ** 3)
+
+
+def test_runs_are_merged_in_the_order_of_time():
+    numpy = pytest.importorskip("numpy")
+    rng = random.Random(5)
+    for count in (1, 2, 3, 7):
+        runs = []
+        for cpu in range(count):
+            times = numpy.array(sorted([rng.randrange(300) for _ in range(rng.choice((0, 1, 50, 400)))]), dtype="u8")
+            starts = numpy.array([rng.randrange(1 << 40) for _ in times], dtype="i8")
+            runs.append((times, starts, starts // 7, 1000 * cpu, 10 + cpu))
+        index = numpy.argsort(numpy.concatenate([run[0] for run in runs]), kind="stable")
+        wanted = (
+            numpy.concatenate([run[0] for run in runs])[index],
+            numpy.concatenate([numpy.full(len(run[0]), run[4]) for run in runs])[index],
+            numpy.concatenate([run[1] + run[3] for run in runs])[index],
+            numpy.concatenate([run[2] for run in runs])[index],
+        )
+        found = merge(runs)
+        assert found is not None
+        assert [column.tolist() for column in found] == [column.tolist() for column in wanted]
+    back = numpy.array([5, 4], dtype="u8")
+    assert merge([(back, back.astype("i8"), back.astype("i8"), 0, 0)]) is None, "whoever asked sorts it"
+
+
+@pytest.mark.parametrize("short", [None, 0, 63, 64, 130, 199])
+def test_fields_are_gathered_in_blocks_of_records(short):
+    """Records that lack a field's bytes have zeros there, wherever in a block they are; one outside the buffer ends it."""
+    numpy = pytest.importorskip("numpy")
+    data = random.Random(3).randbytes(200 * 40)
+    starts = numpy.arange(0, 200 * 40, 40, dtype="i8")
+    sizes = numpy.full(200, 40, dtype="i8")
+    if short is not None:
+        sizes[short] = 11
+    fields = [(0, 1), (2, 2), (4, 4), (8, 8), (10, 24), (39, 1), (3, 5)]
+    found = gather(address(data), len(data), starts, sizes, fields)
+    assert found is not None
+    for (offset, width), column in zip(fields, found):
+        rows = [
+            data[start + offset : start + offset + width] if offset + width <= size else bytes(width) for start, size in zip(starts, sizes)
+        ]
+        assert bytes(column) == b"".join(rows)
+    sizes[short or 0] = len(data) + 1
+    assert gather(address(data), len(data), starts, sizes, fields) is None
+
+
+def test_a_recording_as_columns_is_in_the_order_of_time(tmp_path, monkeypatch):
+    """Also if the records of a CPU are not."""
+    numpy = pytest.importorskip("numpy")
+    whole = list(enumerate(recording("columns", list(EVENTS.values()), 300)))
+    built = {}
+    for way in ("native", "plain"):
+        if way == "plain":
+            without(monkeypatch)
+        parts = [(split(data, walk(data, 4096, LAYOUT, None if way == "native" else numpy), EVENTS, "<", cpu), data) for cpu, data in whole]
+        number = min(set(parts[0][0]) & set(parts[1][0]))
+        data = parts[0][1] + parts[1][1]
+        built[way] = _in_order([(parts[0][0][number], 0), (parts[1][0][number], len(parts[0][1]))], data)
+    one, two = built["native"], built["plain"]
+    assert one.times.tolist() == two.times.tolist() == sorted(one.times.tolist()) and set(one.cpus.tolist()) == {0, 1}
+    assert one.cpus.tolist() == two.cpus.tolist() and one.starts.tolist() == two.starts.tolist()
+    assert one["a"].tolist() == two["a"].tolist()

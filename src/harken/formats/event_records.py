@@ -157,13 +157,13 @@ def of_file(trace: TraceFile, buffer: str = "") -> dict[str, EventColumns]:
         FormatError: the recording is damaged.
     """
     layout = parse_layout(trace.header_page, trace.order, trace.kernel_long)
-    found: dict[int, list[EventColumns]] = {}
+    found: dict[int, list[tuple[EventColumns, int]]] = {}
     page_size, data, places = _whole(trace, buffer)
     for cpu, start, size in places:
         records = walk(data[start : start + size], page_size, layout, numpy=None)
         for number, part in split(data[start : start + size], records, trace.events, trace.order, cpu).items():
-            found.setdefault(number, []).append(_moved(part, data, start))
-    made = [_in_order(parts) for _, parts in sorted(found.items())]
+            found.setdefault(number, []).append((part, start))
+    made = [_in_order(parts, data) for _, parts in sorted(found.items())]
     return {f"{columns.event.category}:{columns.event.name}": columns for columns in made}
 
 
@@ -189,15 +189,34 @@ def _moved(part: EventColumns, data: Any, start: int) -> EventColumns:
     return EventColumns(part.event, data, part.times, part.cpus, starts, part.sizes, part.order, part.numpy)
 
 
-def _in_order(parts: list[EventColumns]) -> EventColumns:
-    """Columns of one event and buffer in the order of time."""
-    first = parts[0]
+def _in_order(found: list[tuple[EventColumns, int]], data: memoryview) -> EventColumns:
+    """Columns of one event, of parts of a buffer that start somewhere in ``data``, as columns of all in the order of time."""
+    first = found[0][0]
+    if len(found) > 1 and first.numpy is not None and library() is not None and first.order == "<" == Layout().order:
+        merged = _merged(found, data)
+        if merged is not None:
+            return merged
+    parts = [_moved(part, data, start) for part, start in found]
     if len(parts) == 1:
-        return first
+        return parts[0]
     if first.numpy is None:
         return concatenate(parts)
     np = first.numpy
     times = np.concatenate([part.times for part in parts])
     index = np.argsort(times, kind="stable")
     cpus, starts, sizes = (np.concatenate([getattr(part, name) for part in parts])[index] for name in ("cpus", "starts", "sizes"))
-    return EventColumns(first.event, first.buffer, times[index], cpus, starts, sizes, first.order, np)
+    return EventColumns(first.event, data, times[index], cpus, starts, sizes, first.order, np)
+
+
+def _merged(found: list[tuple[EventColumns, int]], data: memoryview) -> EventColumns | None:
+    """The same by the accelerator; None if the records of a CPU are not in the order of time."""
+    from ..native.columns import merge
+
+    first = found[0][0]
+    runs = [(part.times, part.starts, part.sizes, start, int(part.cpus[0]) if len(part) else 0) for part, start in found]
+    merged = merge(runs)
+    if merged is None:
+        return None
+    np = first.numpy
+    times, cpus, starts, sizes = (np.frombuffer(column, dtype=kind) for column, kind in zip(merged, ("u8", "u2", "i8", "i8")))
+    return EventColumns(first.event, data, times, cpus, starts, sizes, first.order, np)

@@ -99,27 +99,134 @@ static inline void fetch(const uint8_t *buffer, const int64_t *starts, uint64_t 
 {
 	uintptr_t place;
 
-	if (at + 12 >= count)
+	if (at >= count)
 		return;
-	place = (uintptr_t)buffer + (uintptr_t)starts[at + 12];
+	place = (uintptr_t)buffer + (uintptr_t)starts[at];
 	__builtin_prefetch((const void *)place);
 	__builtin_prefetch((const void *)(place + 64));
+}
+
+/* So many records' fields are taken one field after the other, while the records are in the cache. */
+#define BLOCK 64
+
+#define EACH(width) \
+	for (at = from; at < to; at++) \
+		memcpy(out + at * (width), buffer + starts[at] + offset, width); \
+	break
+
+/* One field of records that all have it. */
+static void gather_block(const uint8_t *buffer, const int64_t *starts, uint64_t from, uint64_t to, const struct column *column)
+{
+	uint8_t *out = column->out;
+	uint64_t at, offset = column->offset, width = column->width;
+
+	switch (width) { /* of a known width a copy is one move */
+	case 1: EACH(1);
+	case 2: EACH(2);
+	case 4: EACH(4);
+	case 8: EACH(8);
+	default: EACH(width);
+	}
 }
 
 /* Takes some fields out of records; 0, or -1 if a record is not in the buffer. */
 EXPORT int harken_gather(const uint8_t *buffer, uint64_t length, const int64_t *starts, const int64_t *sizes, uint64_t count,
 			 const struct column *columns, uint64_t column_count)
 {
-	uint64_t at, which;
+	uint64_t from, to, at, which, needs = 0;
 
-	for (at = 0; at < count; at++) {
-		uint64_t start = (uint64_t)starts[at], size = (uint64_t)sizes[at];
+	for (which = 0; which < column_count; which++) {
+		const struct column *column = &columns[which];
 
-		if (start > length || size > length - start)
+		if (column->width > UINT32_MAX || column->offset > UINT32_MAX)
 			return -1;
-		fetch(buffer, starts, count, at);
-		for (which = 0; which < column_count; which++)
-			gather_one(buffer + start, size, &columns[which], at);
+		if (needs < column->offset + column->width)
+			needs = column->offset + column->width;
+	}
+	for (from = 0; from < count; from = to) {
+		int whole = 1;
+
+		to = count - from > BLOCK ? from + BLOCK : count;
+		for (at = from; at < to; at++) {
+			uint64_t start = (uint64_t)starts[at], size = (uint64_t)sizes[at];
+
+			if (start > length || size > length - start)
+				return -1;
+			whole &= size >= needs;
+			fetch(buffer, starts, count, at + BLOCK);
+		}
+		for (which = 0; which < column_count && whole; which++)
+			gather_block(buffer, starts, from, to, &columns[which]);
+		for (at = from; at < to && !whole; at++)
+			for (which = 0; which < column_count; which++)
+				gather_one(buffer + starts[at], (uint64_t)sizes[at], &columns[which], at);
+	}
+	return 0;
+}
+
+/* Records of one event and CPU, in the order of time. */
+struct run {
+	const uint64_t *times;
+	const int64_t *starts;
+	const int64_t *sizes;
+	uint64_t count, at;
+	int64_t shift;   /* is added to starts */
+	uint64_t cpu;
+};
+
+static int sooner(const struct run *runs, uint32_t one, uint32_t two)
+{
+	uint64_t a = runs[one].times[runs[one].at], b = runs[two].times[runs[two].at];
+
+	return a < b || (a == b && one < two);
+}
+
+static void settle(const struct run *runs, uint32_t *heap, uint64_t size, uint64_t at)
+{
+	for (;;) {
+		uint64_t least = at, child = 2 * at + 1;
+		uint32_t swap = heap[at];
+
+		if (child < size && sooner(runs, heap[child], heap[least]))
+			least = child;
+		if (child + 1 < size && sooner(runs, heap[child + 1], heap[least]))
+			least = child + 1;
+		if (least == at)
+			return;
+		heap[at] = heap[least];
+		heap[least] = swap;
+		at = least;
+	}
+}
+
+/* Puts runs together in the order of time, at equal times that of the lower run first.
+ *
+ * heap has room for run_count numbers, the columns for all records.  0, or -1 if a run is not in the order of time. */
+EXPORT int harken_merge(struct run *runs, uint32_t run_count, uint32_t *heap, uint64_t *times, uint16_t *cpus, int64_t *starts, int64_t *sizes)
+{
+	uint64_t size = 0, at = 0;
+	uint32_t which;
+
+	for (which = 0; which < run_count; which++) {
+		runs[which].at = 0;
+		if (runs[which].count)
+			heap[size++] = which;
+	}
+	for (at = size; at-- > 0;)
+		settle(runs, heap, size, at);
+	for (at = 0; size; at++) {
+		struct run *run = &runs[heap[0]];
+		uint64_t time = run->times[run->at];
+
+		times[at] = time;
+		cpus[at] = (uint16_t)run->cpu;
+		starts[at] = run->starts[run->at] + run->shift;
+		sizes[at] = run->sizes[run->at];
+		if (++run->at == run->count)
+			heap[0] = heap[--size];
+		else if (run->times[run->at] < time)
+			return -1;
+		settle(runs, heap, size, 0);
 	}
 	return 0;
 }
@@ -191,7 +298,7 @@ EXPORT int harken_texts(const uint8_t *buffer, uint64_t length, const int64_t *s
 
 		if (start > length || size > length - start)
 			return -1;
-		fetch(buffer, starts, count, at);
+		fetch(buffer, starts, count, at + 12);
 		from = text_of(buffer + start, size, place, &used);
 		numbers[at] = number_of(texts, buffer, start + from, used);
 	}
