@@ -136,6 +136,23 @@ def test_the_same_lines(files, both, sample_type) -> None:
     both(named, recording(files, sample_type, random.Random(1), ">").build())
 
 
+def test_what_there_is_no_room_for_is_done_in_parts(files, both, monkeypatch) -> None:
+    from harken.native import symbols
+
+    raws = [recording(files, sample_type, random.Random(3)).build() for sample_type in (DEFAULT_TYPE, CHAINS)]
+    whole = [both(named, raw, offset=True) for raw in raws]
+    small = {"_OUT": 100, "_MOST": 3, "_NEEDS": 2, "_STEP": 40, "_SLOT_BITS": 7, "_KEYS": 64, "_IDS": 100, "_TEXTS": 300}
+    for name, value in small.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(symbols, name, value)
+            if name == "_SLOT_BITS":
+                patch.setattr(symbols, "_KEYS", 64)
+            assert [both(named, raw, offset=True) for raw in raws] == whole
+    for name, value in small.items():
+        monkeypatch.setattr(symbols, name, value)
+    assert [both(named, raw, offset=True) for raw in raws] == whole
+
+
 def test_names_of_all_kinds_are_among_them(files, both) -> None:
     start = SymbolTable(Elf(Path(files[0]).read_bytes())).file_offset(BASE) or 0
     builder = PerfDataBuilder().mmap(-1, 0xFFFFFFFF81000000, 0x1000000, 0xFFFFFFFF81000000, "[kernel.kallsyms]_text", 0)

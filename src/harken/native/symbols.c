@@ -1,15 +1,14 @@
 /* The lines of samples and of their call chains, as perf script -F ip,sym,dso prints them.
  *
- * Python lays out what it knows of processes and files, and makes what is not plain; the loop over samples is here.  When something is
- * missing, nothing more is written, but the needs of some more samples are found too, so that Python is not asked for each. */
+ * Python lays out what it knows of processes and files, and makes what is not plain; the loop over samples is here.  It takes some ten
+ * thousand of them at a time: their different addresses are numbered, sorted, and each one's text is made; then texts are put behind one
+ * another.  When something is missing, it is looked for what else is, so that Python is not asked for each. */
 #include <string.h>
 #include "symbols.h"
 
-#define KERNEL (UINT64_C(1) << 63)
-#define CONTEXT_USER ((uint64_t)-512)
-#define CONTEXT_MAX ((uint64_t)-4095)
 #define UNKNOWN "[unknown]"
 #define DIGITS 16
+#define AHEAD 16 /* texts lie anywhere: memory is told to bring them before they are copied */
 
 static uint8_t *copy(uint8_t *at, const void *text, uint64_t size)
 {
@@ -55,16 +54,15 @@ static uint8_t *put_distance(uint8_t *at, uint64_t number)
 	return copy(at, digits + first, DIGITS - first);
 }
 
-static int put_frame(struct job *job, const struct frame *frame)
+/* The text of an address. */
+static int make_text(struct job *job, const struct frame *frame, struct text *text)
 {
 	uint64_t name_size = frame->name ? frame->name_size : sizeof(UNKNOWN) - 1;
-	uint8_t *at = job->out + job->out_used;
+	uint8_t *at = job->texts + job->text_used;
 
-	if (job->asking)
-		return DONE;
 	/* first byte, address, blank, name, distance, module */
-	if (job->out_size - job->out_used < 2 * DIGITS + 5 + name_size + frame->module_size)
-		return FULL;
+	if (job->text_room > UINT32_MAX || job->text_room - job->text_used < 2 * DIGITS + 5 + name_size + frame->module_size + SLACK)
+		return CROWDED;
 	*at++ = (uint8_t)job->before;
 	at = hexadecimal(at, frame->shown);
 	if (job->with_symbol) {
@@ -74,101 +72,123 @@ static int put_frame(struct job *job, const struct frame *frame)
 			at = put_distance(at, frame->distance);
 	}
 	at = copy(at, frame->module, frame->module_size);
+	text->start = (uint32_t)job->text_used;
+	text->size = (uint32_t)((uint64_t)(at - job->texts) - job->text_used);
+	job->text_used += text->size;
+	return DONE;
+}
+
+static int name_address(struct job *job, struct near *near, uint64_t number)
+{
+	uint64_t address = job->keys[number], space = job->key_spaces[number];
+	struct frame frame = {0};
+	int outcome;
+
+	if (space == KERNEL_SPACE)
+		outcome = symbols_of_kernel(job, near, address, &frame);
+	else if (space == NOWHERE)
+		outcome = symbols_of_nothing(job, address, &frame);
+	else
+		outcome = symbols_of_user(job, near, space, address, &frame);
+	return outcome ? outcome : make_text(job, &frame, &job->key_texts[number]);
+}
+
+/* Makes the texts that are pending.  ASK: those for which something is missing stay so. */
+static int name_all(struct job *job)
+{
+	struct near near[3] = {{NOTHING, 0, NULL, 0}, {NOTHING, 0, NULL, 0}, {NOTHING, 0, NULL, 0}};
+	uint64_t left = 0;
+
+	for (uint64_t place = 0; place < job->pending_count; place++) {
+		int outcome = name_address(job, near, job->first_key + job->pending[place]);
+
+		if (outcome == ASK)
+			job->pending[left++] = job->pending[place];
+		else if (outcome)
+			return outcome;
+	}
+	job->pending_count = left;
+	return left ? ASK : DONE;
+}
+
+/* A text, in steps: it is followed by more bytes, and there is room for them. */
+static uint8_t *put_text(uint8_t *at, const uint8_t *text, uint64_t size)
+{
+	for (uint64_t place = 0; place < size; place += SLACK)
+		memcpy(at + place, text + place, SLACK);
+	return at + size;
+}
+
+/* The lines of the next sample. */
+static int put_sample(struct job *job)
+{
+	const uint32_t *ids = job->ids + job->id_at + 1, count = ids[-1], *last = job->ids + job->id_count;
+	uint8_t *at = job->out + job->out_used, *end = job->out + job->out_size;
+
+	if (end - at < SLACK)
+		return FULL;
+	if (job->starts)
+		*at++ = '\n';
+	for (uint32_t place = 0; place < count; place++) {
+		struct text text = job->key_texts[ids[place]];
+
+		if ((uint64_t)(end - at) < (uint64_t)text.size + 2 * SLACK)
+			return FULL;
+		if (last - (ids + place) > AHEAD && ids[place + AHEAD] < job->key_count)
+			__builtin_prefetch(job->texts + job->key_texts[ids[place + AHEAD]].start);
+		at = put_text(at, job->texts + text.start, text.size);
+	}
+	if (job->starts)
+		*at++ = '\n';
+	job->id_at += count + UINT64_C(1);
 	job->out_used = (uint64_t)(at - job->out);
 	return DONE;
 }
 
-static int put_newline(struct job *job)
+/* Texts for the samples that follow; the table is emptied if it has no room for them. */
+static int prepare(struct job *job)
 {
-	if (job->asking)
-		return DONE;
-	if (job->out_used == job->out_size)
-		return FULL;
-	job->out[job->out_used++] = '\n';
-	return DONE;
-}
-
-/* The address of a sample; marks of call chains are none. */
-static int put_address(struct job *job, uint64_t space, uint64_t address)
-{
-	struct frame frame = {0};
 	int outcome;
 
-	if (address >= CONTEXT_MAX)
-		return DONE;
-	if (address >= KERNEL)
-		outcome = symbols_of_kernel(job, address, &frame);
-	else
-		outcome = symbols_of_user(job, &job->spaces[space], space, address, 0, &frame);
-	return outcome ? outcome : put_frame(job, &frame);
-}
-
-/* A call chain: a line for each address; those of the kernel that follow addresses of the process are stray values of frame pointers. */
-static int put_chain(struct job *job, uint64_t space, const uint64_t *words, uint64_t count)
-{
-	int after_user = 0, result = put_newline(job);
-
-	for (uint64_t place = 0; place < count && (result == DONE || result == ASK); place++) {
-		uint64_t address = words[place];
-		struct frame frame = {0};
-		int outcome;
-
-		if (address >= CONTEXT_MAX) {
-			after_user = address == CONTEXT_USER;
-			continue;
-		}
-		if (address < KERNEL) {
-			after_user = address >> 56 != 1;  /* what ends a chain in Python */
-			outcome = symbols_of_user(job, &job->spaces[space], space, address, 1, &frame);
-		} else if (after_user) {
-			outcome = symbols_of_nothing(job, address, &frame);
-		} else {
-			outcome = symbols_of_kernel(job, address, &frame);
-		}
-		if (outcome == DONE && result == DONE)
-			outcome = put_frame(job, &frame);
-		result = outcome ? outcome : result;
+	while ((outcome = symbols_collect(job)) == FULL) {
+		if (!job->first_key)
+			return BROKEN;
+		symbols_forget(job);
 	}
-	return result ? result : put_newline(job);
+	return outcome;
 }
 
-static int put_sample(struct job *job, uint64_t sample)
+/* Without room for the texts of the samples: with an empty table, then of less samples. */
+static int make_room(struct job *job)
 {
-	uint64_t space = job->spaces_of[sample];
+	uint64_t samples = job->stop - job->at, was_empty = !job->first_key;
 
-	if (space >= job->space_count)
-		return BROKEN;
-	if (!job->starts)
-		return put_address(job, space, job->addresses[sample]);
-	if (job->starts[sample] > job->word_count || job->lengths[sample] > job->word_count - job->starts[sample])
-		return BROKEN;
-	return put_chain(job, space, job->words + job->starts[sample], job->lengths[sample]);
+	symbols_forget(job);
+	job->stop = job->at;
+	job->pending_count = 0;
+	if (was_empty && samples < 2)
+		return CROWDED;
+	if (was_empty)
+		job->step = (samples + 3) / 4;
+	return prepare(job);
 }
 
 /* Writes as many samples as there is room for.  FULL: not even one; ASK: the needs have to be met first. */
 EXPORT int harken_symbols_lines(struct job *job)
 {
-	uint64_t first = job->at, stop = job->count - first < job->step ? job->count : first + job->step;
+	uint64_t first = job->at;
+	int outcome = DONE;
 
-	job->out_used = job->need_count = job->asking = 0;
-	for (uint64_t index = first; index < stop && job->need_count < job->need_room; index++) {
-		uint64_t sample = job->order ? job->order[index] : index, used = job->out_used;
-		int outcome = sample < job->count ? put_sample(job, sample) : BROKEN;
-
-		if (outcome == BROKEN)
-			return BROKEN;
-		if (outcome == ASK)
-			job->asking = 1;
-		if (outcome || job->asking)
-			job->out_used = used;
-		if (outcome == FULL)
-			return job->at == first ? FULL : DONE;
-		if (!job->asking) {
-			job->ends[index - first] = (uint32_t)job->out_used;
-			job->at = index + 1;
-		}
-	}
-	return job->asking ? ASK : DONE;
+	job->out_used = job->need_count = 0;
+	if (job->at == job->stop && job->at < job->count)
+		outcome = prepare(job);
+	while (outcome == DONE && job->pending_count && (outcome = name_all(job)) == CROWDED)
+		outcome = make_room(job);
+	if (outcome != DONE)
+		return outcome;
+	while (job->at < job->stop && job->at - first < job->most && (outcome = put_sample(job)) == DONE)
+		job->ends[job->at++ - first] = (uint32_t)job->out_used;
+	return job->at == first ? outcome : DONE;
 }
 
 /* What tells whether Python's structures are these. */

@@ -62,13 +62,16 @@ struct need {
 	uint64_t kind, first, second;
 };
 
-/* an address that was found: most come again, and all that are asked for */
-struct memo {
-	uint64_t address, shown, distance;
-	uint32_t space;             /* number plus 1; 0: free */
-	uint32_t names, symbol, unused;
+/* an address of a space that samples are in: its text is made once */
+struct text {
+	uint32_t start, size;       /* in job->texts */
 };
 
+/* the text is copied in steps of so many bytes, and so there is more room behind it and behind the output */
+#define SLACK 32
+
+/* numbers behind those of spaces */
+#define NOWHERE (UINT32_MAX - 1)
 #define KERNEL_SPACE UINT32_MAX
 
 enum kind_of_need { NEED_PLACE, NEED_TEXT, NEED_KERNEL };
@@ -104,11 +107,24 @@ struct job {
 	uint32_t *ends;             /* where the text of each sample ends */
 	struct need *needs;
 	uint64_t need_room, need_count;
-	struct memo *memos;
-	uint64_t memo_mask;         /* how many there are, a power of two, less 1 */
-	uint64_t at;                /* the next sample */
-	uint64_t step;              /* most samples in a call */
-	uint64_t asking;            /* nothing is written any more: only needs are looked for */
+	/* different addresses of the samples since the table was empty, and their spaces */
+	uint64_t *keys;
+	uint32_t *key_spaces;
+	struct text *key_texts;
+	uint64_t key_room, key_count;
+	uint32_t *slots;            /* number of an address plus 1; 0: free */
+	uint64_t slot_bits;         /* there are 1 << slot_bits: more than addresses */
+	uint64_t multiplier, multiplier_of_space; /* odd, and not to be foretold */
+	uint32_t *pending, *spare;  /* addresses whose texts are to be made, ascending by space */
+	uint64_t pending_count, first_key;
+	uint8_t *texts;
+	uint64_t text_room, text_used;
+	uint32_t *ids;              /* of the samples up to stop: how many addresses, and their numbers */
+	uint64_t id_room, id_count, id_at;
+	uint64_t at;                /* the next sample to be written */
+	uint64_t stop;              /* behind the last one whose addresses are known */
+	uint64_t step;              /* most samples whose addresses are looked for at once */
+	uint64_t most;              /* most samples in a call */
 };
 
 /* an address and what stands behind it */
@@ -119,12 +135,23 @@ struct frame {
 	uint64_t distance;          /* from the symbol's start */
 };
 
-/* what a part of the work ends with */
-enum outcome { DONE, FULL, ASK, BROKEN };
+/* what a part of the work ends with; FULL: the output has no room for a sample, CROWDED: texts have none for the addresses of one */
+enum outcome { DONE, FULL, ASK, BROKEN, CROWDED };
+
+/* where the last address was found: the next one is often near */
+struct near {
+	uint64_t space, mapping;
+	const struct names *names;
+	uint64_t bound;             /* bounds up to the address */
+};
 
 /* symbols_find.c */
-int symbols_of_user(struct job *job, const struct space *space, uint64_t space_number, uint64_t address, int in_file, struct frame *frame);
-int symbols_of_kernel(struct job *job, uint64_t address, struct frame *frame);
+int symbols_of_user(struct job *job, struct near *near, uint64_t space_number, uint64_t address, struct frame *frame);
+int symbols_of_kernel(struct job *job, struct near *near, uint64_t address, struct frame *frame);
 int symbols_of_nothing(const struct job *job, uint64_t address, struct frame *frame);
+
+/* symbols_collect.c */
+void symbols_forget(struct job *job);
+int symbols_collect(struct job *job);
 
 #endif

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from array import array
 
 from . import library
@@ -25,10 +26,12 @@ MANGLED, ASK_ALWAYS = 1, 2
 #: The state of a symbol is this and the number of its special text.
 SPECIAL = 2
 
-_DONE, _FULL, _ASK = 0, 1, 2
-_OUT, _STEP, _NEEDS, _MEMOS = 1 << 18, 1 << 14, 1 << 14, 1 << 14
+_DONE, _FULL, _ASK, _BROKEN, _CROWDED = range(5)
+_OUT, _MOST, _NEEDS, _TEXTS = 1 << 18, 1 << 14, 1 << 14, 1 << 24
+#: Samples whose addresses are looked for at once; how many different ones there can be, and how many in all.  A sample has 8,191 at most.
+_STEP, _KEYS, _IDS = 1 << 17, 3 << 15, 1 << 20
+_SLOT_BITS = 17
 #: Words of the structures: space, place, piece, names, special.
-_MEMO = 40
 _ROWS = {"spaces": 4, "places": 6, "pieces": 4, "names": 14, "specials": 4}
 
 
@@ -40,8 +43,9 @@ class Job(ctypes.Structure):
         for name in (
             "words word_count starts lengths addresses spaces_of order count spaces space_count places place_count pieces piece_count "
             "names names_count specials special_count blob blob_size nowhere_start nowhere_size added static changing kernel_known "
-            "kernel_shift with_symbol with_offset before out out_size out_used ends needs need_room need_count memos "
-            "memo_mask at step asking"
+            "kernel_shift with_symbol with_offset before out out_size out_used ends needs need_room need_count keys key_spaces key_texts "
+            "key_room key_count slots slot_bits multiplier multiplier_of_space pending spare pending_count first_key texts text_room "
+            "text_used ids id_room id_count id_at at stop step most"
         ).split()
     ]
 
@@ -111,19 +115,44 @@ def run(native: Any, job: Job, rows: Rows, meet: Callable[[list[int]], None]) ->
     Raises:
         AssertionError: the rows contradict themselves.
     """
-    out, ends, needs, memos = bytearray(_OUT), room(4 * _STEP), room(24 * _NEEDS), room(_MEMO * _MEMOS)
-    job.ends, job.needs, job.need_room, job.step = address(ends), address(needs), _NEEDS, _STEP
-    job.memos, job.memo_mask = address(memos), _MEMOS - 1
+    rooms = _Rooms(8 * _KEYS, 4 << _SLOT_BITS, 4 * _KEYS, 8 * _KEYS, 4 * _KEYS, 4 * _KEYS, 24 * _NEEDS, 4 * _MOST, 4 * _IDS, _TEXTS)
+    job.keys, job.slots, job.key_spaces, job.key_texts, job.pending, job.spare, job.needs, job.ends, job.ids, job.texts = rooms.places
+    job.key_room, job.slot_bits, job.need_room, job.id_room, job.text_room = _KEYS, _SLOT_BITS, _NEEDS, _IDS, _TEXTS
+    # nobody can write a recording whose addresses all meet in one slot
+    job.multiplier, job.multiplier_of_space = [word | 1 for word in memoryview(os.urandom(16)).cast("Q")]
+    job.step, job.most = _STEP, _MOST
+    out, needs, ends = bytearray(_OUT), rooms[6].cast("Q"), rooms[7].cast("I")
     while job.at < job.count:
         rows.into(job)
         job.out, job.out_size = address(out), len(out)
         first = job.at
         outcome = native.harken_symbols_lines(ctypes.addressof(job))
         if job.at > first:
-            yield memoryview(out)[: job.out_used], ends[: 4 * (job.at - first)].cast("I")
-        if outcome == _ASK:
-            meet(needs[: 24 * job.need_count].cast("Q").tolist())
+            yield memoryview(out)[: job.out_used], ends[: job.at - first]
         elif outcome == _FULL:
             out = bytearray(2 * len(out))
-        elif outcome != _DONE:
+        elif outcome == _CROWDED:
+            texts = room(2 * job.text_room)
+            job.texts, job.text_room = address(texts), len(texts)
+        elif outcome != _ASK:
             raise AssertionError("a table of symbols contradicts itself")
+        if job.need_count:  # some may be found before there is no room
+            meet(needs[: 3 * job.need_count].tolist())
+
+
+class _Rooms:
+    """Memory for several purposes, one behind the other in large pages.
+
+    Attributes:
+        places: their addresses.
+    """
+
+    def __init__(self, *sizes: int) -> None:
+        self._memory = room(sum(sizes) + 8 * len(sizes))
+        start, self._ends, self.places = address(self._memory), [0], []
+        for size in sizes:
+            self.places.append(start + self._ends[-1])
+            self._ends.append(self._ends[-1] + size + -size % 8)
+
+    def __getitem__(self, number: int) -> memoryview:
+        return self._memory[self._ends[number] : self._ends[number + 1]]

@@ -36,6 +36,31 @@ static uint64_t up_to(const uint64_t *numbers, uint64_t count, uint64_t number)
 	return (uint64_t)(base - numbers) + (*base <= number);
 }
 
+/* The same, if so many are known to be not greater, or nearly so many: searched from there on in ever greater steps. */
+static uint64_t up_to_from(const uint64_t *numbers, uint64_t count, uint64_t number, uint64_t low)
+{
+	uint64_t step = 1, high;
+
+	if (!low || low > count || numbers[low - 1] > number)
+		return up_to(numbers, count, number);
+	while (step <= count - low && numbers[low + step - 1] <= number) {
+		low += step;
+		step *= 2;
+	}
+	high = step <= count - low ? low + step - 1 : count;
+	return low + up_to(numbers + low, high - low, number);
+}
+
+/* Of the bounds of names, how many are not greater than an address. */
+static uint64_t bounds_up_to(struct near *near, const struct names *names, uint64_t address)
+{
+	uint64_t low = near->names == names ? near->bound : 0;
+
+	near->names = names;
+	near->bound = up_to_from(names->bounds, names->bound_count, address, low);
+	return near->bound;
+}
+
 /* Where the last symbol of the kernel or of a module ends, if none follows it: with the following page. */
 static uint64_t end_of_last(uint64_t start)
 {
@@ -45,9 +70,9 @@ static uint64_t end_of_last(uint64_t start)
 }
 
 /* The symbol of an address as kallsyms means it; NOTHING if there is none. */
-static uint64_t find_in_kallsyms(const struct names *names, uint64_t address)
+static uint64_t find_in_kallsyms(struct near *near, const struct names *names, uint64_t address)
 {
-	uint64_t place = up_to(names->bounds, names->bound_count, address), end;
+	uint64_t place = bounds_up_to(near, names, address), end;
 
 	if (!place || !names->bounds[place - 1])
 		return NOTHING;
@@ -59,13 +84,13 @@ static uint64_t find_in_kallsyms(const struct names *names, uint64_t address)
 	return address < end ? place - 1 : NOTHING;
 }
 
-static uint64_t find(const struct names *names, uint64_t address)
+static uint64_t find(struct near *near, const struct names *names, uint64_t address)
 {
 	uint64_t symbol;
 
 	if (!names->ends)
-		return find_in_kallsyms(names, address);
-	symbol = up_to(names->bounds, names->bound_count, address);
+		return find_in_kallsyms(near, names, address);
+	symbol = bounds_up_to(near, names, address);
 	if (!symbol--)
 		return NOTHING;
 	if (names->inner)
@@ -143,40 +168,11 @@ int symbols_of_nothing(const struct job *job, uint64_t address, struct frame *fr
 	return take(job, &job->nowhere, &frame->module, &frame->module_size);
 }
 
-static struct memo *memo_of(const struct job *job, uint64_t address, uint64_t space)
+int symbols_of_kernel(struct job *job, struct near *near, uint64_t address, struct frame *frame)
 {
-	return &job->memos[((address ^ space << 40) * UINT64_C(0x9E3779B97F4A7C15) >> 40) & job->memo_mask];
-}
-
-/* The text of what was found, which is kept in mind. */
-static int keep(struct job *job, uint64_t address, uint64_t space, uint64_t names, uint64_t symbol, struct frame *frame)
-{
-	struct memo *memo = memo_of(job, address, space);
-
-	*memo = (struct memo){address, frame->shown, frame->distance, (uint32_t)space, (uint32_t)names, (uint32_t)symbol, 0};
-	return take_text(job, names, symbol, frame);
-}
-
-/* Whether an address is kept in mind. */
-static const struct memo *kept(const struct job *job, uint64_t address, uint64_t space, struct frame *frame)
-{
-	const struct memo *memo = memo_of(job, address, space);
-
-	if (memo->address != address || memo->space != space)
-		return NULL;
-	frame->shown = memo->shown;
-	frame->distance = memo->distance;
-	return memo;
-}
-
-int symbols_of_kernel(struct job *job, uint64_t address, struct frame *frame)
-{
-	const struct memo *memo = kept(job, address, KERNEL_SPACE, frame);
 	int64_t shift = (int64_t)job->kernel_shift;
 	uint64_t here = address - job->kernel_shift;
 
-	if (memo)
-		return take_text(job, memo->names, memo->symbol, frame);
 	if (shift && (shift < 0) != (here > address))  /* behind the last address there is */
 		return symbols_of_nothing(job, address, frame);
 	if (!job->kernel_known && ask(job, NEED_KERNEL, 0, 0))
@@ -188,12 +184,12 @@ int symbols_of_kernel(struct job *job, uint64_t address, struct frame *frame)
 
 		if (number >= job->names_count)
 			continue;
-		symbol = find(&job->names[number], here);
+		symbol = find(&near[part], &job->names[number], here);
 		if (symbol == NOTHING)
 			continue;
 		frame->shown = address;
 		frame->distance = here - job->names[number].starts[symbol];
-		return keep(job, address, KERNEL_SPACE, number, symbol, frame);
+		return take_text(job, number, symbol, frame);
 	}
 	return symbols_of_nothing(job, address, frame);
 }
@@ -219,17 +215,24 @@ static const struct piece *piece_of(const struct job *job, const struct place *p
 	return &pieces[low - 1];
 }
 
-int symbols_of_user(struct job *job, const struct space *space, uint64_t space_number, uint64_t address, int in_file, struct frame *frame)
+/* The mapping that an address is in, plus 1; 0 if it is in none. */
+static uint64_t mapping_of(struct near *near, const struct space *space, uint64_t number, uint64_t address)
 {
-	const struct memo *memo = kept(job, address, space_number + 1, frame);
-	uint64_t mapping, distance, symbol;
+	uint64_t mapping = near->space == number ? near->mapping : 0;
+
+	near->space = number;
+	near->mapping = mapping = up_to_from(space->starts, space->count, address, mapping);
+	return mapping && address < space->ends[mapping - 1] ? mapping : 0;
+}
+
+int symbols_of_user(struct job *job, struct near *near, uint64_t space_number, uint64_t address, struct frame *frame)
+{
+	const struct space *space = &job->spaces[space_number];
+	uint64_t mapping = mapping_of(near, space, space_number, address), distance, symbol;
 	const struct place *place;
 	const struct piece *piece;
 
-	if (memo)
-		return take_text(job, memo->names, memo->symbol, frame);
-	mapping = up_to(space->starts, space->count, address);
-	if (!mapping-- || address >= space->ends[mapping])
+	if (!mapping--)
 		return symbols_of_nothing(job, address, frame);
 	if (!space->places[mapping] && ask(job, NEED_PLACE, space_number, mapping))
 		space->places[mapping] = ASKED;
@@ -239,13 +242,13 @@ int symbols_of_user(struct job *job, const struct space *space, uint64_t space_n
 		return BROKEN;
 	place = &job->places[space->places[mapping] - 1];
 	distance = address - space->starts[mapping];
-	frame->shown = in_file && place->in_file ? distance + place->offset : address;
+	frame->shown = job->starts && place->in_file ? distance + place->offset : address;
 	piece = piece_of(job, place, distance);
-	symbol = piece ? find(&job->names[piece->names], distance - piece->shift) : NOTHING;
+	symbol = piece ? find(near, &job->names[piece->names], distance - piece->shift) : NOTHING;
 	if (symbol == NOTHING) {
 		frame->name = NULL;
 		return take(job, &place->module, &frame->module, &frame->module_size);
 	}
 	frame->distance = distance - piece->shift - job->names[piece->names].starts[symbol];
-	return keep(job, address, space_number + 1, piece->names, symbol, frame);
+	return take_text(job, piece->names, symbol, frame);
 }
