@@ -360,6 +360,9 @@ def test_functions_that_allocate_are_found_by_their_old_names(monkeypatch: pytes
     for name, module in (("vfs_reed", ""), ("kmem_cache_alloc", "ext4")):
         with pytest.raises(ProbeError, match="no function"):
             attach_kernel.function_probe("kprobe", module, name, 0)
+    with pytest.raises(ProbeError) as missing:  # not a name that was mistyped
+        attach_kernel.function_probe("kprobe", "", "should_failslab", 0)
+    assert "CONFIG_FAILSLAB" in missing.value.hint
 
 
 def test_when_nothing_is_left_the_first_refusal_is_told(attaching: Any) -> None:

@@ -299,12 +299,21 @@ def function_probe(kind: str, module: str, name: str, offset: int, listed: bool 
         elif not listed and found.kernel_symbols.addresses(name, owner) == []:
             from ..probes.providers.base import either, near_names
 
+            if name in _INJECTION:
+                raise ProbeError(f"this kernel has no function {name}", f"it is built without {_INJECTION[name]}, by which errors are injected")
             near = near_names(name, [other for other, _ in found.functions()])
             raise ProbeError(f"this kernel has no function {name}", f"did you mean {either(near)}?" if near else "")
     text = ":".join([kind, *([owner] if owner else []), name]) + (f"+{offset}" if offset else "")
     return Probe(kind, (owner, name, offset), text)
 
 
+#: functions for the injection of errors -> the option of the kernel's configuration that they come with (mm/failslab.c,
+#: mm/fail_page_alloc.c, block/blk-core.c)
+_INJECTION = {
+    "should_failslab": "CONFIG_FAILSLAB",
+    "should_fail_alloc_page": "CONFIG_FAIL_PAGE_ALLOC",
+    "should_fail_bio": "CONFIG_FAIL_MAKE_REQUEST",
+}
 #: functions that newer compilers inline or that cannot be probed -> the tracepoint inside of them, with the same first argument (the
 #: request): kernel commits 5a80bd075f3b (block_io_start, block_io_done; Linux 6.5) and a54895fa057c (block_rq_issue with the request
 #: alone; 5.11)

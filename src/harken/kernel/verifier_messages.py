@@ -234,7 +234,7 @@ MESSAGES: tuple[tuple[str, str, str, str, str], ...] = (
         r"unknown func bpf_override_return#(?P<number>\d+)",
         "this kernel does not let programs replace what functions return",
         "bpf_override_return() needs a kernel built with CONFIG_BPF_KPROBE_OVERRIDE, and a function that is marked as one that may fail",
-        "boot a kernel that has the option",
+        "boot a kernel that is built with CONFIG_BPF_KPROBE_OVERRIDE",
     ),
     (
         "helper_type",
