@@ -223,3 +223,37 @@ def test_verifier_hints_are_in_terms_of_c(capsys: pytest.CaptureFixture[str]) ->
 def test_verifier_messages(line: str, key: str, words: str) -> None:
     found = explain(f"0: (85) call bpf_map_update_elem#2\n{line}\nprocessed 1 insns")
     assert found.key == key and words in found.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "words", "hint"),
+    [
+        ("tracepoint", "sched:sched_swich", "no event", "sched_switch"),
+        ("tracepoint", "sched:sched_switch", "", ""),
+        ("kfunc", "vfs_reed", "no function vfs_reed", "did you mean vfs_read"),
+        ("kprobe", "vfs_read", "", ""),
+        ("kprobe", "only_a_symbol", "", ""),
+        ("syscall", "anything", "", ""),
+    ],
+)
+def test_objects_for_probes_that_are_not_here(kind: str, target: str, words: str, hint: str) -> None:
+    from types import SimpleNamespace
+    from typing import Any, cast
+
+    from harken.base.errors import ProbeError
+    from harken.languages.c.build import _absent
+    from harken.languages.c.unit import CFunction
+
+    def tracepoint(category: str, name: str) -> object:
+        if name != "sched_switch":
+            raise ProbeError(f"there is no event {category}:{name}", "did you mean sched:sched_switch?")
+        return object()
+
+    catalogue = SimpleNamespace(
+        tracepoint=tracepoint,
+        function=lambda name, module: object() if name == "vfs_read" else None,
+        functions=lambda: [("vfs_read", "")],
+        kernel_symbols=SimpleNamespace(addresses=lambda name, module: [1] if name == "only_a_symbol" else []),
+    )
+    text, advice = _absent(CFunction("f", kind, target, frozenset(), None), cast(Any, catalogue))
+    assert words in text and hint in advice and bool(text) == bool(words)

@@ -67,6 +67,7 @@ VARIANTS: dict[str, str] = {
     "criticalstat": "it printed what it was to print; an interrupt between two records then ended it with a traceback, since mended",
     "criticalstat -d 500": "the stand-in's sections were shorter, measured by the emulated clock",
     "funcinterval t:vmscan:mm_vmscan_direct_reclaim_begin": "the workload does not run out of memory",
+    "deadlock '{pid}'": "the tool looks for mutexes in libpthread, which is part of the C library since glibc 2.34; with --binary it works",
     "nfsslower": "nothing was slower than 10 ms",
     "offcputime -f 5": "the emulated machine was still reading the symbols of programs when the test ended",
     "klockstat -c pipe_": "the workload waits for no lock of a pipe",

@@ -9,11 +9,14 @@ from __future__ import annotations
 from ...abi import bpf as abi
 from ...abi.arch import for_machine
 from ...base.ctype import Ptr, Struct
+from ...base.diagnostics import error
+from ...base.errors import FormatError, KernelError, ProbeError
 from ...compiler.assemble import assemble
 from ...compiler.context import Context
 from ...compiler.ir import Module
 from ...compiler.target import Target
 from ...formats.spec import AttachSpec, Spec
+from ...probes.providers.base import either, near_names
 from .compile import Options, add_program, compile, with_types
 
 TYPE_CHECKING = False
@@ -56,6 +59,10 @@ def build(
     if warn is not None:
         for position, text, hint in unit.warnings:
             warn(position, text, hint)
+        for function in unit.functions:
+            text, hint = _absent(function, catalogue)
+            if text:
+                warn(error("", function.span).position, text, hint)
     module = Module()
     module.functions.update(unit.module.functions)
     module.maps.update(unit.module.maps)
@@ -64,6 +71,25 @@ def build(
         add_program(module, unit, function.name, context_by_name(function, unit, catalogue, target.machine), target)
     spec = assemble(module, target).spec
     return with_types(unit, spec.replace(programs=tuple(one.replace(license=unit.license) for one in spec.programs)))
+
+
+def _absent(function: CFunction, catalogue: Catalogue) -> tuple[str, str]:
+    """(what this kernel lacks of what a function's name says, names like it); empty if it has all.  The object may be for another one."""
+    kind, target = function.kind, function.target
+    if kind == "tracepoint":
+        category, _, name = target.partition(":")
+        try:
+            catalogue.tracepoint(category, name)
+        except ProbeError as problem:
+            return problem.message, problem.hint
+        except (KernelError, FormatError):
+            return "", ""  # it cannot be asked here
+    elif kind in ("kprobe", "kretprobe", "kfunc", "kretfunc"):
+        module, _, name = target.rpartition(":")
+        if catalogue.function(name, module) is None and catalogue.kernel_symbols.addresses(name, module) == []:
+            near = near_names(name, [other for other, _ in catalogue.functions()])
+            return f"this kernel has no function {name}", f"did you mean {either(near)}?" if near else ""
+    return "", ""
 
 
 def context_by_name(function: CFunction, unit: CUnit, catalogue: Catalogue, machine: str) -> Context:
