@@ -97,17 +97,21 @@ int put_time(struct line *line, uint64_t time)
 
 	if (!job->second)
 		return put_number(line, &op, time, 10);
-	value = time / job->unit;
+	value = job->unit > 1 ? time / job->unit : time;
 	if (job->unit > 1 && time % job->unit >= job->unit - job->unit / 2)
 		value++;
 	rest = value % job->second;
 	op.width = 5;
 	if (put_number(line, &op, value / job->second, 10))
 		return FULL;
-	for (at = count; at > 0; at--) {
-		digits[at] = (uint8_t)('0' + rest % 10);
-		rest /= 10;
+	for (at = count; at > 1; at -= 2) {
+		uint64_t next = rest / 100;
+
+		memcpy(digits + at - 1, hundred + 2 * (rest - next * 100), 2);
+		rest = next;
 	}
+	if (at)
+		digits[at] = (uint8_t)('0' + rest % 10);
 	digits[0] = '.';
 	return put(line, digits, count + 1);
 }

@@ -43,6 +43,13 @@ int find_text(struct line *line, const struct entry **entry)
 
 int find_number(struct line *line, uint32_t memo, uint64_t number, const struct entry **entry)
 {
+	uint8_t key[sizeof(memo) + sizeof(number)];
+
+	memcpy(key, &memo, sizeof(memo));
+	memcpy(key + sizeof(memo), &number, sizeof(number));
+	*entry = table_find(line->job->table, key, sizeof(key));
+	if (*entry)
+		return 0;
 	key_begin(line, memo);
 	key_add(line, &number, sizeof(number));
 	return find_text(line, entry);

@@ -5,45 +5,6 @@
 #include <string.h>
 #include "table.h"
 
-uint64_t hash_of(const uint8_t *key, uint64_t size)
-{
-	uint64_t hash = size * 0x9E3779B97F4A7C15u;
-	uint64_t word;
-
-	for (; size >= 8; key += 8, size -= 8) {
-		memcpy(&word, key, 8);
-		hash = (hash ^ word) * 0xFF51AFD7ED558CCDu;
-		hash ^= hash >> 32;
-	}
-	word = 0;
-	memcpy(&word, key, size);
-	hash = (hash ^ word) * 0xC4CEB9FE1A85EC53u;
-	return hash ^ hash >> 29;
-}
-
-/* The slot of a key: where it is, or where it would go.  There are twice as many slots as entries, so a free one ends each search. */
-static uint32_t slot_of(const struct table *table, uint64_t hash, const void *key, uint32_t size)
-{
-	uint32_t slot = (uint32_t)hash & table->mask;
-
-	for (;; slot = (slot + 1) & table->mask) {
-		const struct entry *entry;
-
-		if (!table->slots[slot])
-			return slot;
-		entry = &table->entries[table->slots[slot] - 1];
-		if (entry->hash == hash && entry->key_size == size && !memcmp(table->texts + entry->key, key, size))
-			return slot;
-	}
-}
-
-const struct entry *table_find(const struct table *table, const void *key, uint32_t size)
-{
-	uint32_t slot = table->slots[slot_of(table, hash_of(key, size), key, size)];
-
-	return slot ? &table->entries[slot - 1] : NULL;
-}
-
 /* Lays a table out in memory; 0, or -1 if it is too small.  The memory must be zero. */
 EXPORT int harken_table_init(struct table *table, uint8_t *memory, uint64_t size, uint64_t entries)
 {
