@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from itertools import accumulate, groupby
-from operator import sub
 from struct import error, pack
 
 from ..abi import perf_event as abi
@@ -194,6 +193,8 @@ class Batch:
         """
         if not self.samples("callchain"):
             return None
+        from operator import sub
+
         words, walk = self.words, self.walk
         keys: list[bytes] = []
         if len(self.layouts) == 1 and self.layouts[0].chain >= 0:
@@ -328,6 +329,6 @@ class Batch:
 
 
 def _memory(letter: str, values: Any) -> memoryview:
-    from array import array
+    from ..native.memory import numbers
 
-    return memoryview(array(letter, values))
+    return numbers(letter, values)

@@ -9,7 +9,6 @@ Recordings of the other byte order are turned word by word; which half of a word
 from __future__ import annotations
 
 import sys
-from operator import itemgetter
 from struct import Struct
 
 from ..abi import perf_event as abi
@@ -236,5 +235,7 @@ def getter(keys: Sequence[Any]) -> Callable[[Any], Sequence[Any]]:
         (('c', 'a'), ('b',), ())
     """
     if len(keys) > 1:
+        from operator import itemgetter
+
         return itemgetter(*keys)
     return lambda container: tuple([container[key] for key in keys])

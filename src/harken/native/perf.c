@@ -83,25 +83,68 @@ EXPORT uint64_t harken_perf_chains(const uint64_t *words, const uint32_t *places
 	return count;
 }
 
-/* Puts indexes into the order of the keys that they stand for; those of equal keys stay in theirs.  spare has room for as many.
+#define DIGIT 12 /* bits that are sorted by at once: more, and what is written to lies in too many places */
+
+static inline uint64_t key_of(const uint8_t *keys, uint64_t width, uint64_t index)
+{
+	uint64_t wide;
+	uint32_t narrow;
+
+	if (width == 8) {
+		memcpy(&wide, keys + 8 * index, 8);
+		return wide;
+	}
+	memcpy(&narrow, keys + 4 * index, 4);
+	return narrow;
+}
+
+/* The same order by some bits of the keys. */
+static inline void order_by(const uint8_t *keys, uint64_t width, uint64_t count, const uint32_t *from, uint32_t *to, unsigned int shift,
+			    unsigned int bits)
+{
+	uint32_t starts[1 << DIGIT], mask = (UINT32_C(1) << bits) - 1, sum = 0;
+
+	memset(starts, 0, sizeof(*starts) << bits);
+	for (uint64_t index = 0; index < count; index++)
+		starts[key_of(keys, width, index) >> shift & mask]++;
+	for (uint32_t value = 0; value <= mask; value++) {
+		uint32_t some = starts[value];
+
+		starts[value] = sum;
+		sum += some;
+	}
+	for (uint64_t index = 0; index < count; index++)
+		to[starts[key_of(keys, width, from[index]) >> shift & mask]++] = from[index];
+}
+
+/* Puts indexes into the order of the keys, of 4 or 8 bytes, that they stand for; those of equal keys stay in theirs.  spare has room for as
+ * many.
  *
- * Sorted by bytes, the lowest first, and only by those that are not the same in all of them. */
+ * Sorted by some bits at a time, the lowest first, and only by those that are not the same in all of them. */
 EXPORT void harken_perf_order(const uint8_t *keys, uint64_t width, uint64_t count, uint32_t *indexes, uint32_t *spare)
 {
 	uint32_t *from = indexes, *to = spare;
+	uint64_t different = 0, place = 1;
+	unsigned int most = count < 1024 ? 8 : DIGIT, shift = 0;
 
-	for (uint64_t byte = 0; count && byte < width; byte++) {
-		const uint8_t *digits = keys + (BIG_ENDIAN_HERE ? width - 1 - byte : byte);
-		uint32_t starts[257] = {0}, *swap;
+	while (place < count && key_of(keys, width, indexes[place - 1]) <= key_of(keys, width, indexes[place]))
+		place++;
+	if (place >= count)
+		return;
+	for (uint64_t index = 0; index < count; index++)
+		different |= key_of(keys, width, index) ^ key_of(keys, width, 0);
+	while (shift < 64 && different >> shift) {
+		unsigned int left, bits;
+		uint32_t *swap;
 
-		for (uint64_t index = 0; index < count; index++)
-			starts[digits[width * index] + 1]++;
-		if (starts[digits[0] + 1] == count)
-			continue;
-		for (unsigned int value = 0; value < 256; value++)
-			starts[value + 1] += starts[value];
-		for (uint64_t index = 0; index < count; index++)
-			to[starts[digits[width * from[index]]]++] = from[index];
+		shift += (unsigned int)__builtin_ctzll(different >> shift);
+		left = 64 - (unsigned int)__builtin_clzll(different) - shift;
+		bits = left / ((left + most - 1) / most) + (left % ((left + most - 1) / most) != 0);
+		if (width == 8)
+			order_by(keys, 8, count, from, to, shift, bits);
+		else
+			order_by(keys, 4, count, from, to, shift, bits);
+		shift += bits;
 		swap = from;
 		from = to;
 		to = swap;

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from array import array
+from struct import Struct
 
 from . import library
 from .memory import address, room
@@ -33,6 +33,7 @@ _STEP, _KEYS, _IDS = 1 << 17, 3 << 15, 1 << 20
 _SLOT_BITS = 17
 #: Words of the structures: space, place, piece, names, special.
 _ROWS = {"spaces": 4, "places": 6, "pieces": 4, "names": 14, "specials": 4}
+_PACK = {name: Struct(f"={width}Q").pack for name, width in _ROWS.items()}
 
 
 class Job(ctypes.Structure):
@@ -54,19 +55,24 @@ class Rows:
     """What has been laid out so far; it only grows, and ``texts`` are bytes that rows point into.
 
     Attributes:
-        spaces, places, pieces, names, specials: rows of words.
+        spaces, places, pieces, names, specials: rows of 64-bit numbers.
         held: memory that rows point to.
     """
 
     def __init__(self) -> None:
-        self.spaces, self.places, self.pieces, self.names, self.specials = [array("Q") for _ in _ROWS]
+        self.spaces, self.places, self.pieces, self.names, self.specials = [bytearray() for _ in _ROWS]
         self.blob = bytearray()
         self.held: list[Any] = []
         self._known: dict[bytes, tuple[int, int]] = {}
 
     def count(self, name: str) -> int:
         """How many rows of a kind there are."""
-        return len(getattr(self, name)) // _ROWS[name]
+        return len(getattr(self, name)) // (8 * _ROWS[name])
+
+    def add(self, name: str, *words: int) -> None:
+        """Another row of a kind."""
+        rows: bytearray = getattr(self, name)
+        rows += _PACK[name](*words)
 
     def text(self, text: bytes) -> tuple[int, int]:
         """A text as (start, size) in the blob; equal ones stand there once."""
@@ -81,14 +87,14 @@ class Rows:
         if not len(memory):
             return 0
         self.held.append(memory)
-        return memory.buffer_info()[0] if type(memory) is array else address(memory)
+        return address(memory)
 
     def into(self, job: Job) -> None:
         """Tells a job where everything is now."""
         for name, width in _ROWS.items():
             rows = getattr(self, name)
-            setattr(job, name, rows.buffer_info()[0])
-            setattr(job, "names_count" if name == "names" else name[:-1] + "_count", len(rows) // width)
+            setattr(job, name, address(rows))
+            setattr(job, "names_count" if name == "names" else name[:-1] + "_count", len(rows) // (8 * width))
         job.blob, job.blob_size = address(self.blob), len(self.blob)
 
 

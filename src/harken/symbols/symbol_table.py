@@ -236,14 +236,22 @@ class SymbolTable:
         ``low`` and ``high`` are distances from the mapping's start, which are ``shift`` above the file's own addresses.  Where two segments
         share a page of the file, each mapping shows the bytes of both, but means one (see ``vaddr``).
         """
-        from .jit import newest
-
         first, last = mapping.offset, min(mapping.offset + mapping.end - mapping.start, _TOP)
         loaded = [segment for segment in self.segments if segment[0] < last and segment[0] + segment[2] > first]
         # what means the mapping comes first, and lies above the others
         loaded.sort(key=lambda segment: segment[3] is not mapping.executable)
         loaded.reverse()
         spans = [(max(start, first), min(start + size, last, start + _TOP - address)) for start, address, size, _ in loaded]
+        order = sorted(range(len(spans)), key=spans.__getitem__)
+        if all([spans[one][0] < spans[one][1] <= spans[other][0] for one, other in zip(order, order[1:])]):  # as nearly always
+            return [
+                (low - first, high - first, loaded[owner][0] - first - loaded[owner][1])
+                for owner in order
+                for low, high in [spans[owner]]
+                if low < high
+            ]
+        from .jit import newest
+
         bounds, owners = newest([(low, max(high - low, 0), "") for low, high in spans])
         found = []
         for low, high, owner in zip(bounds, [*bounds[1:], last], owners):

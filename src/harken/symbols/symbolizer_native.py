@@ -6,12 +6,11 @@ in cost anything here, each once: the accelerator asks for them.
 
 from __future__ import annotations
 
-from array import array
 from itertools import accumulate
 
 from ..native import perf
 from ..native import symbols as native
-from ..native.memory import address
+from ..native.memory import address, numbers
 from .model import KERNEL_MODULE
 from .symbolizer_places import LAST
 
@@ -77,7 +76,7 @@ class NativeLines:
             job.addresses = self._rows_of(batch.recorded_array("ip"), held)
         order = batch.recorded_order()
         if order is not None:
-            job.order = self._rows_of(order if type(order) is memoryview else array("I", order), held)
+            job.order = self._rows_of(order if type(order) is memoryview else numbers("I", order), held)
         job.count = len(batch)
         job.spaces_of = self._rows_of(self._lay_out(indexes, tables), held)
         job.nowhere_start, job.nowhere_size = self._rows.text(self._places.nowhere.after)
@@ -91,20 +90,20 @@ class NativeLines:
     @staticmethod
     def _rows_of(memory: Any, held: list[Any]) -> int:
         held.append(memory)
-        return (memory.buffer_info()[0] if type(memory) is array else address(memory)) if len(memory) else 0
+        return address(memory) if len(memory) else 0
 
     def _lay_out(self, indexes: Any, tables: list[Table]) -> memoryview:
         """Makes the rows of address spaces; returns the number of each sample's."""
         rows = self._rows
-        self._tables, self._known, rows.spaces = tables, [], array("Q")
+        self._tables, self._known, rows.spaces = tables, [], bytearray()
         for table in tables:
             known = _zeros(len(table.starts))
             self._known.append(known)
-            ends = array("Q", [min(mapping.end, LAST) for mapping in table.maps])
-            memory = array("Q", table.starts), ends, known
-            rows.spaces.extend([*map(rows.place_of, memory), len(ends)])
-        indexes = indexes if type(indexes) is memoryview else memoryview(array("I", indexes))
-        return perf.number(indexes, array("I", [table.end for table in tables]))
+            ends = numbers("Q", [mapping.end if mapping.end < LAST else LAST for mapping in table.maps])
+            memory = numbers("Q", table.starts), ends, known
+            rows.add("spaces", *map(rows.place_of, memory), len(ends))
+        indexes = indexes if type(indexes) is memoryview else numbers("I", indexes)
+        return perf.number(indexes, numbers("I", [table.end for table in tables]))
 
     def _meet(self, needs: list[int]) -> None:
         """Puts what is asked for into the rows."""
@@ -114,7 +113,7 @@ class NativeLines:
             elif kind == native.NEED_TEXT:
                 name, after = self._special[first](second)
                 self._states[first][second] = self._rows.count("specials") + native.SPECIAL
-                self._rows.specials.extend([*self._rows.text(name), *self._rows.text(after)])
+                self._rows.add("specials", *self._rows.text(name), *self._rows.text(after))
             else:
                 self._meet_kernel()
 
@@ -128,9 +127,9 @@ class NativeLines:
             if place.pieces and names.number < 0:
                 names.number = self._of_jit(names) if names.jit is not None else self._of_table(names)
             for low, high, shift in place.pieces:
-                rows.pieces.extend((low, min(high, LAST), shift & LAST, names.number))
+                rows.add("pieces", low, min(high, LAST), shift & LAST, names.number)
             offset = place.offset
-            rows.places.extend((first, len(place.pieces), (offset or 0) & LAST, offset is not None, *rows.text(names.after)))
+            rows.add("places", first, len(place.pieces), (offset or 0) & LAST, offset is not None, *rows.text(names.after))
         return place.number
 
     # -- private: symbols
@@ -148,9 +147,12 @@ class NativeLines:
         bounds, inner, starts, ends, offsets, block = map(rows.place_of, columns)
         count = max(len(columns[4]) - 1, 0)
         states = _zeros(count)
-        parts = array("Q", [word for module in modules for word in rows.text(module)])
-        rows.names.extend((bounds, inner, starts, ends, len(columns[0]), count, offsets, block, len(columns[5])))
-        rows.names.extend((rows.place_of(owners), rows.place_of(parts), len(modules), rows.place_of(states), flags))
+        parts = numbers("Q", [word for module in modules for word in rows.text(module)])
+        sizes = len(columns[0]), count
+        modules_of = rows.place_of(owners), rows.place_of(parts), len(modules)
+        rows.add(
+            "names", bounds, inner, starts, ends, *sizes, offsets, block, len(columns[5]), *modules_of, rows.place_of(states), flags
+        )  # fmt: skip
         self._states.append(states)
         self._special.append(special)
         return len(self._special) - 1
@@ -172,13 +174,13 @@ class NativeLines:
             bounds, owners = bounds[:-1], owners[:-1]
         texts = [name.encode("utf-8", "surrogateescape") for _, _, name in entries]
         spans = [(start, start + size) for start, size, _ in entries]
-        inner = array("q", owners)
+        inner = numbers("q", owners)
 
         def special(symbol: int) -> tuple[bytes, bytes]:
             return self._places.readable(texts[symbol], True), names.after
 
         flags = native.MANGLED if self._places.demangle is not None else 0
-        return self._add(_columns(array("Q", bounds), inner, spans, texts), b"", [names.after], flags, special)
+        return self._add(_columns(numbers("Q", bounds), inner, spans, texts), b"", [names.after], flags, special)
 
     # -- private: the kernel
 
@@ -216,7 +218,7 @@ class NativeLines:
         def special(symbol: int) -> tuple[bytes, bytes]:
             return self._of_module(texts[symbol], added[symbol][3], "surrogateescape")
 
-        bounds = array("Q", [start for start, _ in spans])
+        bounds = numbers("Q", [start for start, _ in spans])
         return self._add(_columns(bounds, b"", spans, texts), b"", [b""], native.ASK_ALWAYS, special)
 
     def _of_module(self, name: bytes, module: str, errors: str) -> tuple[bytes, bytes]:
@@ -230,9 +232,9 @@ class NativeLines:
 
 def _columns(bounds: Any, inner: Any, spans: list[tuple[int, int]], texts: list[bytes]) -> tuple[Any, Any, Any, Any, Any, Any]:
     """What ``_add`` wants, of starts and ends of symbols and their names."""
-    starts = array("Q", [start for start, _ in spans])
-    ends = array("Q", [min(end, LAST) for _, end in spans])
-    offsets = array("I", accumulate([len(text) + 1 for text in texts], initial=0))
+    starts = numbers("Q", [start for start, _ in spans])
+    ends = numbers("Q", [min(end, LAST) for _, end in spans])
+    offsets = numbers("I", list(accumulate([len(text) + 1 for text in texts], initial=0)))
     return bounds, inner, starts, ends, offsets, b"\0".join([*texts, b""])
 
 
