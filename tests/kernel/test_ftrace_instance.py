@@ -107,6 +107,38 @@ def test_changes_of_the_shared_buffer_outlive_no_owner(root, tmp_path):
         root.write(file, before)
 
 
+@pytest.mark.parametrize("way", ["killed", "taken over", "kept"])
+def test_an_instance_with_a_name_goes_with_its_owner(root, tmp_path, monkeypatch, way):
+    """One that was killed in the middle of a recording; unless somebody made another one of that name, or it was to stay."""
+    monkeypatch.setattr(ftrace_journal, "DIRECTORY", str(tmp_path))
+    name = f"named_{os.getpid()}"
+    place = root.path(f"instances/{name}")
+    child = os.fork()
+    if not child:
+        try:
+            trace = Ftrace.named(root, name)
+            trace.set("tracing_on", "0")
+            if way == "kept":
+                trace.keep()
+            os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    os.waitpid(child, 0)
+    try:
+        assert os.path.isdir(place) and len(os.listdir(tmp_path)) == (way != "kept")
+        if way == "taken over":
+            os.rmdir(place)
+            os.mkdir(place)
+        assert ftrace_journal.sweep_journals(root.kernel) == ([f"instances/{name}"] if way == "killed" else [])
+        assert os.path.isdir(place) == (way != "killed") and os.listdir(tmp_path) == []
+    finally:
+        if os.path.isdir(place):
+            os.rmdir(place)
+    with Ftrace.named(root, name) as trace:
+        assert trace.created and len(os.listdir(tmp_path)) == 1
+    assert not os.path.isdir(place) and os.listdir(tmp_path) == []
+
+
 def test_what_others_changed_since_is_theirs(root, tmp_path):
     file = "buffer_percent"
     if not root.exists(file):

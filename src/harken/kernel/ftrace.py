@@ -77,18 +77,18 @@ class Ftrace(FunctionLists):
         if not name or "/" in name or name.startswith("."):
             raise UsageError(f"{name!r} cannot be the name of a buffer")
         path = f"instances/{name}"
-        made = False
+        shared = None
         if not root.exists(f"{path}/trace"):
             if not create:
                 raise KernelError(
                     f"there is no buffer called {name!r}", errno=errno.ENOENT, hint="'harken trace-cmd list -B' shows those that exist"
                 )
-            result = root.kernel.call(Call("mkdirat", (_AT_FDCWD, os.fsencode(root.path(path)) + b"\0", 0o750)))
-            if result < 0 and result != -errno.EEXIST:
-                raise root.refused(path, OSError(-result, os.strerror(-result)), "make")
-            made = True
+            shared = DurableSettings(root)
+            shared.make_instance(name)
         tracefs = Tracefs(root.kernel, root.path(path), root.note)
-        return cls(root, tracefs, ListSettings(tracefs), name, made)
+        found = cls(root, tracefs, ListSettings(tracefs), name, shared is not None)
+        found._shared = shared
+        return found
 
     @classmethod
     def top(cls, root: Tracefs, durable: bool = True) -> Ftrace:

@@ -1,9 +1,10 @@
 """The journal of changes to settings that everybody shares: the top buffer of ftrace and what exists only once.
 
-Private instances vanish with their owner.  Where a tracer works in the top buffer only (function_graph before Linux 6.11), harken has
-to change what others see.  Each such change is written down, with the value before, in a file of its owner under ``/run/harken``
-before it is made.  ``DurableSettings.undo`` takes the changes back and removes the file; after a ``kill -9`` the next start of harken
-finds the file, sees that its owner is dead, and takes them back then (``sweep_journals``).
+Private instances vanish with their owner.  Those that a user gave a name (``record -B NAME``) do not, and where a tracer works in the
+top buffer only (function_graph before Linux 6.11), harken has to change what others see.  Each such change is written down, with the
+value before, in a file of its owner under ``/run/harken`` before it is made.  ``DurableSettings.undo`` takes the changes back and removes
+the file; after a ``kill -9`` the next start of harken finds the file, sees that its owner is dead, and takes them back then
+(``sweep_journals``).
 
 A setting that somebody has changed since is left alone: it is theirs now.
 """
@@ -32,6 +33,8 @@ _BUSY = FUNCTION_LISTS | {"current_tracer"}
 
 DIRECTORY = "/run/harken"
 _SUFFIX = ".journal"
+_INSTANCES = "instances/"
+_AT_FDCWD, _AT_REMOVEDIR = -100, 0x200
 _LIMIT = 4 << 20
 
 
@@ -116,6 +119,25 @@ class DurableSettings(ListSettings):
         self._note(name, undo, True, text, True)
         super().command(name, text, undo)
 
+    def make_instance(self, name: str) -> None:
+        """Makes an instance with a name that others see; whoever finds the journal of a dead owner removes it.
+
+        Raises:
+            KernelError: not permitted.
+        """
+        path = f"{_INSTANCES}{name}"
+        try:
+            self._note(path, "", False, "", False)
+        except OSError:  # there is no place for a journal: it will be up to the user to remove what a kill leaves
+            pass
+        place = self.tracefs.path(path)
+        result = self.tracefs.kernel.call(Call("mkdirat", (_AT_FDCWD, os.fsencode(place) + b"\0", 0o750)))
+        if result < 0 and result != -errno.EEXIST:
+            self.forget()
+            raise self.tracefs.refused(path, OSError(-result, os.strerror(-result)), "make")
+        if self._fd >= 0:
+            self._note(path, _identity(place), False, "", False)
+
     def _note(self, name: str, old: str, old_append: bool, new: str, append: bool) -> None:
         if self._fd < 0:
             os.makedirs(os.path.dirname(self._file), 0o700, exist_ok=True)
@@ -142,6 +164,14 @@ class DurableSettings(ListSettings):
                 os.unlink(self._file)
             except OSError:
                 pass
+
+
+def _identity(path: str) -> str:
+    """The number of a directory, which another one of the same name has not; "" if it is not there."""
+    try:
+        return str(os.stat(path).st_ino)
+    except OSError:
+        return ""
 
 
 def _hex(text: str) -> str:
@@ -203,9 +233,19 @@ def _take_back(kernel: Kernel, text: str) -> tuple[list[str], bool]:
         except KernelError:
             continue
     complete = True
+    made = {_text(entry[0]): _text(entry[1]) for entry in commands if _text(entry[0]).startswith(_INSTANCES)}
     if commands:
         sweep_instances(tracefs)  # their triggers keep synthetic events in use
+    for path, identity in made.items():
+        place = tracefs.path(path)
+        if identity and _identity(place) != identity:  # it is gone, or somebody else made one
+            continue
+        result = kernel.call(Call("unlinkat", (_AT_FDCWD, os.fsencode(place) + b"\0", _AT_REMOVEDIR)))
+        undone += [path] if result >= 0 else []
+        complete = complete and result != -errno.EBUSY
     for entry in reversed(commands):
+        if _text(entry[0]) in made:
+            continue
         try:
             tracefs.write(_text(entry[0]), _text(entry[1]), True)
             undone.append(_text(entry[0]))
@@ -215,8 +255,12 @@ def _take_back(kernel: Kernel, text: str) -> tuple[list[str], bool]:
 
 
 def _is_command(name: str) -> bool:
-    """Whether a file takes commands, each of which has its own way back."""
-    return name in ("dynamic_events", "synthetic_events") or name.endswith("/trigger")
+    """Whether a file takes commands, each of which has its own way back; a directory is one that was made."""
+    return (
+        (name.startswith(_INSTANCES) and name.count("/") == 1)
+        or name in ("dynamic_events", "synthetic_events")
+        or name.endswith("/trigger")
+    )
 
 
 def _still(tracefs: Tracefs, name: str, written: str, append: bool) -> bool:
