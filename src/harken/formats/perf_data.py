@@ -27,9 +27,8 @@ from ..base.errors import FormatError, UsageError
 from . import perf_data_features as features
 from .perf_data_batch import Batch
 from .perf_data_columns import Walk
-from .perf_data_expand import Expander, flatten
 from .perf_data_features import BuildId, Features
-from .perf_data_header import RecordedEvent, read_header
+from .perf_data_header import RecordedEvent, read, read_header, read_whole
 from .perf_data_records import LostEvent
 
 TYPE_CHECKING = False
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from .perf_data_expand import Expander
     from .perf_data_layout import SampleLayout
 
 __all__ = ("PerfData", "open_perf_data")
@@ -52,9 +52,9 @@ _EVENT_DESC = 12
 _MOST_PROBLEMS = 100
 #: Files up to this size are read, longer ones are mapped.
 _READ_WHOLE = 64 << 20
-_LARGE = 1 << 20
 _UPDATE_NAME = 2
 _FOREVER = (1 << 64) - 1
+_OF_THREADS = frozenset((abi.PERF_RECORD_COMM, abi.PERF_RECORD_EXIT))
 _OF_INTEREST = frozenset(
     (
         abi.PERF_RECORD_MMAP, abi.PERF_RECORD_MMAP2, abi.PERF_RECORD_COMM, abi.PERF_RECORD_FORK, abi.PERF_RECORD_EXIT, abi.PERF_RECORD_LOST,
@@ -95,9 +95,14 @@ class PerfData:
         self.lost = self.lost_samples = 0
         self._owner: Any = None
         self._whole = type(data) is bytes
+        self._wanted = _OF_INTEREST
         self._kept = 0
         # records of pipes are not always whole words, and compressed ones neither
-        self._expander = Expander(name) if self.pipe or self.features.raw("compressed") is not None else None
+        self._expander: Expander | None = None
+        if self.pipe or self.features.raw("compressed") is not None:
+            from .perf_data_expand import Expander
+
+            self._expander = Expander(name)
         self._layouts: tuple[SampleLayout, ...] = ()
         self._layout_of: list[int] = []
         self._by_id: dict[int, int] = {}
@@ -130,16 +135,18 @@ class PerfData:
 
     # -- records
 
-    def batches(self, window: int = _WINDOW) -> Iterator[Batch]:
+    def batches(self, window: int = _WINDOW, threads: bool = True) -> Iterator[Batch]:
         """All records, in order of time.
 
         Args:
             window: about how many bytes are read at a time.
+            threads: with names and ends of threads; they need not be asked for if nobody wants them.
 
         Raises:
             FormatError: samples that cannot be true, or of events that cannot be told apart.
         """
         held, seen, place, size, last = b"", 0, self._start, window, False
+        self._wanted = _OF_INTEREST if threads else _OF_INTEREST - _OF_THREADS
         while not last:
             if not held and not place & 7 and self._whole and self._expander is None and self._end - place <= size:
                 last, length = True, self._end - place  # it all lies in memory: nothing is copied
@@ -149,6 +156,8 @@ class PerfData:
                 block, last = self._take(place, size)
                 length = len(block)
                 if self._expander is not None:
+                    from .perf_data_expand import flatten
+
                     records, used, problem = flatten(block, self.order, self._expander)
                     walk = Walk(held + records, self.order)
                     problem = problem or walk.problem
@@ -209,13 +218,13 @@ class PerfData:
 
     def _others(self, walk: Walk) -> list[tuple[int, int]]:
         """(time, place) of the records that matter and are no samples."""
-        words, big = walk.words, walk.big
+        words, big, wanted = walk.words, walk.big, self._wanted
         reader = self._layouts[0].records
         back, least = reader.back, 1 + reader.trailer // 8
         found = []
         for at in walk.others:
             head = words[at]
-            if (head >> 32 if big else head & 0xFFFFFFFF) in _OF_INTEREST:
+            if (head >> 32 if big else head & 0xFFFFFFFF) in wanted:
                 size = (head & 0xFFFF if big else head >> 48) >> 3
                 time = words[at + size - back] if back and size >= least else 0
                 found.append((time if time != _FOREVER else 0, at))
@@ -350,10 +359,10 @@ def open_perf_data(path: str) -> PerfData:
             raise FormatError(path, "a directory (perf record --threads)", hint="record without --threads")
         if not stat.S_ISREG(state.st_mode):
             close = False
-            return PerfData(_read(fd, 16), "standard input" if path == "-" else path, lambda size: os.read(fd, size))
+            return PerfData(read(fd, 16), "standard input" if path == "-" else path, lambda size: os.read(fd, size))
         size = state.st_size
         if size <= _READ_WHOLE:
-            found = PerfData(_read_whole(fd, size), path)
+            found = PerfData(read_whole(fd, size), path)
             found._whole = True
             return found
         owner = mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ)
@@ -367,41 +376,3 @@ def open_perf_data(path: str) -> PerfData:
     finally:
         if close:
             os.close(fd)
-
-
-def _read_whole(fd: int, size: int) -> Any:
-    """A file of some MiB: memory in large pages, which takes a tenth of the time of getting it page by page.
-
-    It is not the mapped file: what another process cuts off must not end this one.
-    """
-    import mmap
-    import os
-
-    if size < _LARGE:
-        return _read(fd, size)
-    data = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    try:
-        data.madvise(mmap.MADV_HUGEPAGE)
-    except (OSError, AttributeError):
-        pass
-    place = 0
-    with memoryview(data) as room:
-        while place < size:
-            part = os.readv(fd, [room[place:]])
-            if not part:
-                break
-            place += part
-    return data if place == size else data[:place]
-
-
-def _read(fd: int, size: int) -> bytes:
-    import os
-
-    parts: list[bytes] = []
-    while size > 0:
-        part = os.read(fd, size)
-        if not part:
-            break
-        parts.append(part)
-        size -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)

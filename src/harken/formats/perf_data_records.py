@@ -27,6 +27,12 @@ _CONTEXT_KERNEL, _CONTEXT_USER = abi.PERF_CONTEXT_KERNEL, abi.PERF_CONTEXT_USER
 #: Addresses from here on are markers of a call chain (include/linux/perf_event.h, PERF_CONTEXT_MAX).
 CONTEXT_MAX = (1 << 64) - 4095
 _PROT_EXEC = 4
+# decoding is most of what a recording of short-lived processes costs: names of modules are looked up, those of constants too
+_MMAP, _MMAP2, _COMM, _FORK, _EXIT = (
+    abi.PERF_RECORD_MMAP, abi.PERF_RECORD_MMAP2, abi.PERF_RECORD_COMM, abi.PERF_RECORD_FORK, abi.PERF_RECORD_EXIT,
+)  # fmt: skip
+_MAPPINGS, _TASKS = (_MMAP2, _MMAP), (_FORK, _EXIT)
+_MODE, _IN_KERNEL, _BUILD_ID = abi.PERF_RECORD_MISC_CPUMODE_MASK, abi.PERF_RECORD_MISC_KERNEL, abi.PERF_RECORD_MISC_MMAP_BUILD_ID
 _MAP_HUGETLB = 0x40000
 _MAX_TEXT = 4096
 _NOTHING = memoryview(b"")
@@ -180,16 +186,16 @@ class RecordReader:
         end = start + size - self.trailer
         body = start + 8
         try:
-            if kind in (abi.PERF_RECORD_MMAP2, abi.PERF_RECORD_MMAP):
+            if kind in _MAPPINGS:
                 return self._mapping(data, start, end, kind, misc, self.time(data, start, size))
-            if kind == abi.PERF_RECORD_COMM:
+            if kind == _COMM:
                 pid, tid = self._pair.unpack_from(data, body)
                 comm = self._text(data, body + 8, end)
                 return CommEvent(pid, tid, self.time(data, start, size), comm, bool(misc & abi.PERF_RECORD_MISC_COMM_EXEC))
-            if kind in (abi.PERF_RECORD_FORK, abi.PERF_RECORD_EXIT):
+            if kind in _TASKS:
                 pid, parent, tid, parent_tid, time = self._task.unpack_from(data, body)
-                task = TaskEvent(pid, tid, time, parent, parent_tid, "fork" if kind == abi.PERF_RECORD_FORK else "exit")
-                task.known = kind == abi.PERF_RECORD_FORK and bool(misc & abi.PERF_RECORD_MISC_FORK_EXEC)
+                task = TaskEvent(pid, tid, time, parent, parent_tid, "fork" if kind == _FORK else "exit")
+                task.known = kind == _FORK and bool(misc & abi.PERF_RECORD_MISC_FORK_EXEC)
                 return task
             if kind == abi.PERF_RECORD_LOST:
                 return LostEvent(self.time(data, start, size), self._u64.unpack_from(data, body + 8)[0], False)
@@ -203,20 +209,20 @@ class RecordReader:
         return None
 
     def _mapping(self, data: Any, at: int, end: int, kind: int, misc: int, time: int) -> MappingEvent:
-        if kind == abi.PERF_RECORD_MMAP:
+        if kind == _MMAP:
             pid, tid, start, length, offset = self._mmap.unpack_from(data, at)
             found = MappingEvent(pid, tid, time, start, start + length, offset, self._text(data, at + self._mmap.size, end))
             found.executable = not misc & abi.PERF_RECORD_MISC_MMAP_DATA
         else:
             pid, tid, start, length, offset, major, minor, inode, prot, flags = self._mmap2.unpack_from(data, at)
             found = MappingEvent(pid, tid, time, start, start + length, offset, self._text(data, at + self._mmap2.size, end))
-            if misc & abi.PERF_RECORD_MISC_MMAP_BUILD_ID:  # size, 3 bytes, 20 bytes in the place of device and inode
+            if misc & _BUILD_ID:  # size, 3 bytes, 20 bytes in the place of device and inode
                 size = min(data[at + 40], 20)
                 found.build_id = bytes(data[at + 44 : at + 44 + size]).hex()
             else:
                 found.inode, found.numbers = inode, (major, minor)
             found.executable, found.huge = bool(prot & _PROT_EXEC), bool(flags & _MAP_HUGETLB)
-        found.in_kernel = misc & abi.PERF_RECORD_MISC_CPUMODE_MASK == abi.PERF_RECORD_MISC_KERNEL
+        found.in_kernel = misc & _MODE == _IN_KERNEL
         return found
 
     def _text(self, data: Any, start: int, end: int) -> str:

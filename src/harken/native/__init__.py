@@ -20,17 +20,17 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ctypes
+    from typing import Any
 
 __all__ = ("VERSION", "library")
 
 #: What harken_native_version() of a library must give that fits these Python sources: raised with each change of a C function's meaning.
 VERSION = 9
 
-_found: list[ctypes.CDLL | None] = []
+_found: list[Any] = []
 
 
-def library() -> ctypes.CDLL | None:
+def library() -> Any:
     """The accelerator's library, or None where it was not built, does not fit or is not wanted.
 
     >>> native = library()
@@ -42,11 +42,11 @@ def library() -> ctypes.CDLL | None:
     return _found[0]
 
 
-def _load() -> ctypes.CDLL | None:
-    import ctypes
+def _load() -> Any:
+    from .foreign import Library
 
     try:
-        found = ctypes.CDLL(os.path.join(os.path.dirname(__file__), "native.so"))
+        found = Library(os.path.join(os.path.dirname(__file__), "native.so"))
         return found if found.harken_native_version() == VERSION else None
     except (OSError, AttributeError):
         return None

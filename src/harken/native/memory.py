@@ -5,9 +5,10 @@ A buffer must outlive the call that gets its address; whoever calls holds on to 
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 from struct import pack
+
+from .foreign import place_of_bytes, place_of_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,11 +31,11 @@ def address(buffer: Any) -> int:
     (True, True)
     """
     if isinstance(buffer, bytes):
-        return ctypes.cast(ctypes.c_char_p(buffer), ctypes.c_void_p).value or 0
+        return place_of_bytes(buffer)
     interface = getattr(buffer, "__array_interface__", None)
     if interface is not None:
         return int(interface["data"][0])
-    return ctypes.addressof((ctypes.c_char * 0).from_buffer(buffer))
+    return place_of_memory(buffer)
 
 
 def numbers(letter: Any, values: Any) -> memoryview:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 from mmap import mmap
 
 from . import library
+from .foreign import Pointer, Structure, Word, addressof
 from .memory import address, room
 
 TYPE_CHECKING = False
@@ -18,8 +18,8 @@ __all__ = ("Walker", "by_value", "chains", "halves", "number", "order", "words",
 _MOST = 1 << 32
 
 
-class _Walk(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint64) for name in "words place end samples others sample_count other_count least".split()]
+class _Walk(Structure):
+    _fields_ = [(name, Word) for name in "words place end samples others sample_count other_count least".split()]
 
 
 class Walker:
@@ -42,7 +42,7 @@ class Walker:
 
     def __init__(self, native: Any, data: bytes | mmap, end: int) -> None:
         self._go = native.harken_perf_walk
-        self._go.argtypes = (ctypes.c_void_p,)
+        self._go.argtypes = (Pointer,)
         self._data, self._samples, self._others = data, room(4 * end), room(4 * end)
         self._walk = _Walk(address(data), 0, end, address(self._samples), address(self._others), 0, 0, _MOST)
 
@@ -59,7 +59,7 @@ class Walker:
     def go(self, place: int) -> int:
         """Walks from a place on; returns the place of the first record that needs a closer look, or the end."""
         self._walk.place = place
-        self._go(ctypes.addressof(self._walk))
+        self._go(addressof(self._walk))
         return int(self._walk.place)
 
     @property
@@ -161,6 +161,6 @@ def _column(data: bytes, places: memoryview, number: int, name: str, width: int,
 def _function(name: str, arguments: int) -> Any:
     """A function of the library that takes and gives places and numbers."""
     call = getattr(library(), name)
-    call.argtypes = (ctypes.c_uint64,) * arguments
-    call.restype = ctypes.c_uint64
+    call.argtypes = (Word,) * arguments
+    call.restype = Word
     return call

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from struct import Struct
 
 from . import library
+from .foreign import Pointer, Structure, Word, addressof
 from .memory import address, room
 
 TYPE_CHECKING = False
@@ -36,11 +36,11 @@ _ROWS = {"spaces": 4, "places": 6, "pieces": 4, "names": 14, "specials": 4}
 _PACK = {name: Struct(f"={width}Q").pack for name, width in _ROWS.items()}
 
 
-class Job(ctypes.Structure):
+class Job(Structure):
     """``struct job``."""
 
     _fields_ = [
-        (name, ctypes.c_uint64)
+        (name, Word)
         for name in (
             "words word_count starts lengths addresses spaces_of order count spaces space_count places place_count pieces piece_count "
             "names names_count specials special_count blob blob_size nowhere_start nowhere_size added static changing kernel_known "
@@ -103,9 +103,9 @@ def engine() -> Any:
     native = library()
     if native is None:
         return None
-    native.harken_symbols_sizes.restype = ctypes.c_uint64
-    native.harken_symbols_lines.argtypes = (ctypes.c_void_p,)
-    sizes = ctypes.sizeof(Job) | 8 * (_ROWS["names"] << 16 | _ROWS["places"] << 32 | _ROWS["spaces"] << 48)
+    native.harken_symbols_sizes.restype = Word
+    native.harken_symbols_lines.argtypes = (Pointer,)
+    sizes = 8 * len(Job._fields_) | 8 * (_ROWS["names"] << 16 | _ROWS["places"] << 32 | _ROWS["spaces"] << 48)
     return native if native.harken_symbols_sizes() == sizes else None
 
 
@@ -132,7 +132,7 @@ def run(native: Any, job: Job, rows: Rows, meet: Callable[[list[int]], None]) ->
         rows.into(job)
         job.out, job.out_size = address(out), len(out)
         first = job.at
-        outcome = native.harken_symbols_lines(ctypes.addressof(job))
+        outcome = native.harken_symbols_lines(addressof(job))
         if job.at > first:
             yield memoryview(out)[: job.out_used], ends[: job.at - first]
         elif outcome == _FULL:

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("demangle", "short", "available", "mangled", "save", "without_parameters")
+__all__ = ("demangle", "short", "known", "available", "mangled", "save", "without_parameters")
 
 _LONGEST = 1 << 14
 _CACHED = 1 << 16
@@ -54,6 +54,19 @@ def short(name: str) -> str:
         text = _cache[key] = without_parameters(text) + at + suffix
         _new += 1
     return text
+
+
+def known(names: list[str]) -> list[str | None]:
+    """What ``short`` gives for mangled names, of those that were asked for before, now or by an earlier run; None for others.
+
+    Example:
+        >>> _ = short("_ZN1a1bEi")
+        >>> known(["main"])
+        [None]
+    """
+    if not _looked:
+        _restore()
+    return [_cache.get(" " + name) for name in names]
 
 
 def available() -> bool:

@@ -7,6 +7,7 @@ in cost anything here, each once: the accelerator asks for them.
 from __future__ import annotations
 
 from itertools import accumulate
+from struct import pack
 
 from ..native import perf
 from ..native import symbols as native
@@ -16,7 +17,7 @@ from .symbolizer_places import LAST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from ..formats.perf_data_batch import Batch
@@ -44,11 +45,13 @@ class NativeLines:
         self._engine, self._places, self._symbols = engine, places, symbols
         self.shift = 0
         self._rows = native.Rows()
-        #: What gives (name, what stands behind it) of symbols that are asked for, by number of the names.
-        self._special: list[Callable[[int], tuple[bytes, bytes]]] = []
+        #: What gives [(name, what stands behind it)] of symbols that are asked for, by number of the names.
+        self._special: list[Callable[[list[int]], Sequence[tuple[bytes, bytes]]]] = []
         self._states: list[memoryview] = []
         self._kernel: list[int] = []
         self._of_index: dict[int, int] = {}
+        #: Numbers of places by mapping; mappings live as long as a batch's tables.
+        self._of_mapping: dict[int, int] = {}
         # of the present batch
         self._tables: list[Table] = []
         self._known: list[memoryview] = []
@@ -95,7 +98,7 @@ class NativeLines:
     def _lay_out(self, indexes: Any, tables: list[Table]) -> memoryview:
         """Makes the rows of address spaces; returns the number of each sample's."""
         rows = self._rows
-        self._tables, self._known, rows.spaces = tables, [], bytearray()
+        self._tables, self._known, self._of_mapping, rows.spaces = tables, [], {}, bytearray()
         for table in tables:
             known = _zeros(len(table.starts))
             self._known.append(known)
@@ -107,20 +110,36 @@ class NativeLines:
 
     def _meet(self, needs: list[int]) -> None:
         """Puts what is asked for into the rows."""
+        wanted: dict[int, list[int]] = {}
         for kind, first, second in zip(needs[::3], needs[1::3], needs[2::3]):
-            if kind == native.NEED_PLACE:
+            if kind == native.NEED_TEXT:
+                wanted.setdefault(first, []).append(second)
+            elif kind == native.NEED_PLACE:
                 self._known[first][second] = self._place(self._tables[first], second) + 1
-            elif kind == native.NEED_TEXT:
-                name, after = self._special[first](second)
-                self._states[first][second] = self._rows.count("specials") + native.SPECIAL
-                self._rows.add("specials", *self._rows.text(name), *self._rows.text(after))
             else:
                 self._meet_kernel()
+        for number, symbols in wanted.items():
+            self._meet_texts(self._states[number], symbols, self._special[number](symbols))
+
+    def _meet_texts(self, states: memoryview, symbols: list[int], found: Sequence[tuple[bytes, bytes]]) -> None:
+        rows = self._rows
+        start, number = len(rows.blob), rows.count("specials") + native.SPECIAL
+        rows.blob += b"".join([name for name, _ in found])
+        words: list[int] = []
+        for symbol, (name, after) in zip(symbols, found):
+            states[symbol] = number
+            number += 1
+            words += start, len(name), *rows.text(after)
+            start += len(name)
+        rows.specials += pack(f"={len(words)}Q", *words)
 
     def _place(self, table: Table, number: int) -> int:
         """The number of a mapping's place."""
-        rows = self._rows
-        place = self._places.of(table.pid, table.maps[number])
+        rows, mapping = self._rows, table.maps[number]
+        known = self._of_mapping.get(id(mapping))
+        if known is not None:  # a process that was forked has those of its parent
+            return known
+        place = self._places.of(table.pid, mapping)
         if place.number < 0:
             place.number = rows.count("places")
             names, first = place.names, rows.count("pieces")
@@ -130,6 +149,8 @@ class NativeLines:
                 rows.add("pieces", low, min(high, LAST), shift & LAST, names.number)
             offset = place.offset
             rows.add("places", first, len(place.pieces), (offset or 0) & LAST, offset is not None, *rows.text(names.after))
+        if place.names.jit is None:
+            self._of_mapping[id(mapping)] = place.number
         return place.number
 
     # -- private: symbols
@@ -140,7 +161,7 @@ class NativeLines:
         owners: Any,
         modules: list[bytes],
         flags: int,
-        special: Callable[[int], tuple[bytes, bytes]],
+        special: Callable[[list[int]], Sequence[tuple[bytes, bytes]]],
     ) -> int:
         """Adds names: bounds, inner, starts, ends, offsets and block; what stands behind a symbol by its owner."""
         rows = self._rows
@@ -163,8 +184,14 @@ class NativeLines:
         assert table is not None
         starts, ends, _, bounds, inner, _, _, offsets, block = table.columns
         columns = (bounds, inner, starts, ends, offsets, block) if len(bounds) else (starts, b"", starts, ends, offsets, block)
+        after, view = names.after, memoryview(block)
+
+        def special(symbols: list[int]) -> list[tuple[bytes, bytes]]:
+            raw = [bytes(view[offsets[symbol] : offsets[symbol + 1] - 1]) for symbol in symbols]
+            return [(name, after) for name in places.readable_many(raw)]
+
         flags = native.MANGLED if places.demangle is not None else 0
-        return self._add(columns, b"", [names.after], flags, lambda symbol: (places.readable(table.raw_name(symbol), True), names.after))
+        return self._add(columns, b"", [after], flags, special)
 
     def _of_jit(self, names: Names) -> int:
         """The code that a process has made itself."""
@@ -176,8 +203,8 @@ class NativeLines:
         spans = [(start, start + size) for start, size, _ in entries]
         inner = numbers("q", owners)
 
-        def special(symbol: int) -> tuple[bytes, bytes]:
-            return self._places.readable(texts[symbol], True), names.after
+        def special(symbols: list[int]) -> list[tuple[bytes, bytes]]:
+            return [(self._places.readable(texts[symbol], True), names.after) for symbol in symbols]
 
         flags = native.MANGLED if self._places.demangle is not None else 0
         return self._add(_columns(numbers("Q", bounds), inner, spans, texts), b"", [names.after], flags, special)
@@ -202,8 +229,9 @@ class NativeLines:
             return known
         starts, offsets, owners, block, modules = index.columns()
 
-        def special(symbol: int) -> tuple[bytes, bytes]:
-            return self._of_module(bytes(block[offsets[symbol] : offsets[symbol + 1] - 1]), modules[owners[symbol]], "backslashreplace")
+        def special(symbols: list[int]) -> list[tuple[bytes, bytes]]:
+            raw = [bytes(block[offsets[symbol] : offsets[symbol + 1] - 1]) for symbol in symbols]
+            return [self._of_module(name, modules[owners[symbol]], "backslashreplace") for name, symbol in zip(raw, symbols)]
 
         afters = [self._places.after(f"[{module}]" if module else KERNEL_MODULE) for module in modules]
         flags = native.ASK_ALWAYS if "bpf" in modules else 0
@@ -215,8 +243,8 @@ class NativeLines:
         texts = [name.encode("utf-8", "surrogateescape") for _, _, name, _ in added]
         spans = [(start, start + size) for start, size, _, _ in added]
 
-        def special(symbol: int) -> tuple[bytes, bytes]:
-            return self._of_module(texts[symbol], added[symbol][3], "surrogateescape")
+        def special(symbols: list[int]) -> list[tuple[bytes, bytes]]:
+            return [self._of_module(texts[symbol], added[symbol][3], "surrogateescape") for symbol in symbols]
 
         bounds = numbers("Q", [start for start, _ in spans])
         return self._add(_columns(bounds, b"", spans, texts), b"", [b""], native.ASK_ALWAYS, special)

@@ -8,6 +8,7 @@ Where a process has generated code, its /tmp/perf-PID.map is read, as perf does.
 
 from __future__ import annotations
 
+from .demangle import known, short
 from .symbolizer_images import Images
 
 TYPE_CHECKING = False
@@ -123,6 +124,15 @@ class Places:
         if mangled and self.demangle is not None and name.startswith(_MANGLED):
             return self.demangle(name.decode("utf-8", "backslashreplace")).encode("utf-8", "surrogateescape")
         return name if name.isascii() else name.decode("utf-8", "backslashreplace").encode()
+
+    def readable_many(self, names: list[bytes]) -> list[bytes]:
+        """``readable`` of names that may be mangled."""
+        if self.demangle is not short:
+            return [self.readable(name, True) for name in names]
+        texts = known([name.decode("utf-8", "backslashreplace") for name in names])
+        return [
+            text.encode("utf-8", "surrogateescape") if text is not None else self.readable(name, True) for name, text in zip(names, texts)
+        ]
 
     def text(self, name: bytes, after: bytes, mangled: bool) -> bytes:
         """What stands behind an address of a symbol; with ``offset``, to be filled in by ``%``."""

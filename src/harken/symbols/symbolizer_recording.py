@@ -19,7 +19,6 @@ from .demangle import demangle as readable
 from .demangle import save, short
 from .kernel_symbols import KernelSymbols
 from .model import KERNEL_MODULE
-from .symbolizer_chains import END_OF_CHAIN, cut_long, words_of_chains
 from .symbolizer_places import Places
 from .symbolizer_spaces import RecordedSpaces
 
@@ -171,6 +170,8 @@ class RecordingSymbolizer:
     @staticmethod
     def _of_chains(lines: AddressLines, tables: list[Table], keys: Sequence[bytes]) -> list[dict[bytes, bytes]]:
         """The texts of the call chains of each table."""
+        from .symbolizer_chains import cut_long, words_of_chains
+
         parts = []
         for table in tables:
             whole, cut = cut_long(list(set(keys[table.first : table.end])))
@@ -240,6 +241,8 @@ class RecordingSymbolizer:
 
 def _chains(lines: dict[int, bytes], part: tuple[list[bytes], dict[bytes, list[bytes]], list[int]]) -> dict[bytes, bytes]:
     """The texts of the different call chains of a process, from the lines of its addresses."""
+    from .symbolizer_chains import END_OF_CHAIN
+
     whole, cut, words = part
     address, lines[END_OF_CHAIN] = lines[END_OF_CHAIN], b"\n%b\n" % _BETWEEN
     texts = b"".join(getter(words)(lines)).split(_BETWEEN)[1:-1]

@@ -81,7 +81,7 @@ def run(argv: list[str]) -> int:
     wanted = any([field in fields for field in HEADS])
     out = sys.stdout.buffer
     try:
-        for batch in recording.batches():
+        for batch in recording.batches(threads="comm" in fields):
             heads = _heads(recording, batch, fields) if wanted else None
             if "ip" in fields:
                 for block in symbolizer.blocks(batch, chains, heads):
