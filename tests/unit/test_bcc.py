@@ -42,6 +42,23 @@ def run(script: Path, *args: str, **environment: str) -> subprocess.CompletedPro
 # -- scripts
 
 
+def test_tracebacks_show_the_script_only(tmp_path: Path) -> None:
+    script = tmp_path / "tool.py"
+    script.write_text(
+        "import sys\nfrom bcc import BPF\nfrom bcc.utils import as_bytes\n"
+        "def start():\n    return BPF(src_file='missing.c')\n"
+        "def wrong():\n    return BPF(cflags=5, text='int f(void *ctx) { return 0; }')\n"
+        "globals()[sys.argv[1]]()\n"
+    )
+    for word, last, note in (("start", "Exception: Could not find file", False), ("wrong", "TypeError: ", True)):
+        done = run(script, word)
+        lines = done.stderr.splitlines()
+        files = [line for line in lines if line.startswith("  File ")]
+        assert files and all(str(script) in line for line in files), done.stderr
+        assert any(line.startswith(last) for line in lines) and lines[-1].startswith("NOTE: HARKEN_DEBUG=1") == note, done.stderr
+    assert "harken/bcc/bpf.py" in run(script, "start", HARKEN_DEBUG="1").stderr
+
+
 def test_a_script_sees_itself_and_bcc(tmp_path: Path) -> None:
     script = tmp_path / "tool.py"
     (tmp_path / "beside.py").write_text("value = 5\n")

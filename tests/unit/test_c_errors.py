@@ -93,6 +93,20 @@ def test_headers_that_were_not_found_are_named() -> None:
     assert not any("mytool.h" in note for _, note in problems(text.replace("struct mytool_event e = {}", "1 +"))[0].related)
 
 
+def test_wrong_flags_have_no_place_in_the_program() -> None:
+    from typing import Any, cast
+
+    from harken.base.diagnostics import Source
+    from harken.languages.c.parse import Preparation
+    from harken.testing.fake_kernel import FakeKernel
+
+    catalogue = cast(Any, type("Empty", (), {"kernel": FakeKernel(), "btf": None, "modules": list, "module_btf": None})())
+    with pytest.raises(SourceError) as caught:
+        Preparation(Source("x.c", "int f(void *ctx) { return 0; }"), catalogue, ("--nope",)).run()
+    (only,) = caught.value.diagnostics
+    assert "--nope" in only.message and only.span is None and "flags" in only.hint
+
+
 def test_kernel_functions_are_not_called() -> None:
     from types import SimpleNamespace
     from typing import Any, cast

@@ -77,10 +77,34 @@ def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType 
 
             sys.stderr.write(error_text(error) + "\n")
             return
-        while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, "<frozen runpy>"):
-            trace = trace.tb_next
+        trace, inside = _own_frames(trace)
         error.__traceback__ = trace
+        sys.__excepthook__(kind, error, trace)
+        if inside and isinstance(error, (TypeError, AttributeError, AssertionError, NameError, RuntimeError)):
+            sys.stderr.write("NOTE: HARKEN_DEBUG=1 shows where in harken this comes from\n")
+        return
     sys.__excepthook__(kind, error, trace)
+
+
+def _own_frames(trace: TracebackType | None) -> tuple[TracebackType | None, bool]:
+    """The frames of the script and of what it imports, without harken's own; whether the last one was harken's."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+    first: TracebackType | None = None
+    last: TracebackType | None = None
+    inside = False
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        inside = file.startswith(package)
+        onward = trace.tb_next
+        if not inside and file != "<frozen runpy>":
+            trace.tb_next = None
+            if last is None:
+                first = trace
+            else:
+                last.tb_next = trace
+            last = trace
+        trace = onward
+    return first, inside
 
 
 def run(words: Sequence[str]) -> None:

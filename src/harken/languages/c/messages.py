@@ -170,6 +170,8 @@ class Messages:
             (span, child.message) for child in note.children if (span := self.span(child)) is not None and child.severity == "note"
         )
         where = self.span(note)
+        if where is None and not note.file:
+            return Diagnostic("error", note.message, None, "it is among the flags (cflags)" if self.program.cflags else "")
         hint = self._hint(note, where)
         if not hint and where is None and note.file == self.program.PRELUDE:
             line = self.program.prelude.split("\n")[note.line - 1][:200] if note.line else ""
