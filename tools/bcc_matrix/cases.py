@@ -39,9 +39,7 @@ class Case(NamedTuple):
 
 #: tool -> workloads that trigger it.  A tool that is not here gets "files", "tcp" and "exec".
 WORK: dict[str, str] = {
-    **dict.fromkeys(
-        ("argdist", "trace", "funccount", "funclatency", "funcslower", "funcinterval", "stackcount"), "calls stdout files exec tcp disk"
-    ),
+    **dict.fromkeys(("argdist", "trace", "funccount", "funclatency", "funcslower", "stackcount"), "calls stdout files exec tcp disk"),
     "bashreadline": "bash",
     "bindsnoop": "listen",
     **dict.fromkeys(("biolatency", "biolatpcts", "biopattern", "biosnoop", "biotop", "bitesize"), "disk"),
@@ -60,7 +58,8 @@ WORK: dict[str, str] = {
     **dict.fromkeys(("offcputime", "offwaketime", "wakeuptime"), "sleep tcp"),
     "hardirqs": "disk console busy",
     "deadlock": "locks",
-    "klockstat": "files exec",
+    "klockstat": "files exec calls",
+    "funcinterval": "calls stdout files exec tcp disk pressure",
     "execsnoop": "exec",
     "exitsnoop": "exec",
     **dict.fromkeys(("pidpersec", "threadsnoop"), "exec threads"),
@@ -180,6 +179,7 @@ _RULES: tuple[tuple[str, str, str], ...] = (
     ("deadlock", r"^181", "{pid}"),
     ("deadlock", r"^(\{pid\}) (--dump-graph|--verbose)", r"\1 --binary {libc} \2"),
     ("funccount", r"-c 1\b", "-c 0"),
+    ("stackcount", r"-c 1\b", "-c 0"),
     ("virtiostat", r"-d virtio_blk", "-d virtio_rng"),
     ("solisten", r"-p 1234", "-p {pid}"),
     ("solisten", r"--netns 4242", "--netns {netns}"),
