@@ -300,7 +300,9 @@ def function_probe(kind: str, module: str, name: str, offset: int, listed: bool 
             from ..probes.providers.base import either, near_names
 
             if name in _INJECTION:
-                raise ProbeError(f"this kernel has no function {name}", f"it is built without {_INJECTION[name]}, by which errors are injected")
+                raise ProbeError(
+                    f"this kernel has no function {name}", f"it is built without {_INJECTION[name]}, by which errors are injected"
+                )
             near = near_names(name, [other for other, _ in found.functions()])
             raise ProbeError(f"this kernel has no function {name}", f"did you mean {either(near)}?" if near else "")
     text = ":".join([kind, *([owner] if owner else []), name]) + (f"+{offset}" if offset else "")
