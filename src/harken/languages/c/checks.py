@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from mmap import PAGESIZE
 
-from ...base.ctype import Array, Ptr
+from ...base.ctype import Array, Ptr, Struct
 from ...base.diagnostics import Diagnostic, Span, error
 from . import tree
 from .lower_memory import is_aggregate
@@ -73,7 +73,7 @@ def warnings(unit: tree.TranslationUnit) -> list[Told]:
     for function in unit.functions:
         if function.body is None:
             continue
-        strange = _Pointers(function)
+        strange = _Pointers(function) if _may_have_process_pointers(function) else None
         for node in tree.walk(function.body):
             if isinstance(node, tree.Call):
                 found += _extent(node, _EXTENTS.get(node.function.name))
@@ -81,7 +81,7 @@ def warnings(unit: tree.TranslationUnit) -> list[Told]:
                     found += _format(node)
             elif isinstance(node, tree.Method):
                 found += _extent(node, _METHOD_EXTENTS.get(node.name))
-            elif isinstance(node, tree.Cast) and node.kind == "load":
+            elif strange is not None and isinstance(node, tree.Cast) and node.kind == "load":
                 pointer = _followed(node.operand)
                 if pointer is not None and strange(pointer):
                     text = "this points to the process's memory, but is read as the kernel's, which gives zero"
@@ -184,6 +184,18 @@ def _followed(node: tree.Expr) -> tree.Expr | None:
             return node.pointer
         else:
             return None
+
+
+def _may_have_process_pointers(function: tree.Function) -> bool:
+    """Whether it is worth looking for them: that takes as long as all else."""
+    kind, _ = kind_of(function.name)
+    return kind == "syscall" or any(_arguments_of_call(one.type) for one in function.params)
+
+
+def _arguments_of_call(type: CType) -> bool:
+    kind = type.strip()
+    target = kind.target.strip() if isinstance(kind, Ptr) else None
+    return isinstance(target, Struct) and target.name.startswith("tracepoint__syscalls__sys_enter_")
 
 
 class _Pointers:
