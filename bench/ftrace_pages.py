@@ -108,6 +108,8 @@ def payloads(kind: str, events: list, rng: random.Random, cpu: int):  # type: ig
             for field in event.own:
                 if "comm" in field.name:
                     values[field.name] = rng.choice(comms)
+                elif field.name == "pid" or field.name.endswith("_pid"):
+                    values[field.name] = rng.randrange(1, 300)  # as many tasks as a machine has, not as there are numbers
                 elif field.array and field.size:
                     values[field.name] = b"".join(
                         [

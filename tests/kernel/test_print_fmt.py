@@ -38,6 +38,8 @@ GROUPS = (
     "writeback",
     "filelock",
     "oom",
+    "exceptions",
+    "ipi",
 )
 #: What depends on the moment of printing or on the kernel's secret (docs/print_fmt.md): an age in jiffies, and ``%p``, which is hashed.
 #: With the option hash-ptr off it would not be, but then Linux 6.1 prints some texts as empty.
@@ -56,10 +58,11 @@ def symbols():
             table.append((int(address, 16), name.replace("\t", " ")))
     table.sort(key=lambda entry: entry[0])
     starts = [address for address, _ in table]
+    image = next((address for address, name in table if name == "_stext"), 0)  # offsets of per-CPU variables come before it
 
     def find(address: int):
         index = bisect_right(starts, address) - 1
-        if index < 0:
+        if index < 0 or address < image:
             return None
         start = starts[index]
         first = next(i for i in range(index, -2, -1) if i < 0 or starts[i] != start) + 1

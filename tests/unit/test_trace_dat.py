@@ -6,11 +6,13 @@ import os
 import random
 import struct
 import tracemalloc
+from types import SimpleNamespace
 
 import pytest
 
 from harken.base.errors import FormatError, HarkenError, UsageError
 from harken.formats import trace_dat_layout as layout
+from harken.formats.print_fmt import Env
 from harken.formats.ring_page import parse, parse_layout
 from harken.formats.trace_dat import TraceFile, open_trace
 from harken.formats.trace_dat_compress import available, codec
@@ -331,3 +333,18 @@ def test_not_a_recording(tmp_path):
             TraceFile(data)
     with pytest.raises(FormatError, match="empty"):
         open_trace(str(tmp_path / "empty"))
+
+
+def test_the_kernel_names_only_its_own_addresses():
+    """Tables of kernels with per-CPU variables begin at 0, so that any address of a program would lie behind one of them."""
+    text = b"0 D percpu\n1000 D __per_cpu_end\nffffffff81000000 T _stext\nffffffff81000100 T one\nffffffff82000000 B _end\n"
+    table = Symbols(text + b"ffffffffc0000000 t two\t[mod]\nffffffffc0000100 t three\t[mod]\n")
+    assert table.image() == (0xFFFFFFFF81000000, 0xFFFFFFFF82000000) and Symbols(b"1000 T one\n").image() == (0, 1 << 64)
+    trace = SimpleNamespace(symbols=table, order="<", long_size=8, printk=None, comm=None)
+    addresses = (0, 0x400000, 0xFFFFFFFF81000108, 0xFFFFFFFF82000000, 0xFFFFFFFFC0000004)
+    for dialect, names in (
+        ("kernel", ["", "", "one", "", "two [mod]"]),
+        ("trace-cmd", ["percpu", "__per_cpu_end", "one", "_end", "two [mod]"]),
+    ):
+        find = Env.of_file(trace, dialect).symbol
+        assert [(find(address) or ("",))[0] for address in addresses] == names

@@ -77,11 +77,19 @@ class Env(Record):
 
     @staticmethod
     def of_file(trace: TraceFile, dialect: str = "trace-cmd", **more: Any) -> Env:
-        """What a recording says about its machine; ``more`` adds what it does not (``constant``, ``struct``)."""
+        """What a recording says about its machine; ``more`` adds what it does not (``constant``, ``struct``).
+
+        The kernel names addresses of its own image and of modules (``is_ksym_addr`` in kernel/kallsyms.c), libtraceevent any.
+        """
         table = trace.symbols
+        image: list[int] = [] if dialect == "kernel" else [0, 1 << 64]
 
         def symbol(address: int) -> tuple[str, int, int] | None:
             found = table.find(address)
+            if not image:
+                image.extend(table.image())
+            if found is not None and not found[2] and not image[0] <= address < image[1]:
+                return None
             return None if found is None else (f"{found[0]} [{found[2]}]" if found[2] else found[0], found[1], 0)
 
         return Env(trace.order, trace.long_size, dialect, symbol=symbol, string=trace.printk, comm=trace.comm, **more)

@@ -81,6 +81,19 @@ class Symbols:
         text = module.strip(b"[] \t\r").decode("utf-8", "backslashreplace")
         return name.decode("utf-8", "backslashreplace"), self._load()[index], text
 
+    def image(self) -> tuple[int, int]:
+        """Where the kernel itself is, without modules: start and end.  Beside it the table has offsets of per-CPU variables, which are
+        small numbers; (0, 2**64) if it does not tell."""
+        starts = self._load()
+        found = {}
+        for name in (b"_stext", b"_end", b"_einittext", b"_etext"):
+            try:
+                found[name] = starts[self._lines.index(name)]
+            except ValueError:
+                continue
+        start = found.pop(b"_stext", 0)
+        return (start, max(found.values())) if start and found else (0, 1 << 64)
+
     def name(self, address: int) -> str:
         """The symbol's name, "" if there is none."""
         found = self.find(address)
