@@ -258,3 +258,33 @@ def test_damaged_files(both) -> None:
 
 def test_no_symbols_at_all(both) -> None:
     both(columns, ElfBuilder().build())
+
+
+def kallsyms(chance: random.Random) -> bytes:
+    """Lines as the kernel writes them, sometimes not quite."""
+    lines = []
+    for _ in range(chance.randrange(1, 60)):
+        address = chance.choice((0xFFFFFFFF81000000 + 16 * chance.randrange(12), chance.getrandbits(64), 0))
+        name = bytes([chance.choice(b"abc_.$0\xe9") for _ in range(chance.randrange(1, 9))])
+        owner = chance.choice((b"", b"", b"", b"\t[ext4]", b"\t[xfs]", b"\t[bpf]", b"\t[__builtin__kprobes]", b"\t[__builtin__ftrace]"))
+        lines.append(b"%016x %c %s%s" % (address, chance.choice(b"TtWwDdBbAaURr"), name, owner))
+    return b"\n".join(lines) + chance.choice((b"\n", b""))
+
+
+def test_kallsyms_is_indexed_the_same(both, monkeypatch) -> None:
+    from harken.native import kallsyms as fast
+    from harken.symbols.kernel_symbols_index import build
+
+    chance, done = random.Random(5), 0
+    for _ in range(300):
+        both(build, text := kallsyms(chance))
+        done += fast.columns(text, False) is not None
+    assert done == 300
+    for _ in range(3 * MUTANTS):  # owners without a line of the kernel's before them, blanks, cut lines, NULs
+        raw = bytearray(kallsyms(chance))
+        for _ in range(chance.randrange(1, 4)):
+            place = chance.randrange(len(raw))
+            raw[place : place + chance.randrange(3)] = bytes([chance.choice(b" \n\t[]\0\r\x0bAz0")] * chance.randrange(3))
+        both(build, bytes(raw))
+    assert fast.columns(b"ffffffff81000000 T a b\n", False) is None
+    both(build, b"".join([b"ffffffff81000000 T a\t[m%d]\n" % number for number in range(600)]))

@@ -56,7 +56,7 @@ class KallsymsIndex:
         ValueError: it is not an index, or not whole.
     """
 
-    def __init__(self, data: bytes | memoryview) -> None:
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(bytearray(data) if type(data) is bytes else data)
         if len(view) < _HEAD.size:
             raise ValueError("not an index of kernel symbols")
@@ -134,8 +134,13 @@ def changing_lines(text: bytes) -> bytes:
     return b"\n".join([line for line in tail.split(b"\n") if _CHANGING[0] in line or _CHANGING[1] in line])
 
 
-def build(text: bytes) -> tuple[bytes, bytes]:
+def build(text: bytes) -> tuple[bytes | bytearray, bytes | bytearray]:
     """Indexes of the lasting and of the changing symbols of a kallsyms text; lines that are none are left out."""
+    from ..native.kallsyms import columns as read
+
+    static, changes = read(text, False), read(text, True)
+    if static is not None and changes is not None:
+        return _packed(*static), _packed(*changes)
     # the kernel's own symbols come first, and are cut all at once
     tail = text.find(b"\t[")
     tail = text.rfind(b"\n", 0, tail) + 1 if tail >= 0 else len(text)
@@ -171,7 +176,7 @@ def _columns(text: bytes) -> tuple[list[bytes], list[bytes], list[bytes]] | None
     return addresses, types, words[2::3]
 
 
-def _index(columns: tuple[list[bytes], list[bytes], list[bytes]], lines: list[bytes]) -> bytes:
+def _index(columns: tuple[list[bytes], list[bytes], list[bytes]], lines: list[bytes]) -> bytearray:
     """The index of what was cut already, and of lines."""
     from array import array
     from itertools import accumulate, compress
@@ -214,9 +219,13 @@ def _index(columns: tuple[list[bytes], list[bytes], list[bytes]], lines: list[by
         block = b"\0".join(names) + b"\0"
     offsets = array("I", accumulate([len(name) + 1 for name in names], initial=0))
     owner_names = b"\0".join(list(modules)[:0xFFFF])
-    head = _HEAD.pack(_MAGIC, len(names), addressed, len(block), len(owner_names))
-    padding = bytes((2 * len(names)) % 4)
-    return b"".join((head, starts.tobytes(), offsets.tobytes(), owners.tobytes(), padding, block, owner_names))
+    return _packed(memoryview(starts), memoryview(offsets), memoryview(owners), memoryview(block), owner_names, addressed)
+
+
+def _packed(starts: memoryview, offsets: memoryview, owners: memoryview, block: memoryview, modules: bytes, addressed: int) -> bytearray:
+    """The index; in memory that can be written to, so that the accelerator may have its address."""
+    head = _HEAD.pack(_MAGIC, owners.nbytes // 2, addressed, len(block), len(modules))
+    return bytearray().join((head, starts, offsets, owners, bytes(owners.nbytes % 4), block, modules))
 
 
 def _well_formed(lines: list[bytes]) -> list[bytes]:

@@ -99,13 +99,13 @@ class SymbolTable:
 
     def pack(self) -> bytes:
         """The table as bytes for this machine."""
-        columns = [bytes(column) for column in self._columns]
+        columns = [memoryview(column) for column in self._columns]
         head = marshal.dumps(
-            (self.what, self.build_id, self.problem, self.stripped, self.segments, self.note, [len(column) for column in columns])
+            (self.what, self.build_id, self.problem, self.stripped, self.segments, self.note, [column.nbytes for column in columns])
         )
-        parts = [len(head).to_bytes(8, "little"), head, bytes(-len(head) % _ALIGN)]
+        parts: list[bytes | memoryview] = [len(head).to_bytes(8, "little"), head, bytes(-len(head) % _ALIGN)]
         for column in columns:
-            parts += [column, bytes(-len(column) % _ALIGN)]
+            parts += [column, bytes(-column.nbytes % _ALIGN)]
         return b"".join(parts)
 
     @classmethod

@@ -85,6 +85,7 @@ def _slots(elf: Elf, dynamic: Section, columns: Columns, wanted: frozenset[int])
 def _relocations(elf: Elf, section: Section, wanted: frozenset[int]) -> list[tuple[int, int, int, int]]:
     """(place, symbol, type, addend) of the relocations at wanted places."""
     from array import array
+    from itertools import compress
 
     wide = elf.bits == 64
     count = 3 if section.type == _RELA else 2
@@ -93,10 +94,10 @@ def _relocations(elf: Elf, section: Section, wanted: frozenset[int]) -> list[tup
     if sys.byteorder == "big":
         words.byteswap()
     shift, mask = (32, 0xFFFFFFFF) if wide else (8, 255)
-    rows = [(place, index) for index, place in enumerate(words[0::count]) if place in wanted]
+    places = words[0::count]
     found = []
-    for place, index in rows:
-        info = words[count * index + 1]
+    for index in compress(range(len(places)), map(wanted.__contains__, places)):
+        place, info = words[count * index], words[count * index + 1]
         found.append((place, info >> shift, info & mask, words[count * index + 2] if count == 3 else 0))
     return found
 
