@@ -354,3 +354,12 @@ def test_a_recording_as_columns_is_in_the_order_of_time(tmp_path, monkeypatch):
     assert one.times.tolist() == two.times.tolist() == sorted(one.times.tolist()) and set(one.cpus.tolist()) == {0, 1}
     assert one.cpus.tolist() == two.cpus.tolist() and one.starts.tolist() == two.starts.tolist()
     assert one["a"].tolist() == two["a"].tolist()
+
+
+def test_a_line_break_in_the_format_is_an_empty_line_of_the_kernel_only(monkeypatch):
+    event = next(event for event in EVENTS.values() if event.print_fmt == '"a line\\n"')
+    streams = [pages([(10**9, record(event, {}))], "<")]
+    for _ in ("by the accelerator", "without it"):
+        assert printed(KernelLines, streams).endswith(b" a line\n\n")
+        assert printed(LabelledLines, streams).endswith(b" a line\n") and b"\n\n" not in printed(LabelledLines, streams)
+        without(monkeypatch)

@@ -108,7 +108,7 @@ class KernelLines(Lines):
         return f"Unknown type {number}"
 
     def ended(self, event: EventFormat) -> bool:
-        return True
+        return event.category == "ftrace"  # after others (exit_mmap of Linux 6.1) the kernel has an empty line
 
 
 def kernel_header(tracer: str, entries: int, written: int, cpus: int, irq_info: bool = True, tgid: bool = False) -> str:
