@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ("CODE", "LOADED", "add", "arrange")
+__all__ = ("CODE", "LOADED", "add", "arrange", "rows")
 
 #: What a section holds.
 LOADED, CODE = 1, 2
@@ -107,6 +107,24 @@ def arrange(
         native.harken_table_nest(place)
         del bounds[symbols.bound_count :], inner[symbols.bound_count :]
     return starts, ends, lengths, bounds, inner, alias_starts, alias_lengths, offsets, block
+
+
+def rows(words: array[int], width: int, wanted: frozenset[int]) -> list[int] | None:
+    """The numbers of the rows of so many 64-bit numbers whose first one is wanted; None without the accelerator.
+
+    >>> rows(array("Q", [7, 0, 5, 0, 7, 0, 6]), 2, frozenset((7, 5))) if library() else [0, 1, 2]
+    [0, 1, 2]
+    """
+    native = library()
+    count = len(words) // width
+    if native is None or words.itemsize != 8 or count >= 1 << 32:
+        return None
+    places, found = array("Q", sorted([place for place in wanted if not place >> 64])), _zeros("I", count)
+    native.harken_table_rows.argtypes = (
+        ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p,
+    )  # fmt: skip
+    native.harken_table_rows.restype = ctypes.c_uint64
+    return found[: native.harken_table_rows(_at(words), count, width, _at(places), len(places), _at(found))].tolist()
 
 
 def _at(memory: Any) -> int:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 import sys
 
+from ..native.symbol_table import rows
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..formats.elf import Elf, Section
@@ -94,9 +96,12 @@ def _relocations(elf: Elf, section: Section, wanted: frozenset[int]) -> list[tup
     if sys.byteorder == "big":
         words.byteswap()
     shift, mask = (32, 0xFFFFFFFF) if wide else (8, 255)
-    places = words[0::count]
+    indexes = rows(words, count, wanted)
+    if indexes is None:
+        places = words[0::count]
+        indexes = list(compress(range(len(places)), map(wanted.__contains__, places)))
     found = []
-    for index in compress(range(len(places)), map(wanted.__contains__, places)):
+    for index in indexes:
         place, info = words[count * index], words[count * index + 1]
         found.append((place, info >> shift, info & mask, words[count * index + 2] if count == 3 else 0))
     return found
