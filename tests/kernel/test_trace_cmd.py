@@ -200,7 +200,9 @@ def test_the_function_graph_of_a_system_call(root, clean, tmp_path, capsys):
     here = os.getcwd()
     os.chdir(root.root)  # trace-cmd cannot work from there
     try:
-        assert run(["record", "-o", str(path), "-p", "function_graph", "-g", "do_sys_openat2", "-O", "funcgraph-proc", "-F", "ls", "/"]) == 0
+        assert (
+            run(["record", "-o", str(path), "-p", "function_graph", "-g", "do_sys_openat2", "-O", "funcgraph-proc", "-F", "ls", "/"]) == 0
+        )
     finally:
         os.chdir(here)
     counts = events_of(path)  # of ls alone (-F): all processes may call more than the ring buffer holds
