@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ("RecordedEvent", "Header", "read_header", "byte_order", "read", "read_whole")
 
 #: Files from this size on are read into large pages.
-_LARGE = 1 << 20
+_LARGE, _PAGE = 1 << 20, 1 << 21
 
 _MAGIC = b"PERFILE2"
 _OLD = b"PERFFILE"
@@ -199,11 +199,14 @@ def read_whole(fd: int, size: int) -> Any:
 
     if size < _LARGE:
         return read(fd, size)
-    data = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    data = mmap.mmap(-1, size + -size % _PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # else it would not begin with a large page
     try:
+        data.resize(size)
         data.madvise(mmap.MADV_HUGEPAGE)
-    except (OSError, AttributeError):
+    except (OSError, SystemError, ValueError, AttributeError):
         pass
+    if len(data) != size:
+        return read(fd, size)
     place = 0
     with memoryview(data) as room:
         while place < size:

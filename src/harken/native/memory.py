@@ -53,7 +53,9 @@ def room(size: int) -> memoryview:
     Raises:
         MemoryError: there is not so much.
     """
-    if not _SMALL <= size < _LARGE:
+    if size >= _LARGE:
+        return memoryview(_map(size + -size % _LARGE))[:size]  # such begin with a large page
+    if size < _SMALL:
         return memoryview(_map(size))
     if not _rest or len(_rest[0]) < size:
         _rest[:] = [memoryview(_map(_CHUNK))]

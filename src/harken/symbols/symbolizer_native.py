@@ -11,7 +11,7 @@ from struct import pack
 
 from ..native import perf
 from ..native import symbols as native
-from ..native.memory import address, numbers
+from ..native.memory import address, numbers, room
 from .model import KERNEL_MODULE
 from .symbolizer_places import LAST
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from .symbolizer_spaces import Table
 
 __all__ = ("NativeLines",)
+
+#: From so many symbols on, most are never asked for, and their states should take no memory.
+_MANY = 1 << 14
 
 
 class NativeLines:
@@ -268,4 +271,4 @@ def _columns(bounds: Any, inner: Any, spans: list[tuple[int, int]], texts: list[
 
 def _zeros(count: int) -> memoryview:
     """So many 32-bit numbers."""
-    return memoryview(bytearray(4 * count)).cast("I")
+    return (room(4 * count) if count > _MANY else memoryview(bytearray(4 * count))).cast("I")
