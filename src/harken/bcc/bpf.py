@@ -270,8 +270,7 @@ class BPF(Probes, Polling, TracePipe):
         from .types import ctypes_class
 
         text = os.fsdecode(as_bytes(name))
-        info = self._program.tables.get(text)
-        if info is None:
+        if (info := self._program.tables.get(text)) is None:
             raise NoTableError(text, tuple(self._program.tables))
         if keytype is None:
             keytype = ctypes_class(info.key if info.key is not None else ("s", 4))
