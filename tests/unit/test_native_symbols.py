@@ -288,3 +288,23 @@ def test_kallsyms_is_indexed_the_same(both, monkeypatch) -> None:
         both(build, bytes(raw))
     assert fast.columns(b"ffffffff81000000 T a b\n", False) is None
     both(build, b"".join([b"ffffffff81000000 T a\t[m%d]\n" % number for number in range(600)]))
+
+
+def test_a_recording_in_large_pages_is_the_same(files, both, tmp_path, monkeypatch) -> None:
+    from harken.formats import perf_data_header
+    from harken.formats.perf_data import open_perf_data
+
+    raw = recording(files, CHAINS, random.Random(9)).build()
+    path = tmp_path / "perf.data"
+    path.write_bytes(raw)
+
+    def lines() -> tuple[bytes, tuple[str, ...]]:
+        with open_perf_data(str(path)) as data:
+            symbolizer = RecordingSymbolizer(live(), data, kernel_symbols=KernelSymbols(None, KERNEL))
+            found = [bytes(block) for batch in data.batches(threads=False) for block in symbolizer.blocks(batch)]
+            return b"".join(found), tuple(data.problems)
+
+    monkeypatch.setattr(perf_data_header, "_LARGE", 1)
+    assert both(lines) == both(named, raw)
+    path.write_bytes(raw[: len(raw) // 2])
+    assert both(lines) == both(named, raw[: len(raw) // 2])
