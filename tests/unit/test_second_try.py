@@ -43,15 +43,36 @@ def broken():
 @pytest.mark.kernel
 def test_setup(broken):
     pass
+
+@pytest.fixture
+def leaving():
+    tries["leaving"] = tries.get("leaving", 0) + 1
+    yield
+    assert tries["leaving"] > 1, "left behind"
+
+@pytest.mark.kernel
+def test_that_leaves_something_once(leaving):
+    pass
+
+@pytest.fixture
+def leaving_later():
+    yield
+    assert tries["later"] < 2, "left later"
+
+@pytest.mark.kernel
+def test_that_leaves_something_at_its_second_try(leaving_later):
+    tries["later"] = tries.get("later", 0) + 1
+    assert tries["later"] == 2, "the first of two"
 """
 
 
 def test_a_failure_is_tried_again_and_told(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(_TESTS)
     result = pytester.runpytest_inprocess("-p", "harken.testing.pytest_plugin", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=1, failed=2, errors=1)
+    result.assert_outcomes(passed=3, failed=2, errors=3)
     text = result.stdout.str()
     assert "passed at the second try: test_a_failure_is_tried_again_and_told.py::test_once: AssertionError: the first" in text
     assert "failure 2" in text and "failure 1" in text and "failure 3" not in text  # the second failure, and the first below it
     assert "setup 1" in text and "setup 2" not in text
+    assert "left behind" in text and "left later" in text and "the first of two" in text
     assert text.count("passed at the second try") == 1

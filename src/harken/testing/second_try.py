@@ -2,7 +2,8 @@
 
 What other processes do at the same moment, an emulated processor or a ring buffer that another tracer fills can fail such a test once in
 hundreds of runs; a fault of the code fails it again.  Only tests that are marked ``kernel`` or ``oracle`` get a second try, only for a
-failure behind their setup, and none is hidden: the summary lists every test that passed at its second try with what failed at the first.
+failure of the test itself (what is left behind is found when it ends, and may be left once), and none is hidden: the summary lists every
+test that passed at its second try with what failed at the first.
 A test that fails twice is reported with its second failure, and the first below it.
 
 `harken.testing.pytest_plugin` loads it here, and in guests.
@@ -33,9 +34,11 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if failure:
         item._initrequest()  # type: ignore[attr-defined]
         reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        passed = not any(report.failed for report in reports)
         for report in reports:
-            if report.when == "call":
+            if report.when == "call" and passed:
                 report.user_properties.append((_PROPERTY, failure))
+            elif report.failed:
                 report.sections.append(("first try", failure))
     for report in reports:
         item.ihook.pytest_runtest_logreport(report=report)
@@ -44,11 +47,9 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def _failure(reports: Iterable[pytest.TestReport]) -> str:
-    """What failed, or nothing: a setup that failed may have been that of others too, and pytest keeps its result."""
-    for report in reports:
-        if report.failed:
-            return "" if report.when == "setup" else report.longreprtext
-    return ""
+    """What failed, if it was the test itself and nothing else."""
+    failed = [report for report in reports if report.failed]
+    return failed[0].longreprtext if len(failed) == 1 and failed[0].when == "call" else ""
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
