@@ -47,6 +47,7 @@ __all__ = (
     "MAX_NAME",
     "MAX_TYPES",
     "Sections",
+    "name_offsets",
     "split",
     "walk",
     "string_at",
@@ -124,6 +125,11 @@ class Sections:
         self.strings_start, self.strings_length = strings_start, strings_length
         self.big_endian, self.what = big_endian, what
 
+    @property
+    def swapped(self) -> bool:
+        """Whether the blob is not in this machine's byte order."""
+        return self.big_endian != (sys.byteorder == "big")
+
     def strings(self) -> bytes:
         """The whole string section (a copy)."""
         return bytes(self.data[self.strings_start : self.strings_start + self.strings_length])
@@ -183,7 +189,7 @@ def split(data: Buffer, what: str = "BTF", base_strings: bool = False) -> Sectio
 
 
 def walk(sections: Sections) -> tuple[Sequence[int], bytes]:
-    """Where each record starts and of what kind it is.
+    """Where each record starts and of what kind it is: by the accelerator, which refuses what is not well formed, or in Python.
 
     Returns:
         (positions, kinds): index into ``sections.words`` and kind number of every own type, in order of ids.
@@ -191,6 +197,12 @@ def walk(sections: Sections) -> tuple[Sequence[int], bytes]:
     Raises:
         FormatError: an unknown kind, a record that reaches past the end, too many types.
     """
+    if not sections.swapped:
+        from ..native.btf import walk as fast
+
+        known = fast(sections.data, sections.types_start, len(sections.words), bytes(FIXED_WORDS), bytes(ITEM_WORDS), MAX_TYPES)
+        if known is not None:
+            return known
     from array import array
 
     # one word on, so that a record's info stands at its position
@@ -220,6 +232,24 @@ def walk(sections: Sections) -> tuple[Sequence[int], bytes]:
         raise FormatError(sections.what, f"{len(found)} types, at most {MAX_TYPES} are possible", sections.types_start)
     kinds = {info: info >> 24 & 0x1F for info in steps}
     return array("I", found), bytes(map(kinds.__getitem__, seen))
+
+
+def name_offsets(sections: Sections, positions: Sequence[int]) -> bytes:
+    """The name offsets of records (the first words of them) as a column of u32.
+
+    Args:
+        positions: where the records start, as ``walk`` says.
+    """
+    if not sections.swapped:
+        from ..native.btf import words_at
+
+        known = words_at(sections.data, sections.types_start, len(sections.words), positions)
+        if known is not None:
+            return known.tobytes()
+    from array import array
+
+    words = sections.words
+    return array("I", [words[position] for position in positions]).tobytes()
 
 
 def string_at(sections: Sections, offset: int) -> bytes:

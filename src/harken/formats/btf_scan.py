@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from .btf_layout import DECL_TAG, ENUM, ENUM64, FIXED_WORDS, split, walk
+from .btf_layout import DECL_TAG, ENUM, ENUM64, FIXED_WORDS, name_offsets, split, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,10 +108,7 @@ class Scan:
     def _names(self) -> bytes:
         """The records' name offsets as a column."""
         if not self._column:
-            from array import array
-
-            words = self._sections.words
-            self._column = array("I", [words[position] for position in self.positions]).tobytes()
+            self._column = name_offsets(self._sections, self.positions)
         return self._column
 
     def _collect(self) -> tuple[bytes, list[int], list[int]]:
