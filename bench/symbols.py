@@ -15,8 +15,8 @@ warm      ``harken symbolize --recording``, with the symbol tables of an earlier
 cold      the same with an empty cache, which it fills
 
 100,000 samples, CPython 3.11, perf 6.1, two processors whose speed varies by a third: harken has 4.0 to 5.5 times the speed of perf flat
-(0.113 and 0.449 s in the longest run, of 15 pairs), 6.2 to 7.3 times with call chains (0.154 and 0.959 s), and 0.7 to 1.1 and 1.3 to 1.6 times
-with an empty cache.
+(0.113 and 0.449 s in the longest run, of 15 pairs), 6.2 to 7.3 times with call chains (0.154 and 0.959 s), and 0.7 to 1.1 and 1.3 to 1.6
+times with an empty cache.
 """
 
 from __future__ import annotations
