@@ -22,8 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from . import ftrace as ftrace
     from .base.errors import HarkenError as HarkenError
-    from .session import ftrace_api as ftrace
     from .session.api import Trace as Trace
     from .session.api import trace as trace
     from .symbols.symbolizer import Symbolizer as Symbolizer
@@ -37,7 +37,7 @@ _LAZY = {"trace": "session.api", "Trace": "session.api", "HarkenError": "base.er
 
 def __getattr__(name: str) -> Any:
     if name == "ftrace":
-        return _keep(name, __import__("harken.session.ftrace_api", fromlist=["instance"]))
+        return __import__("harken.ftrace", fromlist=["instance"])  # which keeps it here
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module 'harken' has no attribute {name!r}")

@@ -40,7 +40,7 @@ def test_records_of_an_event(trace):
 def test_columns_of_an_event(trace):
     trace.enable("sched:sched_switch")
     columns = trace.columns(0.2)
-    assert len(columns["sched_switch"]) == len(columns["sched_switch"]["next_pid"]) > 0
+    assert len(columns["sched:sched_switch"]) == len(columns["sched:sched_switch"]["next_pid"]) > 0
 
 
 def test_the_instance_is_gone_afterwards():

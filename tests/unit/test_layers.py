@@ -15,7 +15,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "harken"
 ORDER = (
     "base", "abi", "native", "formats", "analysis", "render", "kernel", "symbols", "probes", "compiler", "languages", "session",
-    "bcc", "cli", "testing",
+    "ftrace", "bcc", "cli", "testing",
 )  # fmt: skip
 """A package may import only packages that stand before it (docs/architecture.md)."""
 

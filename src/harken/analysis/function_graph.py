@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-__all__ = ("COMMENT", "ENTRY", "RETURN", "Builder", "Call", "Leaves", "Step", "build", "leaves", "pair", "task_of")
+__all__ = ("COMMENT", "ENTRY", "RETURN", "Builder", "Call", "Leaves", "Step", "build", "leaves", "pair", "roots", "task_of")
 
 ENTRY, RETURN, COMMENT = 0, 1, 2
 _WAITING = 1000
@@ -276,6 +276,19 @@ def build(steps: Iterable[Step]) -> dict[tuple[int, int], list[Call]]:
     for step in steps:
         feed(step)
     return builder.close()
+
+
+def roots(steps: Iterable[Step]) -> Iterator[Call]:
+    """Outermost calls with all below them, each as soon as it is complete; of a stream that need not end."""
+    ready: list[Call] = []
+    builder = Builder(ready.append)
+    for step in steps:
+        builder.feed(step)
+        if ready:
+            yield from ready
+            ready.clear()
+    builder.close()
+    yield from ready
 
 
 class Leaves:

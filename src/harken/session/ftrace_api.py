@@ -29,18 +29,18 @@ from __future__ import annotations
 import os
 import time
 
-from ..analysis.function_graph import Builder
+from ..analysis.function_graph import build, roots
 from ..analysis.function_graph_records import ENTRY_EVENTS, EXIT_EVENT
 from ..base.errors import ProbeError, UsageError
+from ..formats.print_fmt import Env
 from ..formats.ring_page import walk
 from ..kernel.ftrace import Ftrace
 from ..kernel.tracefs import find
-from .ftrace_reading import Reader, RecordStage, StepStage, TraceRecord
+from .ftrace_reading import EventTexts, Reader, RecordStage, StepStage, TraceRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from typing import Any
 
     from ..analysis.function_graph import Call, Step
     from ..formats.event_records import EventColumns
@@ -81,6 +81,7 @@ class TraceInstance(Reader):
         self._symbols: KernelSymbols | None = None
         self._comms: dict[int, str] = {0: "<idle>"}
         self._comms_read = -1.0
+        self._texts: EventTexts | None = None
 
     def __enter__(self) -> TraceInstance:
         return self
@@ -259,25 +260,14 @@ class TraceInstance(Reader):
 
     def calls(self, duration: float | None = None, done: Callable[[], bool] | None = None) -> Iterator[Call]:
         """Outermost calls with all below them, each as soon as it is complete."""
-        ready: list[Call] = []
-        builder = Builder(ready.append)
-        for step in self.steps(duration, done, leaves=False):
-            builder.feed(step)
-            if ready:
-                yield from ready
-                ready.clear()
-        builder.close()
-        yield from ready
+        return roots(self.steps(duration, done, leaves=False))
 
     def graph(self, duration: float | None = None) -> dict[tuple[int, int], list[Call]]:
         """Task (thread, -1; or 0, CPU) -> its outermost calls."""
-        builder = Builder()
-        for step in self.steps(duration, leaves=False):
-            builder.feed(step)
-        return builder.close()
+        return build(self.steps(duration, leaves=False))
 
     def columns(self, duration: float | None = None) -> dict[str, EventColumns]:
-        """Everything as columns: event name -> columns of all CPUs in the order of time, without a Python object per record."""
+        """Everything as columns, without a Python object per record: "category:name" -> columns of all CPUs in the order of time."""
         from ..formats.event_records import concatenate, split
 
         layout = self._pages()
@@ -291,7 +281,8 @@ class TraceInstance(Reader):
                     self._count_lost(cpu, [number for _, number in records.lost])
                     for number, part in split(data, records, self._formats, layout.order, cpu).items():
                         found.setdefault(number, []).append(part)
-        return {self._formats[number].name: concatenate(parts) for number, parts in found.items()}
+        named = ((self._formats[number], parts) for number, parts in found.items())
+        return {f"{event.category}:{event.name}": concatenate(parts) for event, parts in named}
 
     # -- names
 
@@ -330,15 +321,6 @@ class TraceInstance(Reader):
 
     def comment(self, step: Step) -> str | None:
         """The text of an event that stands between calls."""
-        event = self._formats.get(step.type)
-        if event is None or event.name in ("function", "kernel_stack", "user_stack"):
-            return None
-        from ..formats.print_fmt import Env, compile_format
-
-        renderers: dict[int, Any] = self.__dict__.setdefault("_renderers", {})
-        render = renderers.get(step.type)
-        if render is None:
-            env = Env(symbol=lambda address: (self.symbol(address), address, 0), comm=self.comm)
-            render = renderers[step.type] = compile_format(event, env)
-        text = str(render(step.data))
-        return text.partition(": ")[2] if event.name in ("print", "bprint", "bputs") else f"{event.name}: {text}"
+        if self._texts is None:
+            self._texts = EventTexts(Env(symbol=lambda address: (self.symbol(address), address, 0), comm=self.comm))
+        return self._texts.comment(self._formats.get(step.type), step.data)

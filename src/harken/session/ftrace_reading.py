@@ -9,6 +9,7 @@ from ..analysis.function_graph import Leaves
 from ..analysis.function_graph_records import Decoder
 from ..base.errors import KernelError
 from ..formats.event_format import EventFormat, parse
+from ..formats.print_fmt import Env, compile_format
 from ..formats.ring_page import Layout, Records, parse_layout
 from ..formats.ring_page import parse as parse_page
 
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..formats.event_records import EventColumns
+    from ..formats.print_fmt import Renderer
     from ..kernel.ftrace import Ftrace
     from ..kernel.kernel import Kernel
 
-__all__ = ("Reader", "RecordStage", "StepStage", "TraceRecord")
+__all__ = ("EventTexts", "Reader", "RecordStage", "StepStage", "TraceRecord")
 
 #: Pages that are read from one CPU before the next one has its turn.
 _TURN = 256
@@ -32,10 +34,10 @@ _BUILT_IN = ("print", "bprint", "bputs", "function", "kernel_stack", "user_stack
 class TraceRecord:
     """One record: ``time`` in the clock's unit, ``cpu``, ``event`` (its format), ``data`` (payload); fields by name: ``record["pid"]``."""
 
-    __slots__ = ("_columns", "cpu", "data", "event", "time")
+    __slots__ = ("_columns", "_order", "cpu", "data", "event", "time")
 
-    def __init__(self, time: int, cpu: int, event: EventFormat, data: bytes) -> None:
-        self.time, self.cpu, self.event, self.data = time, cpu, event, data
+    def __init__(self, time: int, cpu: int, event: EventFormat, data: bytes, order: str = Layout().order) -> None:
+        self.time, self.cpu, self.event, self.data, self._order = time, cpu, event, data, order
         self._columns: EventColumns | None = None
 
     @property
@@ -50,11 +52,33 @@ class TraceRecord:
             from ..formats.event_records import columns
 
             records = Records(array("Q", (self.time,)), array("Q", (0,)), array("I", (len(self.data),)), [self.event.id], ())
-            self._columns = columns(self.event, self.data, records, Layout().order, self.cpu)
+            self._columns = columns(self.event, self.data, records, self._order, self.cpu)
         return self._columns[name][0]
 
     def __repr__(self) -> str:
         return f"<TraceRecord {self.event.name} cpu {self.cpu} at {self.time}>"
+
+
+class EventTexts:
+    """The texts of events as the kernel prints them."""
+
+    def __init__(self, env: Env) -> None:
+        self._env = env
+        self._renderers: dict[int, Renderer] = {}
+
+    def text(self, event: EventFormat, data: Any) -> str:
+        """The text of a record with this payload."""
+        render = self._renderers.get(event.id)
+        if render is None:
+            render = self._renderers[event.id] = compile_format(event, self._env)
+        return str(render(data))
+
+    def comment(self, event: EventFormat | None, data: Any) -> str | None:
+        """How a call graph shows an event between calls; None if it does not."""
+        if event is None or event.name in ("function", "kernel_stack", "user_stack"):
+            return None
+        text = self.text(event, data)
+        return text.partition(": ")[2] if event.name in ("print", "bprint", "bputs") else f"{event.name}: {text}"
 
 
 class Reader:

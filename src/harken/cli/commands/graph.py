@@ -179,10 +179,9 @@ def run(argv: list[str]) -> int:
 
 def _recording(chosen: Options) -> int:
     from ...base.glob import compiled
-    from ...formats.trace_dat import open_trace
-    from ...session.function_graph_file import RecordedGraph
+    from ...session.ftrace_recording import read
 
-    graph = RecordedGraph(open_trace(chosen.input))
+    graph = read(chosen.input)
     tests = [compiled(pattern) for pattern in chosen.functions]
     names: dict[int, bool] = {}
 
