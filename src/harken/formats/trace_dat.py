@@ -19,7 +19,8 @@ from ..base.errors import FormatError
 from . import trace_dat_layout as layout
 from .trace_dat_chunks import Chunks
 from .trace_dat_events import Events
-from .trace_dat_layout import BufferPlace, CpuData, Cursor, Option, read_layout
+from .trace_dat_head import read_layout
+from .trace_dat_layout import BufferPlace, CpuData, Cursor, Option
 from .trace_dat_symbols import Symbols, parse_printk
 
 TYPE_CHECKING = False
