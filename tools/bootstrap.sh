@@ -53,7 +53,7 @@ fi
 # Before the installation, which builds the accelerator with the compiler.
 if [ "$extra" = dev ]; then
     command -v apt-get > /dev/null &&
-        apt_install qemu-system-x86 busybox-static bpftrace bpftool bpfcc-tools trace-cmd linux-perf binutils \
+        apt_install qemu-system-x86 busybox-static bpftrace bpftool bpfcc-tools trace-cmd linux-perf binutils libkshark2 \
             gcc g++ libc6-dev systemtap-sdt-dev dwz libc6-dbg
 fi
 
