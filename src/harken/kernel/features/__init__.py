@@ -118,7 +118,7 @@ class Features:
         self._dirty = False
 
     def answer(self, name: str, fresh: bool = False) -> Answer:
-        """The answer about one feature.
+        """The answer about one feature.  Probes that were attached to find out may still be on their way out when it returns.
 
         Args:
             name: as in the module's documentation.
@@ -133,7 +133,7 @@ class Features:
                 return found
         found = self._ask(name)
         if not self._batch and self._asking is not None:
-            self._asking.settle()
+            self._asking.settle(wait=False)
         self._answers[name] = found
         if found.state != "unknown":
             self._remember(name, found)
@@ -144,19 +144,22 @@ class Features:
         return self.answer(name).state == "yes"
 
     def answers(self, names: Iterable[str], fresh: bool = False) -> dict[str, Answer]:
-        """Many answers; the cache is written once."""
+        """Many answers; the cache is written once, and nothing is left attached when it returns."""
+        return self._many(names, fresh, True)
+
+    def _many(self, names: Iterable[str], fresh: bool, wait: bool) -> dict[str, Answer]:
         self._batch = True
         try:
             return {name: self.answer(name, fresh) for name in names}
         finally:
             self._batch = False
             if self._asking is not None:
-                self._asking.settle()
+                self._asking.settle(wait)
             self._save()
 
     def target(self) -> tuple[str, frozenset[str]]:
         """(machine, names) for ``compiler.target.Target``: what programs for this kernel may use."""
-        answers = self.answers(TARGET_NAMES)
+        answers = self._many(TARGET_NAMES, False, False)
         return self.kernel.machine, frozenset(name for name, answer in answers.items() if answer.state == "yes")
 
     def forget(self) -> None:

@@ -76,7 +76,7 @@ class Asking:
 
     def close_later(self, fd: int) -> None:
         """Closes a descriptor whose closing detaches a probe: the kernel waits for a grace period then (50 to 200 ms), and several such
-        waits overlap."""
+        waits overlap, with one another and with what is done meanwhile."""
         import _thread  # threading would cost 5 ms
 
         done = _thread.allocate_lock()
@@ -96,9 +96,9 @@ class Asking:
         except RuntimeError:  # no more threads: close it here
             close()
 
-    def settle(self) -> None:
-        """Waits until everything is closed, and closes a private look at tracefs."""
-        while self._closing:
+    def settle(self, wait: bool = True) -> None:
+        """Waits until everything is closed, if wanted, and closes a private look at tracefs."""
+        while wait and self._closing:
             self._closing.pop().acquire()
         place = self._kept.pop("detached", None)
         if place is not None:
