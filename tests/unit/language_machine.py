@@ -83,6 +83,9 @@ class Catalogue:
     def tracepoints(self) -> list[tuple[str, str]]:
         return list(EVENTS)
 
+    def has_tracepoint(self, category: str, name: str) -> bool:
+        return (category, name) in EVENTS
+
     def tracepoint(self, category: str, name: str) -> Any:
         return event_format.parse(EVENTS[category, name], category)
 

@@ -112,6 +112,26 @@ def test_tracepoints():
     assert "sched:sched_switch" in caught.value.hint
 
 
+def test_one_tracepoint_is_found_without_listing_all():
+    there = {f"{TRACING}/events/sched/sched_switch/enable": b"0\n"}
+    assert without(f"{TRACING}/available_events", **there).has_tracepoint("sched", "sched_switch")
+    c = catalogue(**there)
+    for _ in range(2):
+        assert c.has_tracepoint("sched", "sched_exit")  # listed, though this file is not there
+        assert not c.has_tracepoint("sched", "sched_swich") and not c.has_tracepoint("sched", "../sched/sched_switch")
+        assert not c.has_tracepoint("..", "sched") and not c.has_tracepoint("sched", "")
+        c.tracepoints()
+
+
+def test_one_raw_tracepoint_is_found_without_listing_all():
+    for listed in (False, True):
+        c = catalogue()
+        if listed:
+            c.raw_tracepoints()
+        assert c.has_raw_tracepoint("sched_switch") and c.has_raw_tracepoint("mod_event") and not c.has_raw_tracepoint("none")
+    assert without("/sys/kernel/btf/vmlinux").has_raw_tracepoint("sys_enter")
+
+
 def test_raw_tracepoints():
     c = catalogue()
     assert c.raw_tracepoints() == ["bare", "mod_event", "sched_switch"]
@@ -207,6 +227,8 @@ def test_no_tracefs_is_an_error():
     c = Catalogue(FakeKernel({"/proc/self/mounts": b""}))
     with pytest.raises(KernelError):
         c.tracepoints()
+    with pytest.raises(KernelError):
+        c.has_tracepoint("sched", "sched_switch")
 
 
 def test_other_btf_by_environment(tmp_path, monkeypatch):

@@ -124,6 +124,9 @@ class Catalogue:
     def tracepoints(self) -> list[tuple[str, str]]:
         return list(EVENTS)
 
+    def has_tracepoint(self, category: str, name: str) -> bool:
+        return (category, name) in EVENTS
+
     def tracepoint(self, category: str, name: str) -> Any:
         return event_format.parse(EVENTS[category, name], category)
 
@@ -141,6 +144,9 @@ class Catalogue:
 
     def raw_tracepoints(self) -> list[str]:
         return ["sched_switch", "sys_enter"]
+
+    def has_raw_tracepoint(self, name: str) -> bool:
+        return name in self.raw_tracepoints()
 
     def raw_tracepoint(self, name: str) -> Func | None:
         return Func(name, VOID, (("preempt", INT), ("prev", FILE))) if name == "sched_switch" else None

@@ -330,7 +330,7 @@ def _stand_in(name: str) -> Probe | None:
     from ..probes.model import Probe
 
     event = _STAND_INS.get(name, "")
-    if not event or ("block", event) not in catalogue().tracepoints():
+    if not event or not catalogue().has_tracepoint("block", event):
         return None
     known = catalogue().raw_tracepoint(event)
     if known is None or len(known.params) != 1:

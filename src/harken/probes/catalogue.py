@@ -135,6 +135,14 @@ class Catalogue:
             self._tracepoints = sorted(set(self.tracefs.events()))
         return self._tracepoints
 
+    def has_tracepoint(self, category: str, name: str) -> bool:
+        """Whether ``tracepoints`` names an event, mostly without listing them (10 ms); raises KernelError as that does."""
+        plain = "/" not in category + name and not {"", ".", ".."} & {category, name}
+        # a file that every event has that is listed, and no other: kernel/trace/trace_events.c, event_create_dir() and t_next()
+        if plain and self._tracepoints is None and self.tracefs.exists(f"events/{category}/{name}/enable"):
+            return True
+        return (category, name) in self.tracepoints()
+
     def tracepoint(self, category: str, name: str) -> EventFormat:
         """The record of an event: its fields, with BTF's types where the format file only names them.
 
@@ -176,6 +184,12 @@ class Catalogue:
                         found.add(name)
             self._raw_tracepoints = sorted(found)
         return self._raw_tracepoints
+
+    def has_raw_tracepoint(self, name: str) -> bool:
+        """Whether ``raw_tracepoints`` has a name, mostly without listing them."""
+        if self._raw_tracepoints is None and self.btf is not None and self.btf.typedef(f"btf_trace_{name}") is not None:
+            return True
+        return name in self.raw_tracepoints()
 
     def raw_tracepoint(self, name: str) -> Func | None:
         """The arguments of a raw tracepoint as a function, None where BTF does not tell.

@@ -39,7 +39,7 @@ class Tracepoint(Base):
         if probe.kind == "tracepoint":
             return ""
         event = self._syscall_event(probe)
-        if not event or probe.name[2] or ("syscalls", event) not in catalogue.tracepoints():
+        if not event or probe.name[2] or not catalogue.has_tracepoint("syscalls", event):
             return "not the entry of a system call"
         if probe.kind == "kretprobe" and event.removeprefix("sys_exit_") in _TWICE:
             return f"syscalls:{event} happens in the new process too"

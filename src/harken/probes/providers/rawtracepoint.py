@@ -35,7 +35,11 @@ class RawTracepoint:
     def expand(self, pattern: Pattern, catalogue: Any) -> tuple[Probe, ...]:
         event = pattern.words[-1]
         prefix = ":".join((self.kind, *pattern.words[:-1]))
-        return tuple(Probe(self.kind, (name,), f"{prefix}:{name}") for name in matcher(event, catalogue.raw_tracepoints()))
+        if is_glob(event):
+            names = matcher(event, catalogue.raw_tracepoints())
+        else:
+            names = [event] if catalogue.has_raw_tracepoint(event) else []
+        return tuple(Probe(self.kind, (name,), f"{prefix}:{name}") for name in names)
 
     def near(self, pattern: Pattern, catalogue: Any) -> list[str]:
         event = pattern.words[-1]

@@ -37,10 +37,10 @@ class Tracepoint:
 
     def expand(self, pattern: Pattern, catalogue: Any) -> tuple[Probe, ...]:
         category, event = pattern.words
-        events: list[tuple[str, str]] = catalogue.tracepoints()
         if not is_glob(category + event):
-            found = [(category, event)] if (category, event) in events else []
+            found = [(category, event)] if catalogue.has_tracepoint(category, event) else []
         else:
+            events: list[tuple[str, str]] = catalogue.tracepoints()
             categories = set(matcher(category, dict.fromkeys(c for c, _ in events)))
             names = set(matcher(event, [e for c, e in events if c in categories]))
             found = [(c, e) for c, e in events if c in categories and e in names]
