@@ -149,6 +149,20 @@ def test_the_file_of_a_process_in_its_root(program: Program) -> None:
         assert "@: 1" in lines(program, f"uprobe:{binary}:first {{ @ = count(); }}", pid=program.pid), binary
 
 
+def test_the_file_of_a_process_that_was_replaced(path: str, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copy(path, copy)
+    program = Program(str(copy))
+    try:
+        program.once()  # it has begun: the copy is mapped
+        copy.unlink()
+        shutil.copy("/bin/true", copy)
+        for binary in (str(copy), "*", ""):
+            assert "by 5" in lines(program, f'u:{binary}:cpp:"house::Room::grow(int)" {{ printf("by %d\\n", arg1); }}', pid=program.pid)
+    finally:
+        program.process.communicate()
+
+
 def test_returns(program: Program) -> None:
     assert "7" in lines(program, 'uretprobe:BIN:first { printf("%d\\n", retval); }')
 

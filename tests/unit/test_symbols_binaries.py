@@ -124,6 +124,27 @@ def test_processes_in_containers():
     assert find(kernel, "/usr/bin/tool", 7) == []
 
 
+def test_files_that_were_deleted_or_replaced():
+    maps = "1000-2000 r-xp 00000000 08:01 12 /app/server (deleted)\n2000-3000 r-xp 00001000 08:01 12 /app/server (deleted)\n"
+    maps += "3000-4000 r-xp 00000000 08:01 13 /lib/libc.so.6\n5000-6000 r-xp 00000000 00:01 9 /SYSV00000000 (deleted)\n"
+    kernel = system(**{**proc(7, 1), "/proc/7/maps": maps.encode(), "/app/server": ELF})
+    mapping = "/proc/7/map_files/1000-2000"
+    assert process_binaries(kernel, 7) == [mapping, "/lib/libc.so.6"]
+    # what it runs, not what lies there now; others mean what lies there
+    assert find(kernel, "/app/server", 7) == find(kernel, "server", 7) == [mapping] and find(kernel, "/app/server") == ["/app/server"]
+    assert find(kernel, "/lib/libc.so.6", 7) == ["/lib/libc.so.6"]
+
+
+def test_libraries_of_a_process_by_soname(monkeypatch):
+    maps = "1000-2000 r-xp 00000000 08:01 12 /app/server\n3000-4000 r-xp 00000000 08:01 13 /opt/libz.so.1.2.13\n"
+    maps += "5000-6000 r-xp 00000000 08:01 14 /opt/odd-name.so\n"
+    kernel = system(**{**proc(7, 1), "/proc/7/maps": maps.encode(), "/opt/odd-name.so": ELF, "/opt/libz.so.1.2.13": ELF})
+    # its own library, not the system's of that name
+    assert find(kernel, "libz.so.1", 7) == find(kernel, "libz", 7) == find(kernel, "libz.so.1.2.13", 7) == ["/opt/libz.so.1.2.13"]
+    monkeypatch.setattr("harken.formats.elf_dynamic.soname", lambda elf: "libodd.so.4" if "odd" in elf.what else "")
+    assert find(kernel, "libodd.so.4", 7) == ["/opt/odd-name.so"] and find(kernel, "libodd.so.5", 7) == []
+
+
 def test_open_elf():
     kernel = system(**{"/lib/text": b"hello, this is text", "/lib/empty": b""})
     assert open_elf(kernel, "/usr/bin/tool").build_id == "aabbccdd" and not kernel.open_fds

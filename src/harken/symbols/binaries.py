@@ -32,6 +32,9 @@ _CACHE_FLAGS = {"x86_64": 0x0303, "aarch64": 0x0A03}
 _CACHE_MAGIC = b"glibc-ld.so.cache1.1"
 #: Where libraries live on systems without ld.so.cache (musl, and images without ldconfig); "*" is the multiarch triplet.
 _LIBRARY_FOLDERS = ("/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
+#: What maps writes behind the path of a file that is gone, and how paths begin that are none.
+_DELETED = " (deleted)"
+_NO_FILES = ("//", "/dev/zero", "/SYSV", "/anon_hugepage")
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MAX_MATCHES = 4096
 _MAX_FILE = 2 << 30
@@ -118,9 +121,7 @@ def find(kernel: Kernel, name: str, pid: int = -1) -> list[str]:
     """
     root = _root(kernel, pid)
     if pid > 0 and "/" not in name:
-        test = _library_test(name)
-        mapped = process_binaries(kernel, pid)
-        found = [path for path in mapped if test(path.rpartition("/")[2]) or path.rpartition("/")[2] == name]
+        found = _mapped_as(kernel, name, _mapped(kernel, pid, root))
         if found:
             return found
     if "/" in name:
@@ -128,6 +129,11 @@ def find(kernel: Kernel, name: str, pid: int = -1) -> list[str]:
             name = os.path.abspath(name)
         if "*" in name:
             return _glob(kernel, root, name)
+        if pid > 0 and not name.startswith("/proc/"):
+            # what it runs, not what was put in its place since
+            for path, place in _mapped(kernel, pid, root):
+                if path == name + _DELETED:
+                    return [place]
         path = name if root and name.startswith("/proc/") and not kernel.exists(root + name) else root + name
         return [path] if kernel.exists(path) else []
     return executables(kernel, name, root) or libraries(kernel, name, root)
@@ -136,20 +142,54 @@ def find(kernel: Kernel, name: str, pid: int = -1) -> list[str]:
 def process_binaries(kernel: Kernel, pid: int) -> list[str]:
     """Files that a process has mapped executable, its program first, as paths that can be opened from here.
 
+    A file that was deleted, or replaced by another, is reached through its mapping (/proc/PID/map_files).
+
     Raises:
         ProbeError: there is no such process, or it may not be looked at.
     """
-    root = _root(kernel, pid)
-    found: dict[str, None] = {}
+    return [place for _, place in _mapped(kernel, pid, _root(kernel, pid))]
+
+
+def _mapped(kernel: Kernel, pid: int, root: str) -> list[tuple[str, str]]:
+    """(path as maps shows it, path to open) of the files that a process has mapped executable; raises ProbeError."""
     maps = procfs_process.mappings(kernel, pid)
     if not maps:
         raise ProbeError(
             f"process {pid} is not there, is a kernel thread, or may not be looked at", "ps -e lists processes; other users' need root"
         )
+    found: dict[str, str] = {}
     for place in maps:
-        if "x" in place.perms and place.path.startswith("/") and not place.path.endswith(" (deleted)"):
-            found[root + place.path] = None
-    return list(found)
+        path = place.path
+        if "x" not in place.perms or not path.startswith("/") or path in found or path.startswith(_NO_FILES):
+            continue
+        if path.endswith(_DELETED):
+            found[path] = f"/proc/{pid}/map_files/{place.start:x}-{place.end:x}"
+        else:
+            found[path] = root + path
+    return list(found.items())
+
+
+def _mapped_as(kernel: Kernel, name: str, mapped: list[tuple[str, str]]) -> list[str]:
+    """Those of a process's files that ``name`` means: their names, or what the linker knows them as ("libm.so.6" of libm-2.31.so)."""
+    test = _library_test(name)
+    found = []
+    for path, place in mapped:
+        file = path.removesuffix(_DELETED).rpartition("/")[2]
+        # a library's file may have a longer version than its soname: libstdc++.so.6.0.30
+        if test(file) or file == name or (".so" in name and file.startswith(name + ".")):
+            found.append(place)
+    if found or ".so" not in name:
+        return found
+    from ..formats.elf_dynamic import soname
+
+    for path, place in mapped:
+        if ".so" in path:
+            try:
+                if soname(open_elf(kernel, place, debug=False)) == name:
+                    found.append(place)
+            except HarkenError:
+                continue
+    return found
 
 
 def open_elf(kernel: Kernel, path: str, debug: bool = True) -> Elf:
