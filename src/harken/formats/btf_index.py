@@ -17,12 +17,14 @@ from bisect import bisect_left
 from zlib import crc32
 
 from ..base.errors import FormatError
-from .btf_layout import DECL_TAG, ENUM, ENUM64, FIXED_WORDS, MAX_NAME, split, walk
+from .btf_layout import DECL_TAG, ENUM, ENUM64, FIXED_WORDS, MAX_NAME, for_native, split, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
+
+    from .btf_layout import Sections
 
     Buffer = bytes | bytearray | memoryview
 
@@ -117,8 +119,30 @@ def build(
     """
     sections = split(data, what, base_strings=bool(base_strings))
     positions, kinds = walked or walk(sections)
-    words, strings = sections.words, base_strings + sections.strings()
-    limit = len(strings)
+    strings = base_strings + sections.strings()
+    types = for_native(sections, positions, kinds, strings)
+    found = None
+    if types is not None:
+        from ..native.btf import keys
+
+        found = keys(types, first)
+    names, enumerators, tags = found or _keys(sections, positions, kinds, strings, first)
+    counts = len(names) // 8, len(enumerators) // 8, len(tags) // 4
+    parts: list[Any] = [b"", names, enumerators, memoryview(positions).cast("B"), tags, kinds]  # type: ignore[arg-type]
+    size = _HEAD.size + sum(map(len, parts))
+    padding = -size % 64
+    length = len(data) if copy else 0
+    check = len(positions) ^ counts[0] ^ counts[1] ^ length
+    parts[0] = _HEAD.pack(_MAGIC, first, len(positions), *counts, size + padding, length, check)
+    parts.append(bytes(padding))
+    if copy:
+        parts.append(data)
+    return b"".join(parts)
+
+
+def _keys(sections: Sections, positions: Sequence[int], kinds: bytes, strings: bytes, first: int) -> tuple[bytes, bytes, bytes]:
+    """The keys of types and of enumerators, sorted, and the ids of declaration tags, as ``native.btf.keys`` finds them."""
+    words, what, limit = sections.words, sections.what, len(strings)
     names: list[int] = []
     enumerators: list[int] = []
     tags: list[int] = []
@@ -148,19 +172,9 @@ def build(
 
     from array import array
 
-    counts = len(names), len(enumerators), len(tags)
-    parts: list[Any] = [b""]
+    tables = []
     for keys in (names, enumerators):
         keys.sort()
-        parts.append(array("Q", keys))
+        tables.append(array("Q", keys).tobytes())
         keys.clear()
-    parts += [array("I", positions), array("I", tags), kinds]
-    size = _HEAD.size + sum([memoryview(part).nbytes for part in parts])
-    padding = -size % 64
-    length = len(data) if copy else 0
-    check = len(positions) ^ counts[0] ^ counts[1] ^ length
-    parts[0] = _HEAD.pack(_MAGIC, first, len(positions), *counts, size + padding, length, check)
-    parts.append(bytes(padding))
-    if copy:
-        parts.append(data)
-    return b"".join(parts)
+    return tables[0], tables[1], array("I", tags).tobytes()

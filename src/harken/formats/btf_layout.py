@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..native.btf import Types
+
     Buffer = bytes | bytearray | memoryview
 
 __all__ = (
@@ -47,6 +49,7 @@ __all__ = (
     "MAX_NAME",
     "MAX_TYPES",
     "Sections",
+    "for_native",
     "name_offsets",
     "split",
     "walk",
@@ -250,6 +253,23 @@ def name_offsets(sections: Sections, positions: Sequence[int]) -> bytes:
 
     words = sections.words
     return array("I", [words[position] for position in positions]).tobytes()
+
+
+def for_native(sections: Sections, positions: Sequence[int], kinds: bytes, strings: bytes) -> Types | None:
+    """What the accelerator needs to look for names; None where it cannot read the section.
+
+    Args:
+        positions, kinds: what ``walk`` found.
+        strings: all that names are offsets into.
+    """
+    if sections.swapped:
+        return None
+    from ..native.btf import Types
+
+    try:
+        return Types(sections.data, sections.types_start, len(sections.words), bytes(FIXED_WORDS), positions, kinds, strings)
+    except TypeError:
+        return None
 
 
 def string_at(sections: Sections, offset: int) -> bytes:

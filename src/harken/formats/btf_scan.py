@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from .btf_layout import DECL_TAG, ENUM, ENUM64, FIXED_WORDS, name_offsets, split, walk
+from .btf_layout import DECL_TAG, ENUM, ENUM64, FIXED_WORDS, for_native, name_offsets, split, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +90,10 @@ class Scan:
         wanted = set(names).difference(known)
         known.update((name, ([], [])) for name in wanted)
         start = self._sections.strings_start
-        parts = self._data[start : start + self._sections.strings_length].split(b"\0")
+        strings = self._data[start : start + self._sections.strings_length]
+        if self._found_fast(strings, [name for name in wanted if name and b"\0" not in name]):
+            return
+        parts = strings.split(b"\0")
         offsets: dict[int, bytes] = {}
         before = offset = 0
         for place in _among(parts, wanted - {b""}):
@@ -104,6 +107,21 @@ class Scan:
         column = memoryview(data).cast("I").tolist()
         for place in _among(column, offsets.keys()):
             known[offsets[column[place]]][1].append(ids[bisect_right(starts, place) - 1])
+
+    def _found_fast(self, strings: bytes, names: list[bytes]) -> bool:
+        """``expect`` by the accelerator; False if it cannot."""
+        types = for_native(self._sections, self.positions, bytes(self.kinds), strings)
+        if types is None:
+            return False
+        from ..native.btf import find
+
+        rows = find(types, names)
+        if rows is None:
+            return False
+        flat = rows.tolist()
+        for place, record, is_enum in zip(flat[::3], flat[1::3], flat[2::3]):
+            self._known[names[place]][is_enum].append(1 + record)
+        return True
 
     def _names(self) -> bytes:
         """The records' name offsets as a column."""
