@@ -101,6 +101,9 @@ class Binary:
     def functions(self) -> list[tuple[str, int, int]]:
         return sorted((s.name, s.value, s.size) for s in self.found)
 
+    def symbols(self, table: str = "") -> list[Symbol]:
+        return []
+
     def symbols_named(self, name: str) -> list[Symbol]:
         return [s for s in self.found if s.name == name]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..kernel.kernel import Kernel
 
-__all__ = ("find", "libraries", "executables", "open_elf", "process_binaries", "parse_ld_cache")
+__all__ = ("find", "libraries", "executables", "open_elf", "process_binaries", "process_root", "parse_ld_cache")
 
 #: Flags of an ld.so.cache entry that fit a machine: the type (ELF, libc6) in the low byte, the architecture above
 #: (glibc: sysdeps/generic/ldconfig.h).
@@ -119,7 +119,7 @@ def find(kernel: Kernel, name: str, pid: int = -1) -> list[str]:
         name: a path, a pattern with ``*``, the name of a program in PATH, or a library (see ``libraries``).
         pid: look with the eyes of this process: its root directory, and the files it has mapped before anything else.
     """
-    root = _root(kernel, pid)
+    root = process_root(kernel, pid)
     if pid > 0 and "/" not in name:
         found = _mapped_as(kernel, name, _mapped(kernel, pid, root))
         if found:
@@ -147,7 +147,7 @@ def process_binaries(kernel: Kernel, pid: int) -> list[str]:
     Raises:
         ProbeError: there is no such process, or it may not be looked at.
     """
-    return [place for _, place in _mapped(kernel, pid, _root(kernel, pid))]
+    return [place for _, place in _mapped(kernel, pid, process_root(kernel, pid))]
 
 
 def _mapped(kernel: Kernel, pid: int, root: str) -> list[tuple[str, str]]:
@@ -232,7 +232,7 @@ def _debug_file(kernel: Kernel, path: str, elf: Elf) -> Elf | None:
     return find(kernel, path[len(root) :], elf, root)
 
 
-def _root(kernel: Kernel, pid: int) -> str:
+def process_root(kernel: Kernel, pid: int) -> str:
     """The prefix for a process's paths: "" when it sees the same files as we do."""
     if pid <= 0:
         return ""

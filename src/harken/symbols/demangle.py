@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("demangle", "short", "known", "available", "mangled", "save", "without_parameters")
+__all__ = ("demangle", "short", "known", "available", "mangled", "operator_at", "save", "without_parameters")
 
 _LONGEST = 1 << 14
 _CACHED = 1 << 16
@@ -24,7 +24,7 @@ _library: Callable[[str], str] | None = None
 _looked, _loaded = False, False
 _new = 0
 #: Names from which on they are kept between runs, and under what (the number changes with the library's output).
-_WORTH_KEEPING, _KEY = 32, "demangle-2"
+_WORTH_KEEPING, _KEY = 32, "demangle-3"
 
 
 def mangled(name: str) -> bool:
@@ -121,6 +121,8 @@ def without_parameters(text: str) -> str:
         'f<int>(int)::{lambda(int)#1}::operator()'
         >>> without_parameters("comparison_operator(int)"), without_parameters("a::operator()(int)")
         ('comparison_operator', 'a::operator()')
+        >>> without_parameters("a<b, c>::operator<(a<b, c> const&) const"), without_parameters("bool operator< <int>(d<int> const&)")
+        ('a<b, c>::operator<', 'operator< <int>')
     """
     depth, end = 0, -1
     for place in range(len(text) - 1, -1, -1):
@@ -135,9 +137,9 @@ def without_parameters(text: str) -> str:
     if end <= 0 or (text[:end].endswith("operator") and not (text[end - 9 : end - 8].isalnum() or text[end - 9 : end - 8] == "_")):
         return text
     text = text[:end]
-    # the return type of a template function: up to the last blank outside of brackets
-    depth = 0
-    for place in range(len(text) - 1, -1, -1):
+    # the return type of a template function: up to the last blank outside of brackets, of which operator< and such are none
+    depth, special = 0, operator_at(text)
+    for place in range((special if special >= 0 else len(text)) - 1, -1, -1):
         letter = text[place]
         if letter in ")]}>" and not (letter == ">" and text[place - 1 : place] in ("-", "=")):
             depth += 1
@@ -146,6 +148,21 @@ def without_parameters(text: str) -> str:
         elif letter == " " and not depth and "operator" not in text[:place].rpartition("::")[2]:
             return text[place + 1 :]
     return text
+
+
+def operator_at(text: str) -> int:
+    """Where a function's name without parameters ends in an operator of symbols, -1 if it does not.
+
+    Example:
+        >>> operator_at("a<b>::operator<"), operator_at("operator<< <char>"), operator_at("a::operator bool"), operator_at("my_operator<a>")
+        (6, 0, -1, -1)
+    """
+    place = text.rfind("operator")
+    before, behind = text[place - 1 : place], text[place + 8 :]
+    symbols = len(behind) - len(behind.lstrip("<>=!+-*/%&|^~,()[]"))
+    if place < 0 or not symbols or before.isalnum() or before == "_" or (symbols < len(behind) and behind[symbols] != " "):
+        return -1
+    return place
 
 
 def _restore() -> None:

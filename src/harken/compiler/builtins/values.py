@@ -111,11 +111,14 @@ def _text_check(name: str) -> Callable[[Scope, tuple[Argument, ...], Span], T.Ty
 
 def _func_check(scope: Scope, args: tuple[Argument, ...], span: Span) -> T.Type:
     if not scope.view.function:
-        scope.error(
-            f"The func builtin can not be used with '{scope.kind}' probes",
-            span,
-            "it names the traced function of kprobe, fentry and uprobe probes",
-        )
+        if scope.kind in ("uprobe", "uretprobe"):
+            scope.error("no function is known at this address, which func could name", span, "probe prints the address as it was given")
+        else:
+            scope.error(
+                f"The func builtin can not be used with '{scope.kind}' probes",
+                span,
+                "it names the traced function of kprobe, fentry and uprobe probes",
+            )
     return _text_check("func")(scope, args, span)
 
 

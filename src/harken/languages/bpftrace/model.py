@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Options", "Variable", "MapInfo", "Group", "Problems")
 
+#: Characters of a readable name of a function that ``func`` may have.
+_LONG_NAME = 256
+
 
 class Options(Record):
     """How to compile.
@@ -96,14 +99,26 @@ class Group:
         if what == "probe":
             return tuple(probe.text for probe in probes)
         if len(probes) == 1:
-            return (self.view.function,)
-        return tuple(view(probe, catalogue).function for probe in probes)
+            return (_readable(self.view.function),)
+        return tuple(_readable(view(probe, catalogue).function) for probe in probes)
 
     @property
     def probed(self) -> tuple[str, int]:
         """File and offset in it of an instruction that is probed (uprobes and USDT); ("", 0) of other probes."""
         probe = self.plan.probes[0]
         return (str(probe.name[0]), int(probe.name[3])) if probe.kind in ("uprobe", "uretprobe", "usdt") else ("", 0)
+
+
+def _readable(name: str) -> str:
+    """A function's name as its author wrote it, as symbols are shown elsewhere; without parameters if it would be very long."""
+    if not name.startswith(("_Z", "_R", "__Z")):
+        return name
+    from ...symbols.demangle import demangle, short
+
+    text = demangle(name)
+    if len(text) > _LONG_NAME:
+        text = short(name)
+    return text if len(text) <= _LONG_NAME else name
 
 
 class Problems:

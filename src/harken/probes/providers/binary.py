@@ -41,7 +41,7 @@ def paths_of(pattern: Pattern, catalogue: Any) -> list[str]:
     found = catalogue.binaries(word, pid)
     if not found and not is_glob(word):
         hint = (
-            _near_file(catalogue.kernel, word)
+            _near_file(catalogue.kernel, word, pid)
             if "/" in word
             else f"it is neither a command in $PATH nor a library: give {kind} the full path"
         )
@@ -49,12 +49,14 @@ def paths_of(pattern: Pattern, catalogue: Any) -> list[str]:
     return list(found[:_MOST_FILES]) if is_glob(word) else list(found[:1])
 
 
-def _near_file(kernel: Any, path: str) -> str:
+def _near_file(kernel: Any, path: str, pid: int) -> str:
+    from ...symbols.binaries import process_root
+
     folder, _, name = os.path.abspath(path).rpartition("/")
     try:
-        near = near_names(name, kernel.listdir(folder or "/")[:10000], 1)
+        near = near_names(name, kernel.listdir(process_root(kernel, pid) + (folder or "/"))[:10000], 1)
     except OSError:
-        return f"there is no directory {folder}"
+        return f"there is no directory {folder}" + (f" where process {pid} runs" if pid > 0 else "")
     return f"did you mean {folder}/{near[0]}?" if near else ""
 
 
@@ -65,8 +67,27 @@ def open_elf(path: str, pattern: Pattern, catalogue: Any, lenient: bool = False)
     except (HarkenError, OSError) as error:
         if lenient:
             return None
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        fail(f"{pattern.kind} target file '{path}' cannot be read: {reason}", pattern.span, getattr(error, "hint", ""))
+        reason = error.strerror if isinstance(error, OSError) else str(error).removeprefix(f"{path}: ")
+        hint = getattr(error, "hint", "") or _what_instead(catalogue.kernel, path)
+        fail(f"{pattern.kind} target file '{path}' cannot be read: {reason}", pattern.span, hint)
+
+
+def _what_instead(kernel: Any, path: str) -> str:
+    """What to name instead of a file that is no program, as far as its first bytes tell."""
+    try:
+        start = bytes(kernel.read(path, 256)).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    if start.startswith("#!"):
+        words = start[2:].partition("\n")[0].split()
+        if len(words) > 1 and words[0].endswith("/env"):
+            del words[0]
+        return f"it is a script: what runs is {words[0]}" if words else ""
+    if start.startswith(("/* GNU ld script", "INPUT", "GROUP", "OUTPUT_FORMAT")):
+        return "it is a script of the linker: name the library itself, such as libc.so.6"
+    if start.startswith("!<arch>"):
+        return "it is an archive of object files: probe the programs that it was linked into"
+    return ""
 
 
 def executable_offset(elf: Any, address: int) -> int | None:

@@ -9,7 +9,8 @@
 =====================  ======================================================================================
 
 Demangled names are those of the library ``demangle`` (``symbols.demangle``); without it, names that are made of plain identifiers are
-understood all the same.  Template arguments may be left out: ``std::vector::push_back`` is that of every vector.
+understood all the same.  Template arguments may be left out: ``std::vector::push_back`` is that of every vector, and ``std::string`` is
+what it stands for.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ __all__ = ("choose", "is_pattern", "is_regex", "mangled", "without_templates")
 _LONGEST = 2048
 #: What compilers append to the names of parts of functions that are no functions of their own.
 _PARTS = (".cold", ".part.")
+#: Namespaces of the two C++ libraries that names need not have, and what std::string is short for.
+_INLINE = ("::__cxx11::", "::__1::")
+_STRING = "std::basic_string<char,std::char_traits<char>,std::allocator<char>>"
 
 
 def is_regex(word: str) -> bool:
@@ -75,8 +79,7 @@ def _demangled(functions: list[tuple[str, int, int]], target: str, regex: Callab
 
     if not available():
         return [entry for entry in functions if mangled(entry[0], target)]
-    wanted = "".join(target.split())
-    head, parameters = _split(wanted)
+    head, parameters = _split(_uniform(target))
     fits = compiled(head)
     # names that lack the last plain word of the target cannot match: few are left to demangle, which takes 10 us each
     word = "" if regex is not None else _word(head)
@@ -96,12 +99,24 @@ def _demangled(functions: list[tuple[str, int, int]], target: str, regex: Callab
         if parameters:
             # a return type stands before the name, "const" behind the parameters
             place = text.find(short)
-            if not "".join(text[place + len(short) :].split()).startswith(parameters):
+            if not _uniform(text[place + len(short) :]).startswith(parameters):
                 continue
-        short = "".join(short.split())
+        short = _uniform(short)
         if fits(short) or ("<" in short and fits(without_templates(short))):
             found.append(entry)
     return found
+
+
+def _uniform(text: str) -> str:
+    """A name without blanks and without what authors do not write: inline namespaces of libraries, what std::string stands for.
+
+    >>> _uniform("f(std::__cxx11::basic_string<char, std::char_traits<char>, std::allocator<char> > const&)"), _uniform("f(std::string const &)")
+    ('f(std::stringconst&)', 'f(std::stringconst&)')
+    """
+    text = "".join(text.split())
+    for namespace in _INLINE:
+        text = text.replace(namespace, "::")
+    return text.replace(_STRING, "std::string")
 
 
 def _split(target: str) -> tuple[str, str]:
@@ -144,14 +159,16 @@ def without_templates(text: str) -> str:
     >>> without_templates("std::vector<int,std::allocator<int>>::push_back"), without_templates("A::operator<<")
     ('std::vector::push_back', 'A::operator<<')
     """
-    kept, depth = [], 0
-    head, found, tail = text.partition("operator")
+    from ...symbols.demangle import operator_at
+
+    kept, depth, special = [], 0, operator_at(text)
+    head, tail = (text[:special], text[special:]) if special >= 0 else (text, "")
     for char in head:
         depth += char == "<"
         if not depth:
             kept.append(char)
         depth -= char == ">" and depth > 0
-    return "".join(kept) + found + tail
+    return "".join(kept) + tail
 
 
 def mangled(symbol: str, name: str) -> bool:

@@ -106,7 +106,7 @@ class Uprobe:
             found = elf.symbol_at(address)
             if found is not None:
                 check_instruction(elf, pattern, found[0], address - found[1], found[1])
-            return [Probe(self.kind, (path, "", 0, offset), prefix + target)]
+            return [Probe(self.kind, (path, *(found or ("", 0)), offset), prefix + target)]
         if cpp or is_pattern(target):
             probes: list[Probe] = []
             seen: set[int] = set()
@@ -178,21 +178,11 @@ class Uprobe:
         return probes
 
     def near(self, pattern: Pattern, catalogue: Any) -> list[str]:
-        names: dict[str, None] = {}
-        target, cpp = pattern.words[-1], len(pattern.words) == 3
         if _source_line(pattern.words, catalogue, pattern.pid) is not None:
             return []
-        for path in paths_of(pattern, catalogue)[:16]:
-            elf = open_elf(path, pattern, catalogue, True)
-            if elf is not None:
-                names.update(dict.fromkeys(name for name, _, _ in elf.functions()))
-        prefix = f"{self.kind}:{pattern.words[0]}:"
-        if cpp:
-            from ...symbols.demangle import demangle, without_parameters
+        from .uprobe_near import near
 
-            readable = (without_parameters(demangle(name)) for name in list(names)[:20000] if name.startswith(("_Z", "_R")))
-            return [f'{prefix}cpp:"{name}"' for name in near_names(target, readable)]
-        return [prefix + name for name in near_names(target.rpartition("+")[0] or target, names)]
+        return near(pattern, catalogue)
 
     def view(self, probe: Probe, catalogue: Any) -> View:
         function = probe.name[1]
