@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 
+from .print_fmt_blktrace import blktrace_text
 from .print_fmt_helpers import Memo, Texts
 
 TYPE_CHECKING = False
@@ -27,7 +28,7 @@ __all__ = ("special_text", "symbol_text", "NAMELESS", "binary_printf")
 #: Events of category ftrace which the kernel prints without "name: ".
 NAMELESS = frozenset(
     "function kernel_stack user_stack bputs bprint print raw_data func_repeats context_switch wakeup hwlat osnoise timerlat "
-    "funcgraph_entry funcgraph_exit funcgraph_retaddr_entry mmiotrace_rw mmiotrace_map branch".split()
+    "funcgraph_entry funcgraph_exit funcgraph_retaddr_entry mmiotrace_rw mmiotrace_map branch blktrace".split()
 )
 _STATES = "RSDTtXZPI"
 
@@ -354,4 +355,5 @@ _MAKERS: dict[str, Callable[[EventFormat, Env], Text]] = {
     "osnoise": _osnoise,
     "timerlat": _timerlat,
     "func_repeats": _func_repeats,
+    "blktrace": blktrace_text,
 }

@@ -8,6 +8,7 @@ and are rendered where those are known: ``render.ftrace_report``, ``render.funct
 from __future__ import annotations
 
 from ..base.errors import FormatError
+from .print_fmt_blktrace import blktrace_text
 from .print_fmt_plugin_fields import Fields, c_int
 
 TYPE_CHECKING = False
@@ -365,4 +366,5 @@ _HANDLERS: dict[str, Callable[[Fields], Text | None]] = {
     "ftrace:kernel_stack": _kernel_stack,
     "ftrace:raw_data": _raw_data,
     "ftrace:bprint": _bprint,
+    "ftrace:blktrace": lambda fields: blktrace_text(fields.event, fields.env),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..base.errors import FormatError
 from .event_format import EventFormat, parse
+from .print_fmt_blktrace import blktrace_format
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,14 @@ class Events(dict[int, EventFormat]):
             # The kernel never has two events of one id; a file that does has the first one meant.
             self._texts.setdefault(number, (category, text))
             self._names.setdefault(f"{category}:{name}", number)
+        self._add_blktrace()
+
+    def _add_blktrace(self) -> None:
+        """The records of the tracer blk, which have no format file: their event is the one behind user_stack."""
+        before = self._names.get("ftrace:user_stack")
+        if before is not None and before + 1 not in self._texts:
+            self._texts[before + 1] = "ftrace", blktrace_format(before + 1)
+            self._names["ftrace:blktrace"] = before + 1
 
     def __missing__(self, number: int) -> EventFormat:
         category, text = self._texts[number]
