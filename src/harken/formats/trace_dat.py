@@ -219,6 +219,11 @@ class TraceFile:
         return [option for option in self.options if option.id == number]
 
     @property
+    def btf(self) -> bytes:
+        """The kernel's types (``/sys/kernel/btf/vmlinux``), which recordings of functions' arguments have; b"" if it is not in the file."""
+        return bytes(self.section(layout.BTF_FILE))
+
+    @property
     def uname(self) -> str:
         return self.option_text(layout.UNAME)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..analysis.function_graph import Step
+    from ..formats.function_arguments import Arguments
 
 __all__ = ("ReportOptions", "ReportText")
 
@@ -46,7 +47,7 @@ class ReportText:
     Args:
         symbol: address -> the function's name without its module, "" if there is none.
         options: see ``ReportOptions``.
-        arguments: (function, argument registers) -> their text between the parentheses.
+        arguments: their text between the parentheses, None to leave it empty.
         retaddr: return address -> "function+0x12", "" if unknown.
     """
 
@@ -54,7 +55,7 @@ class ReportText:
         self,
         symbol: Callable[[Any], str],
         options: ReportOptions | None = None,
-        arguments: Callable[[Any, tuple[int, ...]], str] | None = None,
+        arguments: Arguments | None = None,
         retaddr: Callable[[int], str] | None = None,
     ) -> None:
         self.options = options or ReportOptions()
@@ -124,7 +125,7 @@ class ReportText:
 
     def _call(self, step: Step) -> str:
         if step.args and self._arguments is not None and self._name(step.func):
-            return f"{self._name(step.func)}({self._arguments(step.func, step.args)})"
+            return f"{self._name(step.func)}({self._arguments(self._name(step.func), step.args)})"
         return self.call(step.func)
 
     def _duration(self, duration: int) -> str:

@@ -9,6 +9,7 @@ from ...render.ftrace_latency import LatencyLines
 from ...render.trace_cmd import Labelled, LabelledKernelLines, LabelledLatencyLines, LabelledLines, TimeDifferences, Wakeups
 from .filters import Filters
 from .report import Report, Source, _short, batches_of
+from .report_graph import draw_graph, kernel_graph
 from .report_workers import parallel, workers
 
 TYPE_CHECKING = False
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ...formats.trace_dat import TraceFile
+    from ...render.function_graph_kernel import KernelGraph
 
-__all__ = ("Output", "draw_graph")
+__all__ = ("Output",)
 
 _HARD, _SOFT = 0x08, 0x10  # common_flags, include/linux/trace_events.h
 
@@ -41,10 +43,13 @@ class _File:
         seconds = bool(source.hertz) or (trace.tsc2nsec is not None and clock in ("x86-tsc", "tsc2nsec"))
         shown = "local" if seconds else clock
         self.wakeups: Wakeups | None = None
+        self.graph: KernelGraph | None = None
         self.lines: Labelled
         self._entries: frozenset[int] = frozenset()
         if report.layout == "kernel":
-            self.lines = (LabelledLatencyLines if report.has("l") else LabelledKernelLines)(trace.events, env, shown)
+            kernel_lines = self.lines = (LabelledLatencyLines if report.has("l") else LabelledKernelLines)(trace.events, env, shown)
+            if isinstance(kernel_lines, LabelledKernelLines):
+                self.graph = kernel_graph(kernel_lines, report, trace)
         else:
             lines = self.lines = self._report_lines(trace, env, shown)
             self._entries = draw_graph(lines, report, trace)
@@ -186,35 +191,6 @@ def _column(function: Any) -> Any:
     return apply
 
 
-def draw_graph(lines: LabelledLines, report: Report, trace: TraceFile) -> frozenset[int]:
-    """Lets the function graph's events have texts of their own; returns the ids of those that begin a call."""
-    if not any(name.startswith("ftrace:funcgraph_") for name in trace.events.names) or report.has("R", "N"):
-        return frozenset()
-    from ...analysis.function_graph_records import ENTRY_EVENTS, EXIT_EVENT, Decoder
-    from ...render.function_graph_report import ReportOptions, ReportText
-    from ...render.trace_cmd import GraphTexts
-
-    options = report.plugin_options
-    found = [event for name in (*ENTRY_EVENTS, EXIT_EVENT) if (event := trace.events.find(f"ftrace:{name}")) is not None]
-    old = report.layout == "3.1"
-    values = "" if old else "dec" if options.get("retval-dec", "0") != "0" else "hex" if options.get("retval-hex", "0") != "0" else "auto"
-    settings = ReportOptions(
-        options.get("tailprint", "0") != "0",
-        options.get("depth", "0") != "0",
-        "" if options.get("retval-skip", "0") != "0" else values,
-        old,
-    )
-
-    def caller(address: int) -> str:
-        place = trace.symbols.find(address)
-        return f"{place[0]}+0x{address - place[1]:x}" if place else ""
-
-    lines.draw(
-        GraphTexts(Decoder(found, trace.order, trace.kernel_long), ReportText(trace.symbol, settings, retaddr=None if old else caller))
-    )
-    return frozenset(event.id for event in found if event.name in ENTRY_EVENTS)
-
-
 def _held_back(windows: Iterator[list[Batch]], entries: frozenset[int]) -> Iterator[list[Batch]]:
     """Moves a call's beginning that is the last record of a window to the next one: the record behind it tells whether it is a leaf."""
     carried: list[Batch] = []
@@ -255,6 +231,9 @@ class Output:
                 batches = [batch for window in file.windows(self.problems) for batch in window]
                 file.lines.start = min((int(batch.records.times[0]) for batch in batches), default=0)
                 yield file.lines.data(batches)
+                return
+            if file.graph is not None:
+                yield from file.graph.pieces(file.windows(self.problems))
                 return
             count = workers(sum(place.size for buffer in file.trace.buffers for place in buffer.cpus)) if file.independent else 1
             if count > 1:

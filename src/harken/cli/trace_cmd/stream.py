@@ -82,7 +82,7 @@ class _Stream:
         env = Env.of_file(head).replace(comm=self._comm)
         self._lines = LabelledLines(head.events, env, buffers.traced[0][1].clock)
         from .report import Report
-        from .report_lines import draw_graph
+        from .report_graph import draw_graph
 
         draw_graph(self._lines, Report([]), head)
         self.raw = RawPages([trace for _, trace in buffers.traced])
