@@ -248,6 +248,23 @@ def test_tables_agree():
 def test_target():
     kernel = loading(machine())
     name, found = Features(kernel).target()
-    assert name == "x86_64" and {"ringbuf", "jmp32", "bpf_loop", "btf_func"} <= found
+    assert name == "x86_64" and {"ringbuf", "jmp32", "bpf_loop", "btf_func"} <= set(found) and "no such name" not in found
     refused = loading(machine(), errno.EINVAL)
-    assert Features(refused).target()[1] == frozenset()
+    assert not set(Features(refused).target()[1])
+
+
+def test_target_asks_for_what_is_wanted():
+    kernel = loading(machine())
+    found = Features(kernel).target()[1]
+    assert counted(kernel) == 0 and "ringbuf" in found and counted(kernel) == 1
+    assert len(kernel.bpf_calls("BPF_PROG_LOAD")) == 1  # whether there is bpf(2) at all
+
+
+def test_answers_of_the_running_kernel_are_kept_at_the_end(cache, monkeypatch):
+    monkeypatch.setattr(features, "LinuxKernel", FakeKernel)
+    kernel = loading(machine())
+    assert Features(kernel).has("ringbuf") and not list(cache.iterdir())
+    features.keep()
+    again = loading(machine())
+    assert Features(again).has("ringbuf") and counted(again) == 0
+    features.keep()

@@ -96,9 +96,10 @@ def script(argv: Sequence[str] | None = None) -> None:
         pass
     if image is not None:
         image.extend()
-    types = sys.modules.get("harken.kernel.btf")
-    if types is not None:  # what is left to the end of the process
-        types.keep()
+    for name in ("harken.kernel.features", "harken.kernel.btf"):
+        module = sys.modules.get(name)
+        if module is not None:  # what is left to the end of the process
+            module.keep()
     os._exit(code)
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from ..base.record import Record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+
 __all__ = ("Target", "EVERYTHING")
 
 
@@ -30,7 +34,7 @@ class Target(Record):
     """
 
     machine: str
-    features: frozenset[str]
+    features: Container[str]
     max_stack: int = 512
 
     def has(self, feature: str) -> bool:

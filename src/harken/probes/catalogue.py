@@ -70,6 +70,11 @@ class Catalogue:
             self._features = Features(self.kernel)
         return self._features
 
+    def remember(self) -> None:
+        """Stores what was found out about the kernel, for later starts."""
+        if self._features is not None:
+            self._features.save()
+
     @property
     def tracefs(self) -> Tracefs:
         """The machine's tracefs; raises KernelError if it can neither be found nor mounted."""

@@ -53,9 +53,13 @@ def build(
     from ..languages.bpftrace.compile import Options, compile
     from ..probes.catalogue import Catalogue
 
-    fresh: Unit = compile(
-        source, Catalogue(kernel), Options(params=tuple(params), pid=pid, **dict(settings)), *(() if observe is None else (observe,))
-    )
+    catalogue = Catalogue(kernel)
+    try:
+        fresh: Unit = compile(
+            source, catalogue, Options(params=tuple(params), pid=pid, **dict(settings)), *(() if observe is None else (observe,))
+        )
+    finally:
+        catalogue.remember()
     if key:
         store_unit(key, fresh)
     return fresh

@@ -37,12 +37,12 @@ from ..procfs import boot_id, status, sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ..kernel import Kernel
     from .asking import Asking
 
-__all__ = ("Answer", "Features", "NAMES", "TARGET_NAMES", "MECHANISMS", "all_names")
+__all__ = ("Answer", "Features", "NAMES", "Offered", "TARGET_NAMES", "MECHANISMS", "all_names", "keep")
 
 #: Part of the cache's name: changes when the meaning of an answer does.
 _FORMAT = "features-1"
@@ -99,17 +99,47 @@ def all_names() -> list[str]:
     return names
 
 
+#: Those whose answers are not on disk yet.
+_unsaved: list[Features] = []
+
+
+def keep() -> None:
+    """Stores what is not stored yet; at the end of the process, or when somebody has a moment."""
+    while _unsaved:
+        _unsaved.pop().save()
+
+
+class Offered:
+    """The names of ``compiler.target`` that a kernel has, each asked for when it is wanted: few programs need all.
+
+    >>> from harken.testing.fake_kernel import FakeKernel
+    >>> "jmp32" in Offered(Features(FakeKernel({})))
+    False
+    """
+
+    def __init__(self, features: Features) -> None:
+        self._features = features
+
+    def __contains__(self, name: object) -> bool:
+        return name in TARGET_NAMES and self._features.has(str(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([name for name, answer in self._features.answers(TARGET_NAMES).items() if answer.state == "yes"])
+
+
 class Features:
     """Questions to a kernel.
 
     Args:
         kernel: whom to ask.
-        cached: use and fill the cache on disk; by default only for the kernel that is running.
+        cached: use and fill the cache on disk; by default only for the kernel that is running, whose single answers are kept in memory
+            until ``save`` or ``keep``.
     """
 
     def __init__(self, kernel: Kernel, cached: bool | None = None) -> None:
         self.kernel = kernel
         self._cached = isinstance(kernel, LinuxKernel) if cached is None else cached
+        self._later = self._cached and cached is None
         self._answers: dict[str, Answer] = {}
         self._stored: dict[str, str] | None = None
         self._key = ""
@@ -145,22 +175,18 @@ class Features:
 
     def answers(self, names: Iterable[str], fresh: bool = False) -> dict[str, Answer]:
         """Many answers; the cache is written once, and nothing is left attached when it returns."""
-        return self._many(names, fresh, True)
-
-    def _many(self, names: Iterable[str], fresh: bool, wait: bool) -> dict[str, Answer]:
         self._batch = True
         try:
             return {name: self.answer(name, fresh) for name in names}
         finally:
             self._batch = False
             if self._asking is not None:
-                self._asking.settle(wait)
-            self._save()
+                self._asking.settle()
+            self.save()
 
-    def target(self) -> tuple[str, frozenset[str]]:
+    def target(self) -> tuple[str, Offered]:
         """(machine, names) for ``compiler.target.Target``: what programs for this kernel may use."""
-        answers = self._many(TARGET_NAMES, False, False)
-        return self.kernel.machine, frozenset(name for name, answer in answers.items() if answer.state == "yes")
+        return self.kernel.machine, Offered(self)
 
     def forget(self) -> None:
         """Drops all answers, also those on disk, as soon as a new one is stored."""
@@ -210,11 +236,17 @@ class Features:
     def _remember(self, name: str, found: Answer) -> None:
         words = (found.state, str(found.errno), str(int(time.time())), found.cause, found.tried, found.reason)
         self._load()[name] = "\t".join([word.replace("\t", " ").replace("\n", " ") for word in words])
-        self._dirty = True
-        if not self._batch:
-            self._save()
+        if self._later and not self._dirty:
+            import atexit
 
-    def _save(self) -> None:
+            atexit.register(keep)  # once more does no harm
+            _unsaved.append(self)
+        self._dirty = True
+        if not self._batch and not self._later:
+            self.save()
+
+    def save(self) -> None:
+        """Writes new answers to the cache."""
         if self._cached and self._dirty and self._stored:
             self._dirty = False
             if not self._key:
