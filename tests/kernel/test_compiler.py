@@ -41,7 +41,7 @@ def target() -> Target:
 
 def older() -> Target:
     """This kernel, used as one that lacks what has a substitute."""
-    return Target(target().machine, target().features - {"cpu_v4", "jmp32", "bpf_loop", "atomic_fetch"})
+    return Target(target().machine, frozenset(target().features) - {"cpu_v4", "jmp32", "bpf_loop", "atomic_fetch"})
 
 
 def runnable() -> tuple[int, str, int]:
@@ -131,7 +131,7 @@ def test_strings_go_through_scratch_memory() -> None:
 def test_the_perf_buffer_variant_loads() -> None:
     for tail in (0, 300):
         made = assemble(
-            events(tail, abi.BPF_PROG_TYPE_RAW_TRACEPOINT, "raw_tracepoint", 0), Target(target().machine, target().features - {"ringbuf"})
+            events(tail, abi.BPF_PROG_TYPE_RAW_TRACEPOINT, "raw_tracepoint", 0), Target(target().machine, frozenset(target().features) - {"ringbuf"})
         )
         load(live(), made.spec).close()
 
