@@ -87,7 +87,8 @@ class Growing:
                 self.places[name, cpu] = first + index * self.room
                 out.patch(tables_by_key[name, cpu], struct.pack(parts.order + "Q", first + index * self.room))
             at = first + self.room * len(cpus)
-        self._sizes_at = tables_by_key
+        #: Where in the file the offset and the size of each CPU's data stand, two words of 64 bits.
+        self.tables = tables_by_key
         self._next_options = sections.next_options
         self._symbols_name = bytes(sections.strings).find(DESCRIPTIONS[layout.KALLSYMS].encode() + b"\0")
         self._options_name = bytes(sections.strings).find(DESCRIPTIONS[0].encode() + b"\0")
@@ -101,7 +102,7 @@ class Growing:
         """
         if start < 0:
             start = self.places[buffer, cpu]
-        os.pwrite(self.fd, struct.pack(self.order + "QQ", start, size), self._sizes_at[buffer, cpu])
+        os.pwrite(self.fd, struct.pack(self.order + "QQ", start, size), self.tables[buffer, cpu])
 
     def update_cmdlines(self, text: bytes) -> None:
         """Replaces the names of tasks (cut at a line's end if there is no room)."""

@@ -1,19 +1,24 @@
 """Moves the pages of one CPU's ring buffer into a file, by splice: they never come into this process's memory.
 
 A splice of ``trace_pipe_raw`` takes full pages only, so a file gets them packed as densely as the kernel wrote them; ``flush`` takes the
-part-filled one at the end.  The kernel makes ``trace_pipe_raw`` readable when ``buffer_percent`` of the buffer are full.
+part-filled one at the end.  The kernel makes ``trace_pipe_raw`` readable when ``buffer_percent`` of the buffer are full.  ``serve`` is the
+loop of a thread; where there is the accelerator (``native.record``), no Python runs between the kernel's wakeup and the pages in the file.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from struct import pack
+from time import monotonic
 
 from ..base.errors import KernelError
 from .kernel import Call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .ftrace import Ftrace
 
 __all__ = ("PageStream", "favour")
@@ -21,6 +26,7 @@ __all__ = ("PageStream", "favour")
 _MOVE, _NONBLOCK = 1, 2  # SPLICE_F_* in include/linux/splice.h
 _SETPIPE_SZ = 1031  # F_SETPIPE_SZ in include/uapi/linux/fcntl.h
 _PIPE = 1 << 16  # bytes that a pipe holds when it is made: pipe(7)
+_UPDATE = 0.02  # seconds between two looks at the file's table of sizes: what came later is lost when the recorder is killed
 _NICE = -20
 
 
@@ -32,6 +38,14 @@ def favour() -> None:
         pass
 
 
+class _Moving:
+    """The numbers of a stream, named as the accelerator's (``native.record``)."""
+
+    def __init__(self) -> None:
+        self.raw = self.ended = self.reader = self.writer = self.target = self.ready = self.interval = 0
+        self.start = self.page = self.table = self.keep = self.room = self.size = self.gone = self.side = 0
+
+
 class PageStream:
     """One CPU's buffer: the raw file, and the region of a file that its pages go to.
 
@@ -39,12 +53,16 @@ class PageStream:
         trace: the buffer; ``name`` is its name in the recording.
         target: descriptor of the file, ``offset`` where the region begins.
         file: what is read of the CPU ("snapshot_raw" for the snapshot).
+        table: where the file says where the region's data begin and how many bytes there are: two words of 64 bits.
+        keep: bytes that are kept, the last ones (about as many more may be); 0 for all.
 
     Raises:
         KernelError: the buffer cannot be read.
     """
 
-    def __init__(self, trace: Ftrace, name: str, cpu: int, target: int, offset: int, file: str = "trace_pipe_raw") -> None:
+    def __init__(
+        self, trace: Ftrace, name: str, cpu: int, target: int, offset: int, file: str = "trace_pipe_raw", table: int = 0, keep: int = 0
+    ) -> None:
         self.name, self.cpu = name, cpu
         self.kernel = trace.kernel
         self.page = trace.page_size
@@ -53,13 +71,73 @@ class PageStream:
             self.fd = self.kernel.open(trace.tracefs.path(file), os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
             raise trace.tracefs.refused(file, error, "read") from None
+        self._state: Any = _Moving()
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._room = _PIPE
         self._target = target
         self.start = offset
-        #: Bytes of the region that are there.
-        self.size = 0
-        self._kept = 0
+        self._settings = {
+            "raw": self.fd, "reader": self._reader, "writer": self._writer, "target": target,
+            "start": offset, "page": self.page, "table": table, "keep": keep, "room": _PIPE,
+        }  # fmt: skip
+        self._set(self._settings)
+
+    def _set(self, numbers: dict[str, int]) -> None:
+        for name, number in numbers.items():
+            setattr(self._state, name, number)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the region that are there."""
+        return int(self._state.size)
+
+    def serve(self, interval_ms: int, ended: int, ready: int) -> None:
+        """Moves pages as they come, and says in the file's table what is there, until ``ended`` is readable.
+
+        Args:
+            interval_ms: how often to look at a buffer that is less than half full, for which the kernel wakes nobody.
+            ready: descriptor that gets a byte when all that takes time the first time has been done.
+
+        Raises:
+            KernelError: the buffer cannot be read.
+            OSError: the file cannot be written.
+        """
+        self._state.ready = ready
+        try:
+            from ..native.record import move, moving
+
+            native = moving()
+            if native is not None:
+                self._state = native
+                self._set(self._settings)
+            self._set({"ended": ended, "ready": ready, "interval": interval_ms})
+            failed = move(native) if native is not None else self._serve()
+        finally:
+            if self._state.ready == ready:  # what failed before it was ready must not be waited for
+                os.write(ready, b"x")
+        if failed < 0:
+            if self._state.side:
+                raise OSError(-failed, os.strerror(-failed))
+            raise self._refused(-failed)
+
+    def _serve(self) -> int:
+        """What ``native.record.move`` does."""
+        state, poll = self._state, self.kernel.poll
+        import fcntl  # noqa: F401  # when a buffer is full there is no time for it
+
+        updated, fds = 0.0, (state.raw, state.ended)
+        self.drain()
+        poll(fds, 0)
+        os.write(state.ready, b"x")
+        state.ready = 0
+        while True:
+            busy = poll(fds, state.interval)
+            moved = self.drain()
+            now = monotonic()
+            if (moved and now - updated > _UPDATE) or not busy:
+                self.tell()
+                updated = now
+            if state.ended in busy:
+                return 0
 
     def drain(self) -> bool:
         """Moves all full pages; returns whether there were any.
@@ -68,46 +146,53 @@ class PageStream:
             KernelError: the buffer cannot be read.
             OSError: the file cannot be written.
         """
-        moved = False
+        state, moved = self._state, False
         while True:
             try:
-                result = os.splice(self.fd, self._writer, self._room, flags=_MOVE | _NONBLOCK)
+                result = os.splice(self.fd, self._writer, state.room, flags=_MOVE | _NONBLOCK)
             except BlockingIOError:
                 return moved
             except OSError as error:
-                raise KernelError(
-                    f"cannot read the buffer of CPU {self.cpu}",
-                    call=f"splice(trace_pipe_raw) = {errno.errorcode.get(error.errno or 0)}",
-                    errno=error.errno or 0,
-                ) from None
+                raise self._refused(error.errno or 0) from None
             if not result:
                 return moved
             moved = True
             left = result
             while left:
-                done = os.splice(self._reader, self._target, left, offset_dst=self.start + self.size, flags=_MOVE)
+                done = os.splice(self._reader, self._target, left, offset_dst=state.start + state.size, flags=_MOVE)
                 if not done:
                     raise OSError(errno.EIO, os.strerror(errno.EIO))
-                self.size += done
+                state.size += done
                 left -= done
-            if result < self._room // 2:  # there was no more of it; who asks again gets little for another call
+            if result < state.room // 2:  # there was no more of it; who asks again gets little for another call
                 return True
-            if self._room == _PIPE:
+            if state.room == _PIPE:
                 self._enlarge()
+
+    def _refused(self, number: int) -> KernelError:
+        return KernelError(
+            f"cannot read the buffer of CPU {self.cpu}", call=f"splice(trace_pipe_raw) = {errno.errorcode.get(number)}", errno=number
+        )
 
     def _enlarge(self) -> None:
         """Takes more at a time from a buffer that has much."""
         size = self.kernel.call(Call("fcntl", (self._reader, _SETPIPE_SZ, 1 << 20)))
-        self._room = size if size > 0 else _PIPE - 1
+        self._state.room = size if size > 0 else _PIPE - 1
 
-    def cut(self, keep: int) -> int:
-        """Gives back the room of all but the last ``keep`` bytes; returns how many bytes of the region are gone."""
-        gone = (self.size - keep) // self.page * self.page
-        if gone - self._kept >= max(keep // 4, 1 << 20):
-            # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE; a file system without holes keeps what it has
-            self.kernel.call(Call("fallocate", (self._target, 3, self.start + self._kept, gone - self._kept)))
-            self._kept = gone
-        return self._kept
+    def tell(self) -> None:
+        """Says in the file's table what is there, and gives back the room of what is not to be kept.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        state = self._state
+        if state.keep and state.size > state.keep:
+            gone = (state.size - state.keep) // self.page * self.page
+            if gone - state.gone >= max(state.keep // 4, 1 << 20):
+                # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE; a file system without holes keeps what it has
+                self.kernel.call(Call("fallocate", (self._target, 3, state.start + state.gone, gone - state.gone)))
+                state.gone = gone
+        os.pwrite(self._target, pack("=QQ", state.start + state.gone, state.size - state.gone), state.table)
 
     def flush(self) -> None:
         """Takes what is left, the part-filled page as well, filled up with zeros.
@@ -129,7 +214,7 @@ class PageStream:
             if not data:
                 return
             os.pwrite(self._target, data.ljust(self.page, b"\0"), self.start + self.size)
-            self.size += self.page
+            self._state.size += self.page
 
     def close(self) -> None:
         for fd in (self.fd, self._reader, self._writer):

@@ -17,7 +17,7 @@ from ..formats import trace_dat_layout as layout
 from ..formats.trace_dat_growing import Growing
 from ..formats.trace_dat_parts import Parts
 from ..kernel.ftrace_splice import PageStream, favour
-from .recorder_ftrace_parts import comm_text, kernel_symbols, parse_comms, saved_comms
+from .recorder_ftrace_parts import comm_lines, comm_lines_text, kernel_symbols, saved_cmdlines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ __all__ = ("Recorder", "Outcome", "CpuOutcome", "parse_stats")
 
 _LOOK = 1 << 18  # bytes of records: with more of them, listing the kernel's symbols costs little beside
 _NAMES = 0.8  # seconds between two looks at the names of tasks, of which the kernel keeps few
-_UPDATE = 0.02  # seconds between two looks at the file's table of sizes: what came later is lost when the recorder is killed
 
 
 class CpuOutcome(Record):
@@ -110,7 +109,8 @@ class Recorder:
         self.parts = parts
         self.buffers = tuple(buffers)
         self.kernel: Kernel = buffers[0][1].kernel
-        self.comms = parse_comms(parts.cmdlines)
+        self._comms = comm_lines(parts.cmdlines)
+        self._last_cmdlines = parts.cmdlines
         self.stopped = False
         self._failed: BaseException | None = None
         self._streams: list[PageStream] = []
@@ -123,7 +123,8 @@ class Recorder:
             self._growing = Growing(self._fd, parts, tables, self._comm_room())
             for name, trace in buffers:
                 for cpu in trace.cpus:
-                    self._streams.append(PageStream(trace, name, cpu, self._fd, self._growing.places[name, cpu], file))
+                    place, table = self._growing.places[name, cpu], self._growing.tables[name, cpu]
+                    self._streams.append(PageStream(trace, name, cpu, self._fd, place, file, table, keep))
         except BaseException:
             self.close()
             raise
@@ -200,36 +201,20 @@ class Recorder:
 
     def _serve(self, stream: PageStream, interval_ms: int, ended: int, ready: int) -> None:
         try:
-            try:
-                favour()
-                poll, fds, updated = self.kernel.poll, (stream.fd, ended), 0.0
-                stream.drain()  # what has run once runs faster when it matters
-                poll(fds, 0)
-            finally:
-                os.write(ready, b"x")
-            while not self.stopped:
-                # The kernel wakes a reader when the buffer is half full (buffer_percent); slow streams are looked at in every interval.
-                busy = poll(fds, interval_ms)
-                moved = stream.drain()
-                now = time.monotonic()
-                if (moved and now - updated > _UPDATE) or not busy:
-                    self._update(stream)
-                    updated = now
+            favour()
+            stream.serve(interval_ms, ended, ready)
         except BaseException as error:
             self._failed = error
         finally:
             self._threads -= 1
 
-    def _update(self, stream: PageStream) -> None:
-        gone = stream.cut(self._keep) if self._keep else 0
-        self._growing.update(stream.name, stream.cpu, stream.size - gone, stream.start + gone)
-
     def _save_comms(self) -> None:
         """The kernel keeps few names; what is read now and then stays known."""
-        before = len(self.comms)
-        self.comms.update(saved_comms(self.buffers[0][1].root))
-        if len(self.comms) != before:
-            self._growing.update_cmdlines(comm_text(self.comms))
+        text = saved_cmdlines(self.buffers[0][1].root)
+        if text != self._last_cmdlines:
+            self._last_cmdlines = text
+            self._comms.update(comm_lines(text))
+            self._growing.update_cmdlines(comm_lines_text(self._comms))
 
     def finish(self, version: int = 7, compression: str = "none", options: Sequence[tuple[int, bytes]] = ()) -> Outcome:
         """Takes what is left in the buffers and writes the final file.  The buffers must have been stopped.
@@ -244,8 +229,7 @@ class Recorder:
             stream.flush()
             gone = max(stream.size - self._keep, 0) // stream.page * stream.page if self._keep else 0
             self._growing.update(stream.name, stream.cpu, stream.size - gone, stream.start + gone)
-        self.comms.update(saved_comms(self.buffers[0][1].root))
-        self._growing.update_cmdlines(comm_text(self.comms))
+        self._save_comms()
         stats, losses = self._statistics()
         kallsyms = kernel_symbols(self.kernel) if self._markers and self._marked() else b""
         added = [*stats, *options]
@@ -282,7 +266,7 @@ class Recorder:
         from ..formats.trace_dat_parts import sources_of
         from ..formats.trace_dat_writer import write_trace
 
-        parts = self.parts.replace(cmdlines=comm_text(self.comms), options=(*self.parts.options, *options))
+        parts = self.parts.replace(cmdlines=comm_lines_text(self._comms), options=(*self.parts.options, *options))
         if kallsyms:
             parts = parts.replace(kallsyms=kallsyms)
         target = f"{self.path}.new"

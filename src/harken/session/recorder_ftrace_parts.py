@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
     from ..kernel.tracefs import Tracefs
 
-__all__ = ("collect", "kernel_symbols", "shows_symbols", "saved_comms", "parse_comms", "task_comms", "common_options", "comm_text")
+__all__ = (
+    "collect", "kernel_symbols", "shows_symbols", "saved_cmdlines", "saved_comms", "comm_lines", "comm_lines_text",
+    "parse_comms", "task_comms", "common_options", "comm_text",
+)  # fmt: skip
 
 _LIMIT = 1 << 20
 _KALLSYMS_LIMIT = 64 << 20
@@ -128,9 +131,29 @@ def _identity() -> bytes:
     return os.urandom(8)
 
 
+def saved_cmdlines(root: Tracefs) -> bytes:
+    """The text of ``saved_cmdlines``: names of tasks by PID as the kernel has saved them while it traced."""
+    return _read(root.kernel, root.path("saved_cmdlines"), 16 << 20)
+
+
 def saved_comms(root: Tracefs) -> dict[int, str]:
     """Names of tasks by PID as the kernel has saved them while it traced."""
-    return parse_comms(_read(root.kernel, root.path("saved_cmdlines"), 16 << 20))
+    return parse_comms(saved_cmdlines(root))
+
+
+def comm_lines(data: bytes) -> dict[bytes, bytes]:
+    """Names of tasks by PID, both as they stand in ``saved_cmdlines``, of which there may be thousands of lines.
+
+    Example:
+        >>> comm_lines(b"1 init\\n4711 kworker/0:1 x\\nof a name with two lines\\n12\\n")
+        {b'1': b'init', b'4711': b'kworker/0:1 x'}
+    """
+    return dict([pair for line in data.split(b"\n") if len(pair := line.split(b" ", 1)) == 2 and pair[0].isdigit()])
+
+
+def comm_lines_text(comms: dict[bytes, bytes]) -> bytes:
+    """The text of ``saved_cmdlines``."""
+    return b"".join([b"%b %b\n" % pair for pair in comms.items()])
 
 
 def parse_comms(data: bytes) -> dict[int, str]:

@@ -1,0 +1,142 @@
+"""Pages that move from a CPU's raw file into a recording, by the accelerator and in Python: a FIFO stands for the raw file."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+
+import pytest
+
+from harken.base.errors import KernelError
+from harken.kernel.ftrace_splice import PageStream
+from harken.kernel.kernel import live
+from harken.native import library
+from harken.native import record as native
+
+PAGE = 4096
+START, TABLE = 1 << 20, 128
+
+
+class _Trace:
+    """A buffer whose raw file is a FIFO."""
+
+    def __init__(self, folder, page=PAGE):
+        self.kernel, self.page_size, self.tracefs, self.folder = live(), page, self, folder
+
+    def path(self, file):
+        return str(self.folder / file.replace("/", "_"))
+
+
+@pytest.fixture(params=["accelerator", "python"])
+def way(request, monkeypatch):
+    if request.param == "python":
+        monkeypatch.setattr(native, "moving", lambda: None)
+    elif library() is None:
+        pytest.skip("the accelerator was not built")
+    return request.param
+
+
+@pytest.fixture
+def moved(tmp_path, way):
+    """(what writes into the raw file, a function that starts the loop, the stream, the recording's descriptor)."""
+    made = []
+
+    def make(keep=0, page=PAGE, target=None):
+        trace = _Trace(tmp_path, page)
+        os.mkfifo(trace.path("per_cpu/cpu0/trace_pipe_raw"))
+        fd = os.open(tmp_path / "trace.dat", os.O_RDWR | os.O_CREAT) if target is None else os.open(target, os.O_RDWR)
+        stream = PageStream(trace, "", 0, fd, START, table=TABLE, keep=keep)
+        writer = os.open(trace.path("per_cpu/cpu0/trace_pipe_raw"), os.O_WRONLY)
+        made.extend([fd, writer])
+        return stream, writer, fd
+
+    yield make
+    for fd in made:
+        os.close(fd)
+
+
+class _Loop:
+    """The loop in a thread, as a recorder runs it."""
+
+    def __init__(self, stream):
+        self.error = None
+        self._ended, self._end = os.pipe()
+        ready, tell = os.pipe()
+        self._thread = threading.Thread(target=self._run, args=(stream, tell))
+        self._thread.start()
+        assert os.read(ready, 9) == b"x"
+        os.close(ready)
+        os.close(tell)
+
+    def _run(self, stream, tell):
+        try:
+            stream.serve(50, self._ended, tell)
+        except Exception as error:
+            self.error = error
+
+    def stop(self):
+        os.write(self._end, b"x")
+        self._thread.join()
+        os.close(self._end)
+        os.close(self._ended)
+
+
+def _until(condition):
+    while not condition():
+        os.sched_yield()
+
+
+def test_pages_arrive_in_their_order_and_the_table_says_so(moved):
+    stream, writer, fd = moved()
+    loop = _Loop(stream)
+    data = b"".join(bytes([number % 251]) * PAGE for number in range(300))
+    for at in range(0, len(data), 3 * PAGE):
+        os.write(writer, data[at : at + 3 * PAGE])
+    _until(lambda: stream.size == len(data))
+    _until(lambda: struct.unpack("=QQ", os.pread(fd, 16, TABLE)) == (START, len(data)))
+    loop.stop()
+    assert loop.error is None and os.pread(fd, len(data) + 1, START) == data
+    stream.close()
+
+
+def test_the_last_bytes_are_kept(moved):
+    stream, writer, fd = moved(keep=1 << 20)
+    loop = _Loop(stream)
+    total = 5 << 20
+    for number in range(total >> 16):
+        os.write(writer, bytes([number]) * (1 << 16))
+    _until(lambda: stream.size == total)
+    _until(lambda: sum(struct.unpack("=QQ", os.pread(fd, 16, TABLE))) == START + total)
+    loop.stop()
+    start, size = struct.unpack("=QQ", os.pread(fd, 16, TABLE))
+    assert 1 << 20 <= size < 2 << 20 and start % PAGE == 0
+    assert os.pread(fd, size, start) == b"".join(bytes([number]) * (1 << 16) for number in range(total >> 16))[-size:]
+    assert os.pread(fd, 16, START) == bytes(16)  # its room was given back
+    stream.close()
+
+
+def test_a_full_disk_is_the_files_fault(moved):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    stream, writer, _ = moved(target="/dev/full")
+    loop = _Loop(stream)
+    os.write(writer, bytes(PAGE))
+    loop._thread.join()
+    assert isinstance(loop.error, OSError) and not isinstance(loop.error, KernelError)
+    loop.stop()
+    stream.close()
+
+
+def test_a_buffer_that_cannot_be_read_is_told(moved, tmp_path):
+    stream, _, _ = moved()
+    folder = os.open(tmp_path, os.O_RDONLY)  # which cannot be spliced
+    os.dup2(folder, stream.fd)
+    os.close(folder)
+    ready, tell = os.pipe()
+    with pytest.raises(KernelError, match="cannot read the buffer of CPU 0"):
+        stream.serve(50, ready, tell)
+    assert os.read(ready, 9) == b"x"  # nobody waits for ever
+    stream.close()
+    os.close(ready)
+    os.close(tell)
