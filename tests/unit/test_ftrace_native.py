@@ -9,8 +9,10 @@ import pytest
 
 from harken import native
 from harken.analysis.function_graph_records import Decoder
+from harken.base.ctype import Func, Int, Ptr, Struct
 from harken.formats.event_format import parse
 from harken.formats.event_records import _in_order, split
+from harken.formats.function_arguments import Arguments
 from harken.formats.print_fmt import Env, compile_format
 from harken.formats.print_fmt_program import OPS, NotProgram, Program
 from harken.formats.ring_page import Layout, walk
@@ -85,7 +87,16 @@ TRACERS = {
                 ("u32", "bottom_delta_ts", 28, 4, 0),
             ),
         ),
-        ("funcgraph_entry", 11, (("unsigned long", "func", 8, 8, 0), ("int", "depth", 16, 4, 1), ("unsigned long", "retaddr", 24, 8, 0))),
+        (
+            "funcgraph_entry",
+            11,
+            (
+                ("unsigned long", "func", 8, 8, 0),
+                ("int", "depth", 16, 4, 1),
+                ("unsigned long", "retaddr", 24, 8, 0),
+                ("unsigned long", "args[]", 32, 0, 0),
+            ),
+        ),
         (
             "funcgraph_exit",
             10,
@@ -132,7 +143,8 @@ def payload(rng, event):
             "func": small & ~7,
         }
         values |= {"depth": depth, "calltime": 10**9, "rettime": 10**9 + long, "retval": rng.choice((0, -2, -5000, 77)), "retaddr": small}
-        return record(event, values, "<", rng.choice((1, 1, 2)))
+        more = rng.randbytes(rng.choice((0, 0, 4, 8, 24, 48, 52, 200))) if event.name == "funcgraph_entry" else b""
+        return record(event, values, "<", rng.choice((1, 1, 2))) + more
     text = rng.choice(("bash", "", "größer als neun", "a b", "sechzehn Zeichen.", "x" * 40))
     data = bytearray(
         record(event, {"comm": text, "path": text, "raw": rng.randbytes(rng.choice((0, 3, 20, 300))), "a": rng.choice((0, -1, 5, 1 << 31))})
@@ -161,6 +173,14 @@ def recording(seed, events, count=1200, damage=0):
     return found
 
 
+SIGNED_INT, ANY = Int("int", 4, True), Int("unsigned int", 4, False)
+FUNCTIONS = {
+    "function_100": Func("f", SIGNED_INT, (("a", ANY), ("b\x01c", SIGNED_INT), ("", Ptr(ANY)))),
+    "function_200": Func("g", SIGNED_INT, (("pair", Struct("p", 16, ())), ("last", SIGNED_INT))),
+    "function_300 [mod]": Func("h", SIGNED_INT, ()),
+}
+
+
 def printed(kind, streams, numpy=True, graph=None, **options):
     lines = kind(ALL, options.pop("env", ENV), **options)
     if isinstance(lines, LabelledLines):
@@ -168,7 +188,8 @@ def printed(kind, streams, numpy=True, graph=None, **options):
         if graph is not None:
             retaddr = (lambda address: symbol(address)[0] if symbol(address) else "") if graph.values else None
             name = lambda address: symbol(address)[0] if symbol(address) else ""  # noqa: E731
-            lines.draw(GraphTexts(Decoder(ALL.values(), "<"), ReportText(name, graph, retaddr=retaddr)))
+            arguments = Arguments(FUNCTIONS.get, unknown=graph.depth) if graph.values or graph.depth else None
+            lines.draw(GraphTexts(Decoder(ALL.values(), "<"), ReportText(name, graph, arguments, retaddr)))
     chunks = [(cpu, [data[: 4 * 4096], data[4 * 4096 :]]) for cpu, data in enumerate(streams)]
     return b"".join([lines.data(window) for window in windows(chunks, 4096, LAYOUT, numpy)])
 

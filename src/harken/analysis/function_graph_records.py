@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
     from ..formats.event_format import EventFormat
 
-__all__ = ("ENTRY_EVENTS", "EXIT_EVENT", "Decoder", "steps")
+__all__ = ("ENTRY_EVENTS", "EXIT_EVENT", "MOST_ARGUMENTS", "Decoder", "steps")
 
 #: Events that start a call, by the names that kernels gave them.
 ENTRY_EVENTS = ("funcgraph_entry", "funcgraph_retaddr_entry", "fgraph_retaddr_entry")
 EXIT_EVENT = "funcgraph_exit"
+#: Arguments of a call that are looked at: more than any machine passes in registers.
+MOST_ARGUMENTS = 16
 _CODES = {1: "b", 2: "h", 4: "i", 8: "q"}
 
 
@@ -119,6 +121,11 @@ class Decoder:
         """Bytes that a record of a graph event has at least."""
         return self._makers[number][0]
 
+    def arguments_at(self, number: int) -> int:
+        """Where the arguments begin in a record of a graph event, 0 if it has none."""
+        field = self._kept[number].field("args")
+        return field.offset if field is not None else 0
+
     def has(self, name: str) -> bool:
         """Whether any graph event has a field of that name."""
         return any(number in self._makers and event.field(name) is not None for number, event in self._kept.items())
@@ -170,7 +177,7 @@ class Decoder:
             at = unpack(data, start)
             args: tuple[int, ...] = ()
             if tail and size >= tail + size_of:
-                args = struct.unpack_from(layout.format((size - tail) // size_of), data, start + tail)
+                args = struct.unpack_from(layout.format(min((size - tail) // size_of, MOST_ARGUMENTS)), data, start + tail)
             return Step(
                 time,
                 cpu,

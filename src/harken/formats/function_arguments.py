@@ -41,7 +41,7 @@ def template(function: Func, count: int, long_size: int = 8) -> str:
             parts.append("...")
             break
         kind = kind.strip()
-        text = f"{name}=" if name else ""
+        text = f"{name.replace(HEX, '').replace(SIGNED, '')}=" if name else ""
         if isinstance(kind, Ptr) or (isinstance(kind, Int) and not kind.signed):
             text += f"0x{HEX}"
         elif isinstance(kind, Int) or (isinstance(kind, Enum) and kind.size <= 4):

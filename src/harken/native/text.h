@@ -7,6 +7,7 @@
 
 #define STACK 24     /* numbers on a program's stack; the compiler asks for no more */
 #define VARIABLES 8
+#define MOST_ARGUMENTS 16 /* that are shown: function_graph_records.MOST_ARGUMENTS */
 #define DEEPEST 1000 /* calls that a graph or function trace is indented by: ftrace_functions.DEEPEST */
 
 /* what a call ends with; the functions that write parts of lines give 0 or what keeps them from it */
@@ -65,7 +66,10 @@ struct graph {
 	uint32_t tail;     /* comment behind a closing brace, 0 for none */
 	uint32_t backs;    /* comment with the return address, 0 for none */
 	uint32_t values;   /* return values: 0 none, 1 auto, 2 decimal, 3 hexadecimal */
-	uint32_t show_depth, any_cpu, unused;
+	uint32_t show_depth, any_cpu;
+	/* arguments of calls, from args_at to the record's end, each of long_size bytes; the template with one value is of the memo templates,
+	   that with two values of the next one, ... up to MOST_ARGUMENTS; 0 for none */
+	uint32_t templates, args_at, long_size;
 };
 
 /* text that Python made: a part of job->foreign */

@@ -65,7 +65,7 @@ class Graph(ctypes.Structure):
     """``struct graph``."""
 
     _fields_ = [(name, Field) for name in "func depth begin end value back".split()] + [
-        (name, ctypes.c_uint32) for name in "needs calls tail backs values show_depth any_cpu unused".split()
+        (name, ctypes.c_uint32) for name in "needs calls tail backs values show_depth any_cpu templates args_at long_size".split()
     ]
 
 

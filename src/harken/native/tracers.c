@@ -146,6 +146,49 @@ static int put_number_text(struct line *line, uint32_t memo, uint64_t number, ui
 	return put_text(line, entry);
 }
 
+/* "name(file=0x1234, count=5)": the text of a template, in which bytes 1 and 2 stand for values in hexadecimal and in decimal. */
+static int put_call(struct line *line, const struct graph *graph)
+{
+	static const struct op decimal = { .flags = SIGNED }, hexadecimal = { 0 };
+	uint64_t room = line->stop - line->start, func = field_of(line, &graph->func), count = 0, at, from = 0, i;
+	const struct entry *name, *form;
+	const uint8_t *text;
+	int result = find_number(line, graph->calls, func, &name);
+
+	if (result)
+		return result;
+	if (graph->templates && (graph->long_size == 4 || graph->long_size == 8) && room > graph->args_at)
+		count = (room - graph->args_at) / graph->long_size;
+	if (!count || !name->id || !name->text_size)
+		return put_text(line, name);
+	if (count > MOST_ARGUMENTS)
+		count = MOST_ARGUMENTS;
+	result = find_number(line, graph->templates + (uint32_t)count - 1, func, &form);
+	if (result)
+		return result;
+	/* the memo's text ends with "()" */
+	if (put(line, line->job->table->texts + name->text, name->text_size - 1))
+		return FULL;
+	text = line->job->table->texts + form->text;
+	at = line->start + graph->args_at;
+	for (i = 0; i < form->text_size; i++) {
+		if (text[i] != 1 && text[i] != 2)
+			continue;
+		result = put(line, text + from, i - from);
+		if (!result && count) {
+			uint64_t value = load(line->record + at, graph->long_size, text[i] == 2);
+
+			result = put_number(line, text[i] == 2 ? &decimal : &hexadecimal, value, text[i] == 2 ? 10 : 16);
+			at += graph->long_size;
+			count--;
+		}
+		if (result)
+			return result;
+		from = i + 1;
+	}
+	return put(line, text + from, form->text_size - from) || put(line, ")", 1) ? FULL : 0;
+}
+
 /* Whether a return ends the call that began right before it. */
 int same_call(const struct line *entry, const struct line *leave)
 {
@@ -178,7 +221,7 @@ int put_entry(struct line *line, const struct line *leave)
 	if (!result)
 		result = put_indent(line, depth);
 	if (!result)
-		result = put_number_text(line, graph->calls, field_of(line, &graph->func), &size);
+		result = put_call(line, graph);
 	if (!result && leave)
 		result = put(line, ";", 1) ? FULL : put_depth(line, graph, depth);
 	if (!result && graph->back.size)

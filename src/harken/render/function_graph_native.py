@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..analysis.function_graph_records import EXIT_EVENT
+from ..analysis.function_graph_records import EXIT_EVENT, MOST_ARGUMENTS
 from ..native.text import OPS as _OPS
 from ..native.text import Graph, op
 from .ftrace_native import field_of
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..analysis.function_graph_records import Decoder
     from ..formats.event_format import EventFormat
     from .ftrace_batches import Batch
-    from .ftrace_native import Writer
+    from .ftrace_native import Text, Writer
     from .function_graph_report import ReportText
 
 __all__ = ("graph_event",)
@@ -27,7 +27,7 @@ def graph_event(decoder: Decoder, text: ReportText, number: int, event: EventFor
     pid = event.field("common_pid")
     leaves = event.name == EXIT_EVENT
     job, options = writer.job, text.options
-    if pid is None or (pid.offset, pid.size) != (4, 4) or text.prints_arguments(decoder.has) or (job.leave if leaves else job.entry):
+    if pid is None or (pid.offset, pid.size) != (4, 4) or (job.leave if leaves else job.entry):
         return None
     graph = Graph()
     for target, name in _NAMES.items():
@@ -36,7 +36,11 @@ def graph_event(decoder: Decoder, text: ReportText, number: int, event: EventFor
     graph.values, graph.show_depth, graph.any_cpu = _VALUES[options.values], int(options.depth), int(options.any_cpu)
 
     def call(_batch: Batch, _index: int, _stream: int) -> tuple[str, int]:
-        return text.call(writer.number_of_key()), 0
+        func = writer.number_of_key()
+        return text.call(func), int(bool(text.name(func)))  # whether it has a name, without which arguments are not shown
+
+    def arguments(count: int) -> Text:
+        return lambda _batch, _index, _stream: (text.template(writer.number_of_key(), count), 0)
 
     def tail(_batch: Batch, _index: int, _stream: int) -> tuple[str, int]:
         return text.tail(writer.number_of_key()), 0
@@ -51,5 +55,11 @@ def graph_event(decoder: Decoder, text: ReportText, number: int, event: EventFor
         graph.begin.size = graph.end.size = graph.value.size = 0
         graph.calls = writer.memo(call)
         graph.backs = writer.memo(back)
+        at = decoder.arguments_at(number)
+        if at and text.prints_arguments:
+            graph.args_at, graph.long_size = at, decoder.long_size
+            graph.templates = writer.memo(arguments(1))
+            for count in range(2, MOST_ARGUMENTS + 1):
+                writer.memo(arguments(count))
     job.draw(graph, leaves)
     return "exit" if leaves else "entry", 0, _END

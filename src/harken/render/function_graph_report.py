@@ -71,7 +71,7 @@ class ReportText:
         options = self.options
         more = options.tailprint or options.depth or (options.values and has("retval"))
         more = more or (self._retaddr is not None and has("retaddr")) or (self._arguments is not None and has("args"))
-        return None if more else self._name
+        return None if more else self.name
 
     def texts(self, steps: Iterable[Step]) -> Iterator[tuple[Step, str | None]]:
         """(step, text) of records in the order of time, without the returns of leaves; the text is None for records of other events.
@@ -96,7 +96,8 @@ class ReportText:
         if held is not None:
             yield held, self.entry(held)
 
-    def _name(self, func: Any) -> str:
+    def name(self, func: Any) -> str:
+        """A function's name, "" if it has none."""
         name = self._names.get(func)
         if name is None:
             if len(self._names) > 200_000:
@@ -104,18 +105,23 @@ class ReportText:
             name = self._names[func] = self._symbol(func)
         return name
 
-    def prints_arguments(self, has: Callable[[str], bool]) -> bool:
-        """Whether calls have arguments; ``has`` as for ``plain``."""
-        return self._arguments is not None and has("args")
+    def template(self, func: Any, count: int) -> str:
+        """A call's arguments with marks in place of values (``formats.function_arguments``)."""
+        return self._arguments.template(self.name(func), count) if self._arguments is not None else ""
+
+    @property
+    def prints_arguments(self) -> bool:
+        """Whether calls have arguments if they were recorded."""
+        return self._arguments is not None
 
     def call(self, func: Any) -> str:
         """A call without arguments."""
-        name = self._name(func)
+        name = self.name(func)
         return f"{name}()" if name else f"{func:x}()" if isinstance(func, int) else f"{func}()"
 
     def tail(self, func: Any) -> str:
         """What stands behind the brace at a function's end, "" if its name is not known."""
-        name = self._name(func)
+        name = self.name(func)
         return f" /* {name} */" if name else ""
 
     def back(self, address: int | None) -> str:
@@ -124,8 +130,8 @@ class ReportText:
         return f" /* <-{name} */" if name else ""
 
     def _call(self, step: Step) -> str:
-        if step.args and self._arguments is not None and self._name(step.func):
-            return f"{self._name(step.func)}({self._arguments(self._name(step.func), step.args)})"
+        if step.args and self._arguments is not None and self.name(step.func):
+            return f"{self.name(step.func)}({self._arguments(self.name(step.func), step.args)})"
         return self.call(step.func)
 
     def _duration(self, duration: int) -> str:
