@@ -35,6 +35,7 @@ DIRECTORY = "/run/harken"
 _SUFFIX = ".journal"
 _INSTANCES = "instances/"
 _AT_FDCWD, _AT_REMOVEDIR = -100, 0x200
+_ROUNDED = 64  # kilobytes: the largest sub-buffer, which is the unit of a buffer's size
 _LIMIT = 4 << 20
 
 
@@ -114,6 +115,9 @@ class DurableSettings(ListSettings):
         if old is not None:
             self._note(name, old[1], old[2], value, append)
         super().set(name, value, append)
+        now = None if old is None or append else self._current(name)
+        if old is not None and now is not None and now[1].split() != value.split():  # as sizes are rounded: what stands there then is ours
+            self._note(name, old[1], old[2], now[1], append)
 
     def command(self, name: str, text: str, undo: str) -> None:
         self._note(name, undo, True, text, True)
@@ -273,4 +277,6 @@ def _still(tracefs: Tracefs, name: str, written: str, append: bool) -> bool:
         return not words or all(word in now[1] for word in words)
     if name in FUNCTION_LISTS or name.endswith(("cpumask", "filter")):
         return True  # the kernel shows these in another form than it takes them
+    if name.endswith("buffer_size_kb") and written.isdigit() and now[1].isdigit():  # rounded up to whole pages
+        return 0 <= int(now[1]) - int(written) <= _ROUNDED
     return now[1].split() == words or (written.strip() in ("", "0") and now[1].strip() in ("", "0"))

@@ -81,7 +81,7 @@ def undo_entry(name: str, text: str) -> tuple[str, str, bool] | None:
         >>> undo_entry("set_ftrace_filter", "#### all functions enabled ####\\n")
         ('set_ftrace_filter', '\\n', False)
         >>> undo_entry("buffer_size_kb", "7 (expanded: 1408)\\n")
-        ('buffer_size_kb', '7', False)
+        ('buffer_size_kb', '1408', False)
         >>> undo_entry("events/sched/filter", "none\\n")
         ('events/sched/filter', '0', False)
     """
@@ -107,7 +107,9 @@ def undo_entry(name: str, text: str) -> tuple[str, str, bool] | None:
     if file == "trace_options":
         return None  # set options/NAME instead: single options can be journalled
     if file in ("buffer_size_kb", "buffer_total_size_kb", "saved_cmdlines_size"):
-        return (name, words[0], False) if words and words[0].isdigit() else None
+        # a buffer that nobody has used yet would grow when it is first used: small for ever it would lose other people's events
+        size = words[2].rstrip(")") if len(words) == 3 and words[1] == "(expanded:" else words[0] if words else ""
+        return (name, size, False) if size.isdigit() else None
     return name, text.strip() or "\n", False
 
 
