@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harken import native
 from harken.abi import perf_event as abi
-from harken.base.errors import HarkenError
+from harken.base.errors import FormatError, HarkenError
 from harken.formats.elf import Elf
 from harken.formats.perf_data import PerfData
 from harken.kernel.kernel import live
@@ -24,6 +26,7 @@ from harken.symbols.kernel_symbols import KernelSymbols
 from harken.symbols.model import Mapping
 from harken.symbols.symbol_table import SymbolTable
 from harken.symbols.symbolizer_recording import RecordingSymbolizer
+from harken.symbols.symbolizer_spaces import RecordedSpaces
 from harken.testing.elf_builder import ElfBuilder
 from harken.testing.perf_data_builder import DEFAULT_TYPE, PerfDataBuilder
 
@@ -208,20 +211,115 @@ def mutants(raw: bytes, start: int, chance: random.Random):
         yield bytes(data)
 
 
-def outline(data: bytes, window: int) -> object:
-    """What is wrong with a damaged recording, and whether it has a text.
-
-    Names may differ: of events at one moment, and of times and chains that make no sense, the two ways may apply another first.
-    """
-    text, *rest = named(data, window)
-    return type(text), rest
-
-
 @pytest.mark.parametrize("sample_type", [DEFAULT_TYPE, CHAINS])
 def test_damaged_recordings(files, both, sample_type) -> None:
     raw = recording(files, sample_type, random.Random(7)).build()
     for number, data in enumerate(mutants(raw, 8, random.Random(sample_type))):
-        both(outline, data, (1 << 26, 2000)[number % 2])
+        both(named, data, (1 << 26, 2000)[number % 2])
+
+
+def followed(builder: PerfDataBuilder, window: int, natively: int) -> list[object]:
+    """The mappings of every sample, by the accelerator in so many batches and then without it."""
+    found: list[object] = []
+    data = PerfData(builder.build())
+    spaces = RecordedSpaces(data, lambda event: found.append(("kernel", event.time)))
+    for number, batch in enumerate(data.batches(window)):
+        if number < natively:
+            native_spaces = spaces.follow(batch, native.library())
+            tables, _ = native_spaces.tables
+            memory = (ctypes.c_uint64 * (4 * native_spaces.tables[1])).from_address(tables)
+            parts = [memory[place : place + 3] for place in range(0, len(memory), 4)]
+            owners, of_sample = [pid for pid, _, _ in parts], native_spaces.spaces_of
+            rows = native_spaces._memory["rows"]
+            shown = []
+            for _, first, count in parts:
+                words = [rows[32 * row : 32 * row + 32] for row in range(first, first + count)]
+                shown.append([(*struct.unpack("=3Q", word[:24]), struct.unpack("=I", word[24:28])[0]) for word in words])
+            laid = [
+                [
+                    (start, end, spaces.mapping_of(kind)[1].path, spaces.mapping_of(kind)[1].offset + start - base)
+                    for start, end, base, kind in part
+                ]
+                for part in shown
+            ]
+            found += [(owners[of_sample[index]], laid[of_sample[index]]) for index in batch.recorded_order()]
+        else:
+            indexes, tables = spaces.tables(batch)
+            at: dict[int, Any] = {indexes[place]: table for table in tables for place in range(table.first, table.end)}
+            order = batch.recorded_order()
+            for table in (at[index] for index in (order if order is not None else range(len(batch)))):
+                found.append((table.pid, [(mapping.start, mapping.end, mapping.path, mapping.offset) for mapping in table.maps]))
+    return found
+
+
+@pytest.mark.parametrize("window", [1 << 26, 3000])
+def test_the_same_address_spaces(files, monkeypatch, window) -> None:
+    from harken.native import symbols_spaces
+    from harken.symbols import processes, symbolizer_spaces
+
+    builders = [recording(files, DEFAULT_TYPE, random.Random(seed)) for seed in range(8)]
+    for small in (False, True):
+        if small:  # most of what is kept is not, and rooms become greater
+            for module in (processes, symbolizer_spaces):
+                for name, value in (("MOST_PROCESSES", 2), ("MOST_RECORDED", 11), ("MOST_MAPS", 5)):
+                    monkeypatch.setattr(module, name, value)
+            monkeypatch.setattr(symbols_spaces, "_ROOMS", {"rows": 32, "kinds": 1, "paths": 1, "tables": 1})
+        found = [followed(builder, window, 0) for builder in builders]
+        assert all(len(each) > 100 for each in found)
+        for natively in (1, 2, 1000):
+            assert [followed(builder, window, natively) for builder in builders] == found
+
+
+def test_what_a_mapping_is(files, both, monkeypatch) -> None:
+    """Large pages, data, build-ids of records and of the file: each is told from others that look alike."""
+    read = []
+    monkeypatch.setattr("harken.symbols.symbolizer_parts.read_file", lambda kernel, path, owners: read.append(path) or b"20000 1000 made\n")
+    build_id = Elf(Path(files[0]).read_bytes()).build_id
+    builder = PerfDataBuilder()
+    for time, (kind, misc, flags, path) in enumerate(
+        [
+            (10, 2, 0, files[0]),
+            (10, 2, 0x40000, files[0]),
+            (1, 2, 0, files[0]),
+            (1, 2 | 1 << 13, 0, "//anon"),
+            (10, 2 | 1 << 14, 0, files[0]),
+        ]
+    ):
+        for pid in (7, 8):
+            body = struct.pack("=IIQQQ", pid, pid, 0x20000, 0x1000, PLACE)
+            body += struct.pack("=IIQQII", 20, 0x01020304, 5, 6, 5, flags) if kind == 10 else b""
+            builder._timed(kind, misc, body + builder._text(path), pid, 10 * time).sample(ip=0x20008, pid=pid, tid=pid, time=10 * time + 5)
+    text = both(named, builder.build())[0].decode()
+    lines = [line.split(None, 1)[1] for line in text.splitlines()]
+    plain = f"plain ({files[0]})"
+    unknown = f"[unknown] ({files[0]})"
+    assert not build_id and lines[:2] == [plain, plain] and lines[4:6] == [plain, plain] and lines[8:] == [unknown, unknown]
+    assert lines[2:4] == ["made (/tmp/perf-7.map)", "made (/tmp/perf-8.map)"] and lines[6:8] == ["[unknown] (//anon)"] * 2
+    assert len(read) == 4  # two processes, with and without the accelerator
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_records_that_are_too_short_do_nothing(both, order) -> None:
+    builder = PerfDataBuilder(order)
+    for kind, size in ((1, 32), (10, 64), (3, 0), (7, 16), (4, 16), (2, 8), (13, 0), (17, 8)):
+        builder.record(kind, 2, bytes(size))
+    builder.sample(ip=5, pid=7, tid=7, time=9)
+    text, problems = both(named, builder.build())
+    assert len(text.splitlines()) == 1 and len(problems) == 8 and all("is damaged" in problem for problem in problems)
+
+
+def test_more_mappings_than_can_be_kept_are_refused(files, both, monkeypatch) -> None:
+    from harken.symbols import symbolizer_spaces
+
+    builder = PerfDataBuilder().mmap2(7, 0x10000, 0x1000, PLACE, files[0], 1)
+    for time in range(10, 60, 10):
+        builder.sample(ip=0x10010, pid=7, tid=7, time=time).mmap2(7, 0x10000, 0x1000, PLACE, files[1], time + 1)
+        builder.fork(7, time, time + 2)
+    for name, value in (("_MOST_COPIED", 9), ("_MOST_ENDED", 3)):
+        with monkeypatch.context() as patch:
+            patch.setattr(symbolizer_spaces, name, value)
+            assert both(named, builder.build())[0] is FormatError
+    assert len(both(named, builder.build())[0].splitlines()) == 5
 
 
 def columns(raw: bytes) -> object:

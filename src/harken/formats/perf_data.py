@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from .perf_data_expand import Expander
     from .perf_data_layout import SampleLayout
+    from .perf_data_records import Other
 
 __all__ = ("PerfData", "open_perf_data")
 
@@ -46,15 +47,14 @@ _CHUNK = 4 << 20
 #: Most bytes that wait for the end of a round.
 _MOST_HELD = 1 << 30
 # tools/perf/lib/include/perf/event.h, enum perf_user_event_type
-_FIRST_USER = 64
 _ATTR, _BUILD_ID, _FINISHED_ROUND, _UPDATE, _FEATURE = 64, 67, 68, 78, 80
 _EVENT_DESC = 12
 _MOST_PROBLEMS = 100
 #: Files up to this size are read, longer ones are mapped.
 _READ_WHOLE = 64 << 20
 _UPDATE_NAME = 2
-_FOREVER = (1 << 64) - 1
 _OF_THREADS = frozenset((abi.PERF_RECORD_COMM, abi.PERF_RECORD_EXIT))
+_OF_LOSSES = frozenset((abi.PERF_RECORD_LOST, abi.PERF_RECORD_LOST_SAMPLES))
 _OF_INTEREST = frozenset(
     (
         abi.PERF_RECORD_MMAP, abi.PERF_RECORD_MMAP2, abi.PERF_RECORD_COMM, abi.PERF_RECORD_FORK, abi.PERF_RECORD_EXIT, abi.PERF_RECORD_LOST,
@@ -183,18 +183,18 @@ class PerfData:
             if not self._layouts:
                 self._lay_out()
             batch = Batch(walk, self._layouts, self._layout_of, self._by_id)
-            others = self._others(walk)
+            places, times = self._others(walk)
             rest: list[int] = []
             if not last and batch.timed:
-                limit, seen = self._limits(walk, batch, others, seen)
-                rest = sorted(batch.cut(limit) + [at for time, at in others if time > limit])
-                others = [(time, at) for time, at in others if time <= limit]
-            others.sort()
-            self._add_events(batch, others)
+                limit, seen = self._limits(walk, batch, places, times, seen)
+                rest = sorted(batch.cut(limit) + [at for at, time in zip(places, times) if time > limit])
+                kept = [(at, time) for at, time in zip(places, times) if time <= limit]
+                places, times = walk.numbers("I", [at for at, _ in kept]), walk.numbers("Q", [time for _, time in kept])
+            self._add_events(batch, places, times)
             held = b"".join([walk.data[8 * at : 8 * at + walk.size(at)] for at in rest])
             if len(held) > _MOST_HELD:
                 raise FormatError(self.name, f"more than {_MOST_HELD >> 20} MiB between two rounds of reading the rings", place)
-            if len(batch) or batch.events_between:
+            if len(batch) or batch.other_count:
                 yield batch
 
     def _take(self, place: int, size: int) -> tuple[bytes, bool]:
@@ -216,58 +216,54 @@ class PerfData:
         self._data, self._kept = b"".join(parts), place
         return self._data, ended
 
-    def _others(self, walk: Walk) -> list[tuple[int, int]]:
-        """(time, place) of the records that matter and are no samples."""
-        words, big, wanted = walk.words, walk.big, self._wanted
+    def _others(self, walk: Walk) -> tuple[Any, Any]:
+        """Places and times of the records that matter and are no samples, as they are recorded."""
         reader = self._layouts[0].records
-        back, least = reader.back, 1 + reader.trailer // 8
-        found = []
-        for at in walk.others:
-            head = words[at]
-            if (head >> 32 if big else head & 0xFFFFFFFF) in wanted:
-                size = (head & 0xFFFF if big else head >> 48) >> 3
-                time = words[at + size - back] if back and size >= least else 0
-                found.append((time if time != _FOREVER else 0, at))
-        return found
+        return walk.select(self._wanted, False, reader.back, 1 + reader.trailer // 8)
 
-    def _limits(self, walk: Walk, batch: Batch, others: list[tuple[int, int]], seen: int) -> tuple[int, int]:
+    def _limits(self, walk: Walk, batch: Batch, places: Any, times: Any, seen: int) -> tuple[int, int]:
         """Up to which time records can be handed out, and the newest time before the last round."""
         rounds = [at for at in walk.others if walk.kind(at) == _FINISHED_ROUND]
 
         def newest(end: int) -> int:
-            return max(batch.newest(end), max([time for time, at in others if at < end], default=0), seen)
+            return max(batch.newest(end), max([time for at, time in zip(places, times) if at < end], default=0), seen)
 
         if not rounds:
             return 0, seen
         return newest(rounds[-2]) if len(rounds) > 1 else seen, newest(rounds[-1])
 
-    def _add_events(self, batch: Batch, others: list[tuple[int, int]]) -> None:
-        """Puts the other records between the samples."""
-        walk, add = batch.walk, batch.events_between.append
-        data, decode = walk.data, self._layouts[0].records.decode
-        moments = batch.moments_of([time for time, _ in others]) if batch.timed else [batch.before(at) for _, at in others]
-        for (_, at), moment in zip(others, moments):
+    def _add_events(self, batch: Batch, places: Any, times: Any) -> None:
+        """Puts the other records between the samples, and counts what was lost."""
+        walk = batch.walk
+        data, reader = walk.data, self._layouts[0].records
+
+        def decode(at: int) -> Other | None:
             try:
-                record = decode(data, 8 * at, walk.size(at))
+                return reader.decode(data, 8 * at, walk.size(at))
             except FormatError as problem:
                 self._problem(problem.message)
-                continue
-            if type(record) is LostEvent:
+                return None
+
+        batch.put_others(places, times, decode)
+        if not walk.native:
+            batch.events_between  # noqa: B018  # what is damaged is told before the samples
+        for at in places:
+            if walk.kind(at) in _OF_LOSSES:
+                try:
+                    record = reader.decode(data, 8 * at, walk.size(at))
+                except FormatError:  # it is told when all are
+                    continue
+                assert isinstance(record, LostEvent)
                 if record.samples:
                     self.lost_samples += record.count
                 else:
                     self.lost += record.count
-            if record is not None:
-                add((moment, record))
 
     def _user_records(self, walk: Walk) -> None:
         """What perf itself has written between the records: attributes, features, build-ids."""
         data, order = walk.data, self.order
-        for place in walk.others:
-            kind = walk.kind(place)
-            if kind < _FIRST_USER:
-                continue
-            start, size = 8 * place, walk.size(place)
+        for place in walk.select((), True)[0]:
+            kind, start, size = walk.kind(place), 8 * place, walk.size(place)
             try:
                 if kind == _ATTR:
                     self._attribute(data, start, size)

@@ -57,7 +57,11 @@ class Batch:
         """
         self.walk, self.data, self.words = walk, walk.data, walk.words
         self.layouts, self._layout_of, self._by_id = tuple(layouts), tuple(layout_of), by_id
-        self.events_between: list[tuple[Any, Other]] = []
+        #: Places and times of the other records, in order, and what makes a value of one.
+        self._other_places: Sequence[int] = ()
+        self._other_times: Sequence[int] = ()
+        self._decode: Callable[[int], Other | None] = lambda _: None
+        self._between: list[tuple[Any, Other]] | None = None
         self._times: list[int] | None = None
         self._floats = not walk.native
         self._moments: Any = []
@@ -76,6 +80,45 @@ class Batch:
         if self._times is None:
             self._times = (self.column("time") or []) if self._order is not None else []
         return self._times
+
+    def put_others(self, places: Any, times: Any, decode: Callable[[int], Other | None]) -> None:
+        """The records that are no samples: places and times as they are recorded (memory of numbers if the walk is ``native``).
+
+        Args:
+            decode: gives the record at a place, None if it is damaged.
+        """
+        self._decode, self._between = decode, None
+        if self.walk.native:
+            from ..native import perf
+
+            self._other_places, self._other_times = perf.in_order(places, times)
+        else:
+            order = sorted(range(len(places)), key=times.__getitem__)
+            self._other_places, self._other_times = [places[index] for index in order], [times[index] for index in order]
+
+    @property
+    def other_count(self) -> int:
+        """How many records there are that are no samples."""
+        return len(self._other_places)
+
+    @property
+    def events_between(self) -> list[tuple[Any, Other]]:
+        if self._between is None:
+            records = [self._decode(place) for place in self._other_places]
+            self._between = [(moment, record) for moment, record in zip(self._other_moments(), records) if record is not None]
+        return self._between
+
+    def other(self, index: int) -> Other | None:
+        """A record that is no sample; None if it is damaged."""
+        return self._decode(self._other_places[index])
+
+    def recorded_others(self) -> tuple[Any, Any]:
+        """Places and moments of the other records, in order, as memory of 32-bit and 64-bit numbers; only if ``native``."""
+        moments = self._other_moments()
+        return self._other_places, moments if type(moments) is memoryview else _memory("Q", moments)
+
+    def _other_moments(self) -> Sequence[Any]:
+        return self.moments_of(self._other_times) if self.timed else [self.before(place) for place in self._other_places]
 
     @property
     def others(self) -> list[tuple[int, Other]]:
@@ -145,30 +188,41 @@ class Batch:
         Samples without a process belong to -1.  If samples have no time, their moments are their numbers.
         """
         order = self._order if self._order is not None else range(self._count)
-        indexes: Sequence[int]
-        moments: Sequence[Any] | None
         if not self.samples("tid"):
             return order, order if self._order is None else self.sorted(self._moments), [(-1, 0, self._count)][: self._count]
-        if self.native:
-            from ..native import perf
-
-            pids = self.recorded_array("pid")
-            indexes, ends = perf.by_value(pids, order if type(order) is memoryview else _memory("I", order))
-            moments = perf.words_at(self._moments, indexes) if type(self._moments) is memoryview and self.timed else None
-        else:
-            pids = self._words("tid", False)
-            assert pids is not None
-            indexes = sorted(order, key=pids.__getitem__)
-            ends = list(accumulate([len(list(group)) for _, group in groupby(map(pids.__getitem__, indexes))]))
-            moments = None
-        if moments is None:
-            moments = getter(indexes)(self._moments) if self.timed else indexes
+        pids = self._words("tid", False)
+        assert pids is not None
+        indexes = sorted(order, key=pids.__getitem__)
+        ends = list(accumulate([len(list(group)) for _, group in groupby(map(pids.__getitem__, indexes))]))
+        moments = getter(indexes)(self._moments) if self.timed else indexes
         starts = [0, *ends[:-1]] if ends else []
         return indexes, moments, list(zip([pids[indexes[start]] for start in starts], starts, ends))
 
-    def moments_of(self, times: list[int]) -> list[Any]:
+    def recorded_by_process(self) -> tuple[Any, Any, Any, Any]:
+        """``by_process`` as memory: indexes (32 bits), moments (64), processes of the samples as they are recorded (32; None: not known),
+        and where those of each process end in the indexes (32); only if ``native``.
+        """
+        from ..native import perf
+
+        order = self._order if type(self._order) is memoryview else _memory("I", self._order or range(self._count))
+        if self.samples("tid"):
+            pids = self.recorded_array("pid")
+            indexes, ends = perf.by_value(pids, order)
+        else:
+            pids, indexes, ends = None, order, [self._count][: self._count]
+        if self.timed:
+            recorded = self._moments if type(self._moments) is memoryview else _memory("Q", self._moments)
+            moments = perf.words_at(recorded, indexes)
+        else:
+            moments = _memory("Q", indexes)
+        return indexes, moments, pids, _memory("I", ends)
+
+    def moments_of(self, times: Sequence[int]) -> Sequence[Any]:
         """Times as moments."""
-        return memoryview(pack(f"={len(times)}Q", *times)).cast("d").tolist() if self._floats else times
+        if not self._floats:
+            return times
+        # a sample's time is always less than that
+        return memoryview(pack(f"={len(times)}Q", *[min(time, _NO_NUMBERS) for time in times])).cast("d").tolist()
 
     def sorted(self, values: list[Any]) -> list[Any]:
         """Brings a value of every sample from the order of the recording into that of time."""

@@ -16,7 +16,7 @@ from ..base.errors import FormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from typing import Any
 
     from ..native.perf import Walker
@@ -25,6 +25,9 @@ __all__ = ("NATIVE_ORDER", "Walk", "words_of", "getter")
 
 #: This machine's byte order.
 NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
+# tools/perf/lib/include/perf/event.h, enum perf_user_event_type
+_FIRST_USER = 64
+_FOREVER = (1 << 64) - 1
 #: Kinds of records with data behind them that their size does not count.
 _TRACING_DATA, _AUXTRACE = 66, 71
 _SAMPLE = abi.PERF_RECORD_SAMPLE
@@ -162,6 +165,39 @@ class Walk:
         if self._least < 0:
             self._least = min([self._steps[head] for head in set(getter(self.samples)(self.words))], default=0)
         return self._least
+
+    def select(self, kinds: Collection[int], others: bool, back: int = 0, least: int = 0) -> tuple[Any, Any]:
+        """The records that are no samples, of some kinds: their places and times, as memory of 32-bit and 64-bit numbers if ``native``.
+
+        Args:
+            kinds: which ones, of those that the kernel writes.
+            others: all of those that perf itself writes.
+            back: how many words before its end a record's time stands; 0: they have none.
+            least: words of the shortest record that has a time.
+        """
+        if self.native:
+            from ..native import perf
+
+            return perf.select(self.data, self.others, kinds, others, back, least)
+        words, big = self.words, self.big
+        places, times = [], []
+        for at in self.others:
+            head = words[at]
+            kind = head >> 32 if big else head & 0xFFFFFFFF
+            if kind in kinds or (others and kind >= _FIRST_USER):
+                size = (head & 0xFFFF if big else head >> 48) >> 3
+                time = words[at + size - back] if back and size >= least else 0
+                places.append(at)
+                times.append(time if time != _FOREVER else 0)
+        return places, times
+
+    def numbers(self, letter: str, values: list[int]) -> Any:
+        """Numbers as ``select`` gives them."""
+        if not self.native:
+            return values
+        from ..native.memory import numbers
+
+        return numbers(letter, values)
 
     # -- private
 

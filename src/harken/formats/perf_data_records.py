@@ -32,6 +32,11 @@ _MMAP, _MMAP2, _COMM, _FORK, _EXIT = (
     abi.PERF_RECORD_MMAP, abi.PERF_RECORD_MMAP2, abi.PERF_RECORD_COMM, abi.PERF_RECORD_FORK, abi.PERF_RECORD_EXIT,
 )  # fmt: skip
 _MAPPINGS, _TASKS = (_MMAP2, _MMAP), (_FORK, _EXIT)
+#: Bytes of records before what may be of any length, and before the trailer.
+_LEAST = {
+    _MMAP: 40, _MMAP2: 72, _COMM: 16, _FORK: 32, _EXIT: 32, abi.PERF_RECORD_LOST: 24, abi.PERF_RECORD_LOST_SAMPLES: 16,
+    abi.PERF_RECORD_KSYMBOL: 24,
+}  # fmt: skip
 _MODE, _IN_KERNEL, _BUILD_ID = abi.PERF_RECORD_MISC_CPUMODE_MASK, abi.PERF_RECORD_MISC_KERNEL, abi.PERF_RECORD_MISC_MMAP_BUILD_ID
 _MAP_HUGETLB = 0x40000
 _MAX_TEXT = 4096
@@ -185,6 +190,8 @@ class RecordReader:
         kind, misc, _ = self._head.unpack_from(data, start)
         end = start + size - self.trailer
         body = start + 8
+        if end - start < _LEAST.get(kind, 0):
+            raise FormatError("perf record", f"a record of type {kind} is damaged ({size} bytes)", start)
         try:
             if kind in _MAPPINGS:
                 return self._mapping(data, start, end, kind, misc, self.time(data, start, size))

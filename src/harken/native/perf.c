@@ -54,6 +54,34 @@ EXPORT void harken_perf_walk(struct walk *walk)
 	walk->place = place;
 }
 
+/* Of records those of some kinds: below 64 those of a mask, and from there on all or none.  Their times are so many words before their ends,
+ * if they have at least some words; 0 if they do not tell.  Returns how many there are. */
+EXPORT uint64_t harken_perf_select(const uint64_t *words, const uint32_t *places, uint64_t count, uint64_t mask, uint64_t others,
+				   uint64_t back, uint64_t least, uint32_t *found, uint64_t *times)
+{
+	uint64_t used = 0;
+
+	for (uint64_t index = 0; index < count; index++) {
+		uint64_t head = words[places[index]], size = size_of(head) / 8, time = 0;
+		uint32_t kind = kind_of(head);
+
+		if (kind < 64 ? !(mask >> kind & 1) : !others)
+			continue;
+		if (back && size >= least && size >= back)
+			time = words[places[index] + size - back];
+		found[used] = places[index];
+		times[used++] = time != UINT64_MAX ? time : 0;
+	}
+	return used;
+}
+
+/* 32-bit numbers at places. */
+EXPORT void harken_perf_halves_at(const uint32_t *halves, const uint32_t *places, uint64_t count, uint32_t *into)
+{
+	for (uint64_t index = 0; index < count; index++)
+		into[index] = halves[places[index]];
+}
+
 /* A word of every sample, of which every one has that many: the caller knows the shortest. */
 EXPORT void harken_perf_words(const uint64_t *words, const uint32_t *places, uint64_t count, uint64_t word, uint64_t *into)
 {
@@ -176,14 +204,4 @@ EXPORT uint64_t harken_perf_runs(const uint32_t *values, const uint32_t *indexes
 		if (index == count || values[indexes[index]] != values[indexes[index - 1]])
 			ends[runs++] = (uint32_t)index;
 	return runs;
-}
-
-/* Numbers what indexes stand for by runs of the indexes, of which each one's end is given; the last ends with the indexes. */
-EXPORT void harken_perf_number(const uint32_t *indexes, uint64_t count, const uint32_t *ends, uint64_t runs, uint32_t *numbers)
-{
-	uint64_t place = 0;
-
-	for (uint64_t run = 0; run < runs; run++)
-		for (; place < ends[run] && place < count; place++)
-			numbers[indexes[place]] = (uint32_t)run;
 }

@@ -6,13 +6,14 @@ from mmap import mmap
 
 from . import library
 from .foreign import Pointer, Structure, Word, addressof
-from .memory import address, room
+from .memory import address, numbers, room
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
-__all__ = ("Walker", "by_value", "chains", "halves", "number", "order", "words", "words_at")
+__all__ = ("Walker", "by_value", "chains", "halves", "in_order", "order", "select", "words", "words_at")
 
 #: Places of records are 32-bit numbers of words.
 _MOST = 1 << 32
@@ -111,6 +112,42 @@ def order(times: memoryview) -> memoryview:
     return found[: 4 * count].cast("I")
 
 
+def select(data: bytes, places: list[int], kinds: Iterable[int], others: bool, back: int, least: int) -> tuple[memoryview, memoryview]:
+    """Records of some kinds: their places and times, as memory of 32-bit and 64-bit numbers.
+
+    Args:
+        places: where records are, in words.
+        kinds: which ones, of those below 64.
+        others: all of those from 64 on.
+        back: how many words before its end a record's time stands; 0: they have none.
+        least: words of the shortest record that has a time.
+    """
+    count = len(places)
+    found, times = memoryview(bytearray(4 * count)), memoryview(bytearray(8 * count))
+    used = 0
+    if count:
+        at, mask = numbers("I", places), sum([1 << kind for kind in kinds])
+        call = _function("harken_perf_select", 9)
+        used = call(address(data), address(at), count, mask, others, back, least, address(found), address(times))
+    return found[: 4 * used].cast("I"), times[: 8 * used].cast("Q")
+
+
+def in_order(places: memoryview, times: memoryview) -> tuple[memoryview, memoryview]:
+    """32-bit numbers and 64-bit ones in the order of the latter; of equal ones the first comes first.
+
+    >>> from .memory import numbers
+    >>> [found.tolist() for found in in_order(numbers("I", [7, 8, 9]), numbers("Q", [5, 3, 3]))] if library() else [[8, 9, 7], [3, 3, 5]]
+    [[8, 9, 7], [3, 3, 5]]
+    """
+    count = len(places)
+    if not count:
+        return places, times
+    found = order(times)
+    sorted_places = memoryview(bytearray(4 * count)).cast("I")
+    _function("harken_perf_halves_at", 4)(address(places), address(found), count, address(sorted_places))
+    return sorted_places, words_at(times, found)
+
+
 def words_at(values: memoryview, indexes: memoryview) -> memoryview:
     """64-bit numbers at indexes, all of which must be there."""
     count = len(indexes)
@@ -134,20 +171,6 @@ def by_value(values: memoryview, order: memoryview) -> tuple[memoryview, list[in
     _function("harken_perf_order", 5)(address(values), 4, count, address(indexes), address(spare))
     runs = _function("harken_perf_runs", 4)(address(values), address(indexes), count, address(spare))
     return indexes[: 4 * count].cast("I"), spare[: 4 * runs].cast("I").tolist()
-
-
-def number(indexes: memoryview, ends: Any) -> memoryview:
-    """For every index the number of the run that it is in.
-
-    Args:
-        indexes: all of them.
-        ends: where each run ends, ascending, the last one with the indexes; writable memory of 32-bit numbers.
-    """
-    count = len(indexes)
-    found = room(4 * count)
-    if count:
-        _function("harken_perf_number", 5)(address(indexes), count, address(ends), len(ends), address(found))
-    return found[: 4 * count].cast("I")
 
 
 def _column(data: bytes, places: memoryview, number: int, name: str, width: int, letter: Any) -> memoryview:

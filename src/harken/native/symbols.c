@@ -194,5 +194,5 @@ EXPORT int harken_symbols_lines(struct job *job)
 /* What tells whether Python's structures are these. */
 EXPORT uint64_t harken_symbols_sizes(void)
 {
-	return sizeof(struct job) | sizeof(struct names) << 16 | sizeof(struct place) << 32 | sizeof(struct space) << 48;
+	return sizeof(struct job) | sizeof(struct names) << 16 | sizeof(struct place) << 32 | sizeof(struct table) << 48;
 }

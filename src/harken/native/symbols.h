@@ -51,11 +51,18 @@ struct place {
 	struct part module;         /* behind addresses without a name */
 };
 
+/* a part of a mapping that nothing else lies over */
+struct row {
+	uint64_t start, end;
+	uint64_t base;              /* where the whole mapping starts */
+	uint32_t kind, unused;
+};
+
 /* the mappings of one process as long as they stay what they are */
-struct space {
-	const uint64_t *starts, *ends;
-	uint32_t *places;           /* number of each mapping's place plus 1; 0: not known, ASKED */
-	uint64_t count;
+struct table {
+	uint64_t pid;
+	uint64_t row, count;        /* ascending rows */
+	uint64_t next;              /* the process's next table plus 1, 0: none */
 };
 
 struct need {
@@ -84,8 +91,12 @@ struct job {
 	const uint32_t *spaces_of;  /* the space of each sample */
 	const uint32_t *order;      /* of samples; NULL: as they are */
 	uint64_t count;             /* samples */
-	const struct space *spaces;
+	const struct table *spaces;
 	uint64_t space_count;
+	const struct row *rows;
+	uint64_t row_count;
+	uint32_t *kind_places;      /* by kind of mapping: number of the place plus 1; 0: not known, ASKED */
+	uint64_t kind_count;
 	const struct place *places;
 	uint64_t place_count;
 	const struct piece *pieces;

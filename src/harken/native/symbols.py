@@ -11,6 +11,7 @@ from struct import Struct
 from . import library
 from .foreign import Pointer, Structure, Word, addressof
 from .memory import address, room
+from .symbols_spaces import Spaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ("ASK_ALWAYS", "MANGLED", "NEED_PLACE", "NEED_TEXT", "SPECIAL", "Job", "Rows", "engine", "run")
 
-#: What is asked for: the place of a mapping, the text of a symbol; and else the kernel's symbols.
+#: What is asked for: the place of what is mapped, the text of a symbol; and else the kernel's symbols.
 NEED_PLACE, NEED_TEXT = 0, 1
 #: Flags of names: mangled ones are asked for, all are.
 MANGLED, ASK_ALWAYS = 1, 2
@@ -31,8 +32,9 @@ _OUT, _MOST, _NEEDS, _TEXTS = 1 << 18, 1 << 14, 1 << 14, 1 << 24
 #: Samples whose addresses are looked for at once; how many different ones there can be, and how many in all.  A sample has 8,191 at most.
 _STEP, _KEYS, _IDS = 1 << 17, 3 << 15, 1 << 20
 _SLOT_BITS = 17
-#: Words of the structures: space, place, piece, names, special.
-_ROWS = {"spaces": 4, "places": 6, "pieces": 4, "names": 14, "specials": 4}
+#: Words of the structures: place, piece, names, special; and of a table of mappings.
+_ROWS = {"places": 6, "pieces": 4, "names": 14, "specials": 4}
+_TABLE = 4
 _PACK = {name: Struct(f"={width}Q").pack for name, width in _ROWS.items()}
 
 
@@ -42,7 +44,8 @@ class Job(Structure):
     _fields_ = [
         (name, Word)
         for name in (
-            "words word_count starts lengths addresses spaces_of order count spaces space_count places place_count pieces piece_count "
+            "words word_count starts lengths addresses spaces_of order count spaces space_count rows row_count kind_places "
+            "kind_count places place_count pieces piece_count "
             "names names_count specials special_count blob blob_size nowhere_start nowhere_size added static changing kernel_known "
             "kernel_shift with_symbol with_offset before out out_size out_used ends needs need_room need_count keys key_spaces key_texts "
             "key_room key_count slots slot_bits multiplier multiplier_of_space pending spare pending_count first_key texts text_room "
@@ -55,12 +58,12 @@ class Rows:
     """What has been laid out so far; it only grows, and ``texts`` are bytes that rows point into.
 
     Attributes:
-        spaces, places, pieces, names, specials: rows of 64-bit numbers.
+        places, pieces, names, specials: rows of 64-bit numbers.
         held: memory that rows point to.
     """
 
     def __init__(self) -> None:
-        self.spaces, self.places, self.pieces, self.names, self.specials = [bytearray() for _ in _ROWS]
+        self.places, self.pieces, self.names, self.specials = [bytearray() for _ in _ROWS]
         self.blob = bytearray()
         self.held: list[Any] = []
         self._known: dict[bytes, tuple[int, int]] = {}
@@ -105,8 +108,8 @@ def engine() -> Any:
         return None
     native.harken_symbols_sizes.restype = Word
     native.harken_symbols_lines.argtypes = (Pointer,)
-    sizes = 8 * len(Job._fields_) | 8 * (_ROWS["names"] << 16 | _ROWS["places"] << 32 | _ROWS["spaces"] << 48)
-    return native if native.harken_symbols_sizes() == sizes else None
+    sizes = 8 * len(Job._fields_) | 8 * (_ROWS["names"] << 16 | _ROWS["places"] << 32 | _TABLE << 48)
+    return native if native.harken_symbols_sizes() == sizes and Spaces.fits(native) else None
 
 
 def run(native: Any, job: Job, rows: Rows, meet: Callable[[list[int]], None]) -> Iterator[tuple[memoryview, memoryview]]:

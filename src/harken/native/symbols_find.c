@@ -215,33 +215,55 @@ static const struct piece *piece_of(const struct job *job, const struct place *p
 	return &pieces[low - 1];
 }
 
-/* The mapping that an address is in, plus 1; 0 if it is in none. */
-static uint64_t mapping_of(struct near *near, const struct space *space, uint64_t number, uint64_t address)
+/* The row of a table that an address is in; NULL if it is in none. */
+static const struct row *row_of(struct near *near, const struct job *job, uint64_t number, uint64_t address)
 {
-	uint64_t mapping = near->space == number ? near->mapping : 0;
+	const struct table *table = &job->spaces[number];
+	const struct row *rows = job->rows + table->row;
+	uint64_t low = near->space == number ? near->mapping : 0, high = table->count;
 
+	if (low && rows[low - 1].start > address)
+		low = 0;
+	if (low && (low == high || rows[low].start > address))
+		high = low;  /* the same as the last one */
+	while (low < high) {
+		uint64_t middle = low + (high - low) / 2;
+
+		if (rows[middle].start <= address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
 	near->space = number;
-	near->mapping = mapping = up_to_from(space->starts, space->count, address, mapping);
-	return mapping && address < space->ends[mapping - 1] ? mapping : 0;
+	near->mapping = low;
+	return low && address < rows[low - 1].end ? &rows[low - 1] : NULL;
 }
 
-int symbols_of_user(struct job *job, struct near *near, uint64_t space_number, uint64_t address, struct frame *frame)
+int symbols_of_user(struct job *job, struct near *near, uint64_t space, uint64_t address, struct frame *frame)
 {
-	const struct space *space = &job->spaces[space_number];
-	uint64_t mapping = mapping_of(near, space, space_number, address), distance, symbol;
+	const struct table *table = &job->spaces[space];
+	uint64_t distance, symbol;
 	const struct place *place;
 	const struct piece *piece;
+	const struct row *row;
+	uint32_t *known;
 
-	if (!mapping--)
-		return symbols_of_nothing(job, address, frame);
-	if (!space->places[mapping] && ask(job, NEED_PLACE, space_number, mapping))
-		space->places[mapping] = ASKED;
-	if (!space->places[mapping] || space->places[mapping] == ASKED)
-		return ASK;
-	if (space->places[mapping] > job->place_count)
+	if (table->row > job->row_count || table->count > job->row_count - table->row)
 		return BROKEN;
-	place = &job->places[space->places[mapping] - 1];
-	distance = address - space->starts[mapping];
+	row = row_of(near, job, space, address);
+	if (!row)
+		return symbols_of_nothing(job, address, frame);
+	if (row->kind >= job->kind_count)
+		return BROKEN;
+	known = &job->kind_places[row->kind];
+	if (!*known && ask(job, NEED_PLACE, row->kind, 0))
+		*known = ASKED;
+	if (!*known || *known == ASKED)
+		return ASK;
+	if (*known > job->place_count)
+		return BROKEN;
+	place = &job->places[*known - 1];
+	distance = address - row->base;
 	frame->shown = job->starts && place->in_file ? distance + place->offset : address;
 	piece = piece_of(job, place, distance);
 	symbol = piece ? find(near, &job->names[piece->names], distance - piece->shift) : NOTHING;

@@ -30,13 +30,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
 
-__all__ = ("Processes", "Roots", "parse_maps")
+__all__ = ("Processes", "Roots", "parse_maps", "MOST_PROCESSES", "MOST_RECORDED", "MOST_MAPS")
 
 _MAPS_LIMIT = 64 << 20
 #: Seconds after which a process may have changed its mappings unnoticed, and between two looks for an address that is in none.
 _STALE, _AGAIN = 1.0, 0.05
-#: Address spaces that are kept; those unused for longest go first.
-_MOST = 1 << 14
+#: Address spaces that are kept, and mappings of recorded ones; those that came first go first.
+MOST_PROCESSES, MOST_RECORDED = 1 << 14, 1 << 24
+#: Mappings of a recorded process: as many as the kernel lets it have (vm.max_map_count is 65,530).
+MOST_MAPS = 1 << 16
 _MOST_ROOTS = 64
 
 
@@ -183,6 +185,7 @@ class Processes:
     def __init__(self, kernel: Kernel | None) -> None:
         self.kernel = kernel
         self._spaces: dict[int, _Space] = {}
+        self._recorded = 0
         self._roots = Roots(kernel)
 
     def __enter__(self) -> Processes:
@@ -245,9 +248,13 @@ class Processes:
         space = self._spaces.get(pid)
         if space is None:
             space = self._spaces[pid] = _Space()
-            self._trim()
         space.recorded = True
-        space.lay(mapping)
+        before = len(space.maps)
+        if before < MOST_MAPS:
+            space.lay(mapping)
+            self._recorded += len(space.maps) - before
+        if len(self._spaces) > MOST_PROCESSES or self._recorded > MOST_RECORDED:
+            self._trim()
 
     def reach(self, pid: int, root: str) -> None:
         """The files of a process that may be gone are found below ``root``, which the caller holds open (see ``Roots``)."""
@@ -260,15 +267,19 @@ class Processes:
         origin = self._spaces.get(parent)
         if origin is None or parent == child:
             return
+        replaced = self._spaces.get(child)
+        self._recorded += len(origin.maps) - (len(replaced.maps) if replaced is not None else 0)
         space = self._spaces[child] = _Space()
         space.maps, space.starts = list(origin.maps), list(origin.starts)
         space.recorded, space.root = origin.recorded, origin.root
+        self._trim()
 
     def exec(self, pid: int) -> None:
         """The process executes another program; its mappings follow."""
         space = self._spaces.get(pid)
         if space is not None:
             changes = space.changes
+            self._recorded -= len(space.maps) if space.recorded else 0
             space = self._spaces[pid] = _Space()
             space.recorded, space.changes = True, changes + 1
 
@@ -276,6 +287,10 @@ class Processes:
         """The process has exited; its mappings stay."""
         if pid in self._spaces:
             self._spaces[pid].gone = True
+
+    def forget(self) -> None:
+        """Forgets all processes."""
+        self._spaces, self._recorded = {}, 0
 
     def refresh(self, pid: int) -> bool:
         """Looks at a running process again now; tells whether it is there.  To be called while it certainly runs."""
@@ -325,5 +340,7 @@ class Processes:
         return True
 
     def _trim(self) -> None:
-        while len(self._spaces) > _MOST:
-            self._spaces.pop(next(iter(self._spaces)))
+        spaces = self._spaces
+        while len(spaces) > MOST_PROCESSES or (self._recorded > MOST_RECORDED and len(spaces) > 1):
+            space = spaces.pop(next(iter(spaces)))
+            self._recorded -= len(space.maps) if space.recorded else 0

@@ -1,7 +1,7 @@
 """Lines of samples by the accelerator: processes, files and the kernel's symbols laid out as it reads them (``native.symbols``).
 
-What ``AddressLines`` and ``RecordingSymbolizer`` make in plain Python comes out byte for byte.  Only mappings and symbols that samples are
-in cost anything here, each once: the accelerator asks for them.
+What ``AddressLines`` and ``RecordingSymbolizer`` make in plain Python comes out byte for byte.  Only what is mapped where samples are and
+their symbols cost anything here, each once: the accelerator asks for them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from itertools import accumulate
 from struct import pack
 
-from ..native import perf
 from ..native import symbols as native
 from ..native.memory import address, numbers, room
 from .model import KERNEL_MODULE
@@ -21,15 +20,18 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..formats.perf_data_batch import Batch
+    from ..native.symbols_spaces import Spaces
     from .kernel_symbols import KernelSymbols
     from .kernel_symbols_index import KallsymsIndex
+    from .model import Mapping
     from .symbolizer_places import Names, Places
-    from .symbolizer_spaces import Table
 
 __all__ = ("NativeLines",)
 
 #: From so many symbols on, most are never asked for, and their states should take no memory.
 _MANY = 1 << 14
+#: Different things that are mapped, at first.
+_KINDS = 1 << 10
 
 
 class NativeLines:
@@ -39,13 +41,16 @@ class NativeLines:
         engine: ``native.symbols.engine()``.
         places: what is at the mappings.
         symbols: gives the kernel's symbols, at the first address of the kernel.
+        mapping_of: a process and its mapping, by the number of what is mapped.
 
     Attributes:
         shift: how far the kernel lay from where its symbols say.
     """
 
-    def __init__(self, engine: Any, places: Places, symbols: Callable[[], KernelSymbols]) -> None:
-        self._engine, self._places, self._symbols = engine, places, symbols
+    def __init__(
+        self, engine: Any, places: Places, symbols: Callable[[], KernelSymbols], mapping_of: Callable[[int], tuple[int, Mapping]]
+    ) -> None:
+        self._engine, self._places, self._symbols, self._mapping_of = engine, places, symbols, mapping_of
         self.shift = 0
         self._rows = native.Rows()
         #: What gives [(name, what stands behind it)] of symbols that are asked for, by number of the names.
@@ -53,22 +58,19 @@ class NativeLines:
         self._states: list[memoryview] = []
         self._kernel: list[int] = []
         self._of_index: dict[int, int] = {}
-        #: Numbers of places by mapping; mappings live as long as a batch's tables.
-        self._of_mapping: dict[int, int] = {}
-        # of the present batch
-        self._tables: list[Table] = []
-        self._known: list[memoryview] = []
+        #: Numbers of places plus 1, by the number of what is mapped.
+        self._known = _zeros(_KINDS)
         self._job = native.Job()
 
     def forget_kernel(self) -> None:
         """The kernel has other symbols now."""
         self._kernel = []
 
-    def blocks(self, batch: Batch, indexes: Any, tables: list[Table], chains: bool) -> Iterator[tuple[memoryview, memoryview]]:
+    def blocks(self, batch: Batch, spaces: Spaces, chains: bool) -> Iterator[tuple[memoryview, memoryview]]:
         """The texts of some samples, in order of time, and where each of them ends; until all are done.
 
         Args:
-            indexes, tables: what holds for the samples (``RecordedSpaces.tables``).
+            spaces: the mappings that hold for the samples (``RecordedSpaces.follow``).
             chains: show call chains.
         """
         job = self._job = native.Job()
@@ -84,7 +86,12 @@ class NativeLines:
         if order is not None:
             job.order = self._rows_of(order if type(order) is memoryview else numbers("I", order), held)
         job.count = len(batch)
-        job.spaces_of = self._rows_of(self._lay_out(indexes, tables), held)
+        job.spaces_of = self._rows_of(spaces.spaces_of, held)
+        (job.spaces, job.space_count), (job.rows, job.row_count) = spaces.tables, spaces.rows
+        if len(self._known) < spaces.kinds:
+            known, self._known = self._known, _zeros(2 * spaces.kinds)
+            self._known[: len(known)] = known
+        job.kind_places, job.kind_count = address(self._known), len(self._known)
         job.nowhere_start, job.nowhere_size = self._rows.text(self._places.nowhere.after)
         job.with_symbol, job.with_offset, job.before = self._places.symbol, self._places.offset, ord("\t" if chains else " ")
         if self._kernel:
@@ -98,19 +105,6 @@ class NativeLines:
         held.append(memory)
         return address(memory) if len(memory) else 0
 
-    def _lay_out(self, indexes: Any, tables: list[Table]) -> memoryview:
-        """Makes the rows of address spaces; returns the number of each sample's."""
-        rows = self._rows
-        self._tables, self._known, self._of_mapping, rows.spaces = tables, [], {}, bytearray()
-        for table in tables:
-            known = _zeros(len(table.starts))
-            self._known.append(known)
-            ends = numbers("Q", [mapping.end if mapping.end < LAST else LAST for mapping in table.maps])
-            memory = numbers("Q", table.starts), ends, known
-            rows.add("spaces", *map(rows.place_of, memory), len(ends))
-        indexes = indexes if type(indexes) is memoryview else numbers("I", indexes)
-        return perf.number(indexes, numbers("I", [table.end for table in tables]))
-
     def _meet(self, needs: list[int]) -> None:
         """Puts what is asked for into the rows."""
         wanted: dict[int, list[int]] = {}
@@ -118,7 +112,7 @@ class NativeLines:
             if kind == native.NEED_TEXT:
                 wanted.setdefault(first, []).append(second)
             elif kind == native.NEED_PLACE:
-                self._known[first][second] = self._place(self._tables[first], second) + 1
+                self._known[first] = self._place(*self._mapping_of(first)) + 1
             else:
                 self._meet_kernel()
         for number, symbols in wanted.items():
@@ -136,13 +130,10 @@ class NativeLines:
             start += len(name)
         rows.specials += pack(f"={len(words)}Q", *words)
 
-    def _place(self, table: Table, number: int) -> int:
-        """The number of a mapping's place."""
-        rows, mapping = self._rows, table.maps[number]
-        known = self._of_mapping.get(id(mapping))
-        if known is not None:  # a process that was forked has those of its parent
-            return known
-        place = self._places.of(table.pid, mapping)
+    def _place(self, pid: int, mapping: Mapping) -> int:
+        """The number of the place of what is mapped."""
+        rows = self._rows
+        place = self._places.of(pid, mapping)
         if place.number < 0:
             place.number = rows.count("places")
             names, first = place.names, rows.count("pieces")
@@ -152,8 +143,6 @@ class NativeLines:
                 rows.add("pieces", low, min(high, LAST), shift & LAST, names.number)
             offset = place.offset
             rows.add("places", first, len(place.pieces), (offset or 0) & LAST, offset is not None, *rows.text(names.after))
-        if place.names.jit is None:
-            self._of_mapping[id(mapping)] = place.number
         return place.number
 
     # -- private: symbols

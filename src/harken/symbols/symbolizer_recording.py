@@ -84,6 +84,7 @@ class RecordingSymbolizer:
         self._shift = 0
         self._plain: AddressLines | None = None
         self._native: NativeLines | None = None
+        self._library: Any = None
 
     def close(self) -> None:
         """Keeps demangled names for the next run."""
@@ -115,9 +116,9 @@ class RecordingSymbolizer:
         if native is None:
             yield from self._plain_blocks(batch, chains, before)
             return
-        indexes, tables = self.spaces.tables(batch)
+        spaces = self.spaces.follow(batch, self._library)
         native.shift, place = self._shift, 0
-        for text, ends in native.blocks(batch, indexes, tables, chains):
+        for text, ends in native.blocks(batch, spaces, chains):
             if before is None:
                 yield text
             else:
@@ -133,14 +134,15 @@ class RecordingSymbolizer:
 
     def _native_lines(self, batch: Batch, chains: bool) -> NativeLines | None:
         """What makes the lines of a batch if the accelerator can."""
-        if not batch.native or (chains and batch.recorded_chains() is None):
+        if self._plain is not None or not batch.native or (chains and batch.recorded_chains() is None):
             return None
         if self._native is None:
             from ..native.symbols import engine
             from .symbolizer_native import NativeLines
 
-            found = engine()
-            self._native = NativeLines(found, self._places, self._symbols) if found is not None else None
+            self._library = engine()
+            if self._library is not None:
+                self._native = NativeLines(self._library, self._places, self._symbols, self.spaces.mapping_of)
         return self._native
 
     def _plain_blocks(self, batch: Batch, chains: bool, before: list[bytes] | None) -> Iterator[bytes]:
