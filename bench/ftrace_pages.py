@@ -176,7 +176,7 @@ def decode(path: str) -> tuple[float, float, int]:
     with open_trace(path) as trace:
         trace.events.names  # noqa: B018  the formats are parsed before the clock starts, as in every way of reading
         total, start, wall = 0, time.process_time(), time.monotonic()
-        for columns in of_file(trace).values():
+        for columns in of_file(trace, load=True).values():
             columns.load()
             total += len(columns["common_pid"])
         return time.process_time() - start, time.monotonic() - wall, total

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .event_format import EventFormat, FormatField
 
-__all__ = ("EventColumns", "JoinedColumns", "is_text")
+__all__ = ("EventColumns", "JoinedColumns", "is_text", "numbers_of", "text_place")
 
 
 def is_text(field: FormatField) -> bool:
@@ -26,7 +26,7 @@ def is_text(field: FormatField) -> bool:
     return isinstance(kind, Array) and isinstance(kind.element, Int) and kind.element.encoding == "char" and kind.element.size == 1
 
 
-def _numbers_of(field: FormatField) -> tuple[int, int] | None:
+def numbers_of(field: FormatField) -> tuple[int, int] | None:
     """(bytes, how many) of the numbers that a field holds; None if it holds something else."""
     if field.data_loc or field.rel_loc or is_text(field):
         return None
@@ -36,12 +36,20 @@ def _numbers_of(field: FormatField) -> tuple[int, int] | None:
     return (width, count) if width in (1, 2, 4, 8) else None
 
 
+def text_place(field: FormatField) -> tuple[int, int, int, int]:
+    """Where a field of text is in a record: (offset, size, bytes of the number that says where, what that counts from), as
+    ``native.columns.texts`` takes it."""
+    if not (field.data_loc or field.rel_loc):
+        return field.offset, field.size or 1 << 16, 0, 0
+    return field.offset, 0, field.size if field.size in (2, 4) else 4, field.offset + field.size if field.rel_loc else 0
+
+
 class EventColumns:
     """The records of one event: ``times``, ``cpus`` and, by name, the fields.
 
     ``columns["prev_pid"]`` is a numpy array (a list without numpy); texts are a ``TextColumn`` (a list of ``str``), other memory of varying
     length is a ``MemoryColumn`` (a list of ``bytes``); arrays have two dimensions.  A record that is too short for a field reads as zero
-    there.
+    there.  ``starts`` and ``sizes`` say where the records are in ``buffer``; they are None if nothing needs to know any more.
     """
 
     def __init__(self, event: EventFormat, buffer: Any, times: Any, cpus: Any, starts: Any, sizes: Any, order: str, numpy: Any) -> None:
@@ -56,13 +64,23 @@ class EventColumns:
     def load(self) -> None:
         """Makes all columns of numbers in one go, which takes a fraction of the time that one by one takes, and those of texts."""
         fields = [field for field in self.event.fields if field.name not in self._made]
-        numbers = [(field, shape) for field in fields if (shape := _numbers_of(field)) is not None]
+        numbers = [(field, shape) for field in fields if (shape := numbers_of(field)) is not None]
         if self._native() is not None and numbers:
             found = self._gather([(field.offset, width * count) for field, (width, count) in numbers])
             for (field, (width, count)), column in zip(numbers, found or ()):
                 self._made[field.name] = self._shaped(column, width, count, field.signed)
         for field in fields:
             self[field.name]
+
+    def fill(self, numbers: Sequence[memoryview], texts: Sequence[tuple[memoryview, Sequence[tuple[int, int]]]]) -> None:
+        """Takes columns that were made elsewhere: the bytes of all fields of numbers, and what ``decoded`` takes of all texts."""
+        columns, codes = iter(numbers), iter(texts)
+        for field in self.event.fields:
+            shape = numbers_of(field)
+            if shape is not None:
+                self._made[field.name] = self._shaped(next(columns), *shape, field.signed)
+            elif is_text(field):
+                self._made[field.name] = self.decoded(*next(codes))
 
     def _native(self) -> Any:
         """All of the buffer, if the accelerator can read it; else None."""
@@ -102,7 +120,7 @@ class EventColumns:
             return self._dynamic(field)
         if is_text(field):
             return self._fixed_texts(field)
-        shape = _numbers_of(field)
+        shape = numbers_of(field)
         if shape is None:
             return self._pieces(field.offset, field.size or 1 << 16)
         width, count = shape
@@ -153,7 +171,7 @@ class EventColumns:
         found = [texts[piece] for piece in pieces]
         return found if self.numpy is None else TextColumn.of(found, self.numpy)
 
-    def _coded(self, offset: int, size: int, width: int, base: int) -> TextColumn | None:
+    def _coded(self, field: FormatField) -> TextColumn | None:
         """Texts by the accelerator; None without it."""
         whole = self._native()
         if whole is None or not len(self):
@@ -162,29 +180,28 @@ class EventColumns:
         from ..native.memory import address
 
         starts, sizes = (self.numpy.ascontiguousarray(column, dtype="i8") for column in (self.starts, self.sizes))
-        found = texts(address(whole), len(whole), starts, sizes, offset, size, width, base)
-        if found is None:
-            return None
-        values = [whole[start : start + length].tobytes().decode("utf-8", "surrogateescape") for start, length in found[1]]
-        return TextColumn(self.numpy.frombuffer(found[0], dtype="u4"), values)
+        found = texts(address(whole), len(whole), starts, sizes, *text_place(field))
+        return None if found is None else self.decoded(*found)
+
+    def decoded(self, codes: memoryview, places: Sequence[tuple[int, int]]) -> TextColumn:
+        """A column of texts from what ``native.columns.texts`` has found."""
+        values = [bytes(self.buffer[start : start + length]).decode("utf-8", "surrogateescape") for start, length in places]
+        return TextColumn(self.numpy.frombuffer(codes, dtype="u4"), values)
 
     def _fixed_texts(self, field: FormatField) -> Any:
-        size = field.size or 1 << 16
-        found = self._coded(field.offset, size, 0, 0)
-        return self._texts(self._pieces(field.offset, size)) if found is None else found
+        found = self._coded(field)
+        return self._texts(self._pieces(*text_place(field)[:2])) if found is None else found
 
     def _dynamic(self, field: FormatField) -> Any:
-        width = field.size if field.size in (2, 4) else 4
-        if is_text(field):
-            coded = self._coded(field.offset, 0, width, field.offset + field.size if field.rel_loc else 0)
-            if coded is not None:
-                return coded
-        pieces = self._dynamic_pieces(field, width)
+        coded = self._coded(field) if is_text(field) else None
+        if coded is not None:
+            return coded
+        pieces = self._dynamic_pieces(field)
         return self._texts(pieces) if is_text(field) else pieces
 
-    def _dynamic_pieces(self, field: FormatField, width: int) -> Any:
+    def _dynamic_pieces(self, field: FormatField) -> Any:
         """What a number in the record says: its place in the lower half, its size in the upper one."""
-        base = field.offset + field.size if field.rel_loc else 0
+        _, _, width, base = text_place(field)
         if self.numpy is not None:
             where = self._integers(field.offset, width, 1, False).astype("i8")
             begin = base + (where & 0xFFFF)

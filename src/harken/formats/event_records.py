@@ -147,23 +147,31 @@ def take(columns: EventColumns, index: Any) -> EventColumns:
     return JoinedColumns([columns], index)
 
 
-def of_file(trace: TraceFile, buffer: str = "") -> dict[str, EventColumns]:
+def of_file(trace: TraceFile, buffer: str = "", load: bool = False) -> dict[str, EventColumns]:
     """All of a recording: "category:name" -> columns of all CPUs in the order of time.
 
     Args:
         buffer: an instance's name; "" for the main buffer.
+        load: makes the columns of all numbers and texts at once, which takes a fraction of the time that one by one takes; they share
+            memory, which lasts until the last of them is gone.
 
     Raises:
         FormatError: the recording is damaged.
     """
     layout = parse_layout(trace.header_page, trace.order, trace.kernel_long)
-    found: dict[int, list[tuple[EventColumns, int]]] = {}
     page_size, data, places = _whole(trace, buffer)
-    for cpu, start, size in places:
-        records = walk(data[start : start + size], page_size, layout, numpy=None)
-        for number, part in split(data[start : start + size], records, trace.events, trace.order, cpu).items():
-            found.setdefault(number, []).append((part, start))
-    made = [_in_order(parts, data) for _, parts in sorted(found.items())]
+    made = None
+    if library() is not None and layout.order == "<" == Layout().order and places:
+        from .event_recording import in_one_pass
+
+        made = in_one_pass(data, page_size, places, layout, trace.events, load)
+    if made is None:
+        found: dict[int, list[tuple[EventColumns, int]]] = {}
+        for cpu, start, size in places:
+            records = walk(data[start : start + size], page_size, layout, numpy=None)
+            for number, part in split(data[start : start + size], records, trace.events, trace.order, cpu).items():
+                found.setdefault(number, []).append((part, start))
+        made = [_in_order(parts, data) for _, parts in sorted(found.items())]
     return {f"{columns.event.category}:{columns.event.name}": columns for columns in made}
 
 
@@ -191,32 +199,14 @@ def _moved(part: EventColumns, data: Any, start: int) -> EventColumns:
 
 def _in_order(found: list[tuple[EventColumns, int]], data: memoryview) -> EventColumns:
     """Columns of one event, of parts of a buffer that start somewhere in ``data``, as columns of all in the order of time."""
-    first = found[0][0]
-    if len(found) > 1 and first.numpy is not None and library() is not None and first.order == "<" == Layout().order:
-        merged = _merged(found, data)
-        if merged is not None:
-            return merged
     parts = [_moved(part, data, start) for part, start in found]
-    if len(parts) == 1:
-        return parts[0]
-    if first.numpy is None:
-        return concatenate(parts)
-    np = first.numpy
+    first, np = parts[0], parts[0].numpy
+    if np is None:
+        times = [time for part in parts for time in part.times]
+        return JoinedColumns(parts, sorted(range(len(times)), key=times.__getitem__))
     times = np.concatenate([part.times for part in parts])
+    if len(parts) == 1 and not (times[1:] < times[:-1]).any():
+        return first
     index = np.argsort(times, kind="stable")
     cpus, starts, sizes = (np.concatenate([getattr(part, name) for part in parts])[index] for name in ("cpus", "starts", "sizes"))
     return EventColumns(first.event, data, times[index], cpus, starts, sizes, first.order, np)
-
-
-def _merged(found: list[tuple[EventColumns, int]], data: memoryview) -> EventColumns | None:
-    """The same by the accelerator; None if the records of a CPU are not in the order of time."""
-    from ..native.columns import merge
-
-    first = found[0][0]
-    runs = [(part.times, part.starts, part.sizes, start, int(part.cpus[0]) if len(part) else 0) for part, start in found]
-    merged = merge(runs)
-    if merged is None:
-        return None
-    np = first.numpy
-    times, cpus, starts, sizes = (np.frombuffer(column, dtype=kind) for column, kind in zip(merged, ("u8", "u2", "i8", "i8")))
-    return EventColumns(first.event, data, times, cpus, starts, sizes, first.order, np)

@@ -23,10 +23,9 @@ _CELLS = 1 << 20
 def walk(pages: Buffer, page_size: int, layout: Layout, np: Any) -> Records:
     """As ``ring_page.walk``."""
     order = layout.order
-    whole = len(pages) // page_size
-    if whole * page_size < len(
-        pages
-    ):  # the last page is incomplete: make it whole with zeros, which are padding that never ends a walk early
+    length = len(pages)
+    whole = length // page_size
+    if length - whole * page_size >= layout.data:  # the last page is incomplete: make it whole with zeros, of which nothing is read
         pages = bytes(pages) + bytes(page_size - len(pages) % page_size)
         whole += 1
     words = np.frombuffer(pages, dtype=order + "u4", count=whole * page_size // 4)
@@ -39,7 +38,7 @@ def walk(pages: Buffer, page_size: int, layout: Layout, np: Any) -> Records:
     commit = column(layout.commit, layout.commit_size)
     used = (commit & COMMIT_MASK).astype("i8")
     first = np.arange(whole, dtype="i8") * page_size + layout.data
-    last = first - layout.data + page_size
+    last = np.minimum(first - layout.data + page_size, length)
     stop = np.minimum(first + used, last)
     missed = np.nonzero(commit & MISSED)[0]
 
@@ -60,7 +59,7 @@ def walk(pages: Buffer, page_size: int, layout: Layout, np: Any) -> Records:
     for page in missed.tolist():
         behind = page * page_size + layout.data + int(used[page])
         number = 0
-        if int(commit[page]) & STORED and behind + layout.long_size <= (page + 1) * page_size:
+        if int(commit[page]) & STORED and behind + layout.long_size <= last[page]:
             number = max(0, int.from_bytes(pages[behind : behind + layout.long_size], layout.name, signed=True))  # type: ignore[arg-type]
         lost.append((int(before[page]), number))
     return Records(times, starts, sizes, types, tuple(lost))

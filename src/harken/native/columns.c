@@ -1,6 +1,5 @@
 /* Records as columns: sorted by events, their integers, and their texts as numbers of the different ones. */
-#include <string.h>
-#include "table.h"
+#include "columns.h"
 
 struct records {
 	const uint64_t *times;
@@ -70,30 +69,6 @@ EXPORT uint64_t harken_news(struct table *table, uint32_t memo, const uint8_t *b
 	return found;
 }
 
-/* A field of numbers: width bytes of each record into out; zeros for records that are too short. */
-struct column {
-	uint64_t offset, width;
-	uint8_t *out;
-};
-
-static void gather_one(const uint8_t *record, uint64_t room, const struct column *column, uint64_t at)
-{
-	uint8_t *out = column->out + at * column->width;
-
-	if (column->offset > room || column->width > room - column->offset) {
-		memset(out, 0, column->width);
-		return;
-	}
-	switch (column->width) { /* of a known width a copy is one move */
-	case 1: memcpy(out, record + column->offset, 1); break;
-	case 2: memcpy(out, record + column->offset, 2); break;
-	case 4: memcpy(out, record + column->offset, 4); break;
-	case 8: memcpy(out, record + column->offset, 8); break;
-	case 48: memcpy(out, record + column->offset, 48); break; /* the arguments of a system call */
-	default: memcpy(out, record + column->offset, column->width);
-	}
-}
-
 /* Records of one event lie far apart: those that come next are fetched while others are read.  A wrong address is of no consequence. */
 static inline void fetch(const uint8_t *buffer, const int64_t *starts, uint64_t count, uint64_t at)
 {
@@ -104,29 +79,6 @@ static inline void fetch(const uint8_t *buffer, const int64_t *starts, uint64_t 
 	place = (uintptr_t)buffer + (uintptr_t)starts[at];
 	__builtin_prefetch((const void *)place);
 	__builtin_prefetch((const void *)(place + 64));
-}
-
-/* So many records' fields are taken one field after the other, while the records are in the cache. */
-#define BLOCK 64
-
-#define EACH(width) \
-	for (at = from; at < to; at++) \
-		memcpy(out + at * (width), buffer + starts[at] + offset, width); \
-	break
-
-/* One field of records that all have it. */
-static void gather_block(const uint8_t *buffer, const int64_t *starts, uint64_t from, uint64_t to, const struct column *column)
-{
-	uint8_t *out = column->out;
-	uint64_t at, offset = column->offset, width = column->width;
-
-	switch (width) { /* of a known width a copy is one move */
-	case 1: EACH(1);
-	case 2: EACH(2);
-	case 4: EACH(4);
-	case 8: EACH(8);
-	default: EACH(width);
-	}
 }
 
 /* Takes some fields out of records; 0, or -1 if a record is not in the buffer. */
@@ -155,134 +107,9 @@ EXPORT int harken_gather(const uint8_t *buffer, uint64_t length, const int64_t *
 			whole &= size >= needs;
 			fetch(buffer, starts, count, at + BLOCK);
 		}
-		for (which = 0; which < column_count && whole; which++)
-			gather_block(buffer, starts, from, to, &columns[which]);
-		for (at = from; at < to && !whole; at++)
-			for (which = 0; which < column_count; which++)
-				gather_one(buffer + starts[at], (uint64_t)sizes[at], &columns[which], at);
+		gather_fields(buffer, starts + from, sizes + from, to - from, whole, columns, column_count, from);
 	}
 	return 0;
-}
-
-/* Records of one event and CPU, in the order of time. */
-struct run {
-	const uint64_t *times;
-	const int64_t *starts;
-	const int64_t *sizes;
-	uint64_t count, at;
-	int64_t shift;   /* is added to starts */
-	uint64_t cpu;
-};
-
-static int sooner(const struct run *runs, uint32_t one, uint32_t two)
-{
-	uint64_t a = runs[one].times[runs[one].at], b = runs[two].times[runs[two].at];
-
-	return a < b || (a == b && one < two);
-}
-
-static void settle(const struct run *runs, uint32_t *heap, uint64_t size, uint64_t at)
-{
-	for (;;) {
-		uint64_t least = at, child = 2 * at + 1;
-		uint32_t swap = heap[at];
-
-		if (child < size && sooner(runs, heap[child], heap[least]))
-			least = child;
-		if (child + 1 < size && sooner(runs, heap[child + 1], heap[least]))
-			least = child + 1;
-		if (least == at)
-			return;
-		heap[at] = heap[least];
-		heap[least] = swap;
-		at = least;
-	}
-}
-
-/* Puts runs together in the order of time, at equal times that of the lower run first.
- *
- * heap has room for run_count numbers, the columns for all records.  0, or -1 if a run is not in the order of time. */
-EXPORT int harken_merge(struct run *runs, uint32_t run_count, uint32_t *heap, uint64_t *times, uint16_t *cpus, int64_t *starts, int64_t *sizes)
-{
-	uint64_t size = 0, at = 0;
-	uint32_t which;
-
-	for (which = 0; which < run_count; which++) {
-		runs[which].at = 0;
-		if (runs[which].count)
-			heap[size++] = which;
-	}
-	for (at = size; at-- > 0;)
-		settle(runs, heap, size, at);
-	for (at = 0; size; at++) {
-		struct run *run = &runs[heap[0]];
-		uint64_t time = run->times[run->at];
-
-		times[at] = time;
-		cpus[at] = (uint16_t)run->cpu;
-		starts[at] = run->starts[run->at] + run->shift;
-		sizes[at] = run->sizes[run->at];
-		if (++run->at == run->count)
-			heap[0] = heap[--size];
-		else if (run->times[run->at] < time)
-			return -1;
-		settle(runs, heap, size, 0);
-	}
-	return 0;
-}
-
-/* Where a text is in a record: at a fixed place, or where a number (__data_loc, __rel_loc) says. */
-struct place {
-	uint64_t offset, size;
-	uint64_t width;  /* bytes of the number: 2 or 4; 0 for a fixed place */
-	uint64_t base;   /* what the number counts from */
-};
-
-/* The different texts: room for as many as there are records. */
-struct texts {
-	uint32_t *slots;     /* number of the text plus 1; zero at first; more than twice as many as records, a power of two */
-	uint64_t slot_count;
-	uint64_t *places;    /* of each text: where in the buffer, and its size */
-	uint64_t count;
-};
-
-static uint32_t number_of(struct texts *texts, const uint8_t *buffer, uint64_t start, uint64_t size)
-{
-	uint64_t slot = hash_of(buffer + start, size) & (texts->slot_count - 1);
-
-	for (; texts->slots[slot]; slot = (slot + 1) & (texts->slot_count - 1)) {
-		const uint64_t *place = &texts->places[2 * (uint64_t)(texts->slots[slot] - 1)];
-
-		if (place[1] == size && !memcmp(buffer + place[0], buffer + start, size))
-			return texts->slots[slot] - 1;
-	}
-	texts->places[2 * texts->count] = start;
-	texts->places[2 * texts->count + 1] = size;
-	texts->slots[slot] = (uint32_t)++texts->count;
-	return (uint32_t)texts->count - 1;
-}
-
-/* The part of a record that a text is in, up to its first zero byte. */
-static uint64_t text_of(const uint8_t *record, uint64_t room, const struct place *place, uint64_t *size)
-{
-	uint64_t start = place->offset, length = place->size;
-	const uint8_t *end;
-
-	if (place->width) {
-		uint32_t where = 0;
-
-		if (start <= room && place->width <= room - start)
-			memcpy(&where, record + start, place->width);
-		start = place->base + (where & 0xFFFF);
-		length = where >> 16;
-	}
-	if (start > room)
-		start = room;
-	if (length > room - start)
-		length = room - start;
-	end = memchr(record + start, 0, length);
-	*size = end ? (uint64_t)(end - record) - start : length;
-	return start;
 }
 
 /* Numbers the texts of a field; 0, or -1 if a record is not in the buffer or the numbers do not fit. */

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .text import Table
 
-__all__ = ("gather", "merge", "news", "places", "split", "texts")
+__all__ = ("gather", "news", "places", "split", "texts")
 
 _NEWS = 512
 
@@ -25,10 +25,6 @@ class _Records(ctypes.Structure):
 
 class _Column(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in "offset width out".split()]
-
-
-class _Run(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint64) for name in "times starts sizes count at shift cpu".split()]
 
 
 class _Place(ctypes.Structure):
@@ -101,29 +97,6 @@ def gather(buffer: int, length: int, starts: Any, sizes: Any, fields: Sequence[t
     )  # fmt: skip
     done = native.harken_gather(buffer, length, address(starts), address(sizes), count, ctypes.addressof(columns), len(fields))
     return [out[: width * count] for (_, width), out in zip(fields, made)] if done == 0 else None
-
-
-def merge(runs: Sequence[tuple[Any, Any, Any, int, int]]) -> tuple[memoryview, memoryview, memoryview, memoryview] | None:
-    """Records of one event and several CPUs in the order of time; of those at the same time that of the lower run comes first.
-
-    Args:
-        runs: times, starts and sizes, as ``split`` gives them or as numpy arrays, what is added to the starts, and the CPU of each.
-
-    Returns:
-        Times (Q), CPUs (H), starts and sizes (q) of all; None if a run is not in the order of time.
-    """
-    native = library()
-    assert native is not None, "starts come from ring.walk"
-    total = sum([len(run[0]) for run in runs])
-    table = (_Run * len(runs))(*[_Run(*[address(c) if len(c) else 0 for c in run[:3]], len(run[0]), 0, run[3], run[4]) for run in runs])
-    heap, made = (ctypes.c_uint32 * len(runs))(), room(26 * total + 7 & ~7)
-    base = address(made)
-    native.harken_merge.argtypes = (ctypes.c_void_p, ctypes.c_uint32, *(ctypes.c_void_p,) * 5)
-    places = (base, base + 24 * total, base + 8 * total, base + 16 * total)
-    if native.harken_merge(ctypes.addressof(table), len(runs), ctypes.addressof(heap), *places) != 0:
-        return None
-    times, starts, sizes = (made[8 * total * part : 8 * total * (part + 1)] for part in range(3))
-    return times.cast("Q"), made[24 * total : 26 * total].cast("H"), starts.cast("q"), sizes.cast("q")
 
 
 def texts(

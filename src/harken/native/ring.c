@@ -1,6 +1,6 @@
 /* Finds the records in pages of ftrace's ring buffer (formats/ring_page.py says what a page looks like; only little-endian pages). */
 #include <string.h>
-#include "native.h"
+#include "ring.h"
 
 #define COMMIT_MASK ((1u << 27) - 1)
 #define MISSED (1u << 31)
@@ -9,22 +9,6 @@
 #define EXTEND 30
 #define STAMP 31
 #define UPPER (0xF8ull << 56)
-
-/* where the parts of a page are, in bytes */
-struct layout {
-	uint32_t page_size, time, commit, commit_size, data, long_size;
-};
-
-/* what is found; the columns have room for a record in every eight bytes, which is the least that one takes */
-struct found {
-	uint64_t *times;
-	int64_t *starts;
-	int64_t *sizes;
-	uint16_t *types;
-	uint64_t count;
-	uint64_t *lost;       /* pairs: index of the record behind the gap, number of lost ones */
-	uint64_t lost_count;
-};
 
 struct page {
 	const uint8_t *pages;
@@ -142,22 +126,34 @@ static void head_of(struct page *page, uint64_t base, const struct layout *layou
 	found->lost[2 * found->lost_count++ + 1] = number > 0 ? (uint64_t)number : 0;
 }
 
+int layout_check(const struct layout *layout)
+{
+	if (layout->page_size <= layout->data || layout->page_size % 8 || layout->data < 8 || layout->data % 4 ||
+	    layout->time > layout->data - 8 || layout->commit > layout->data - 4 ||
+	    (layout->long_size != 4 && layout->long_size != 8))
+		return -1;
+	return 0;
+}
+
+void read_page(const uint8_t *pages, uint64_t length, uint64_t base, const struct layout *layout, struct found *found)
+{
+	struct page page = { .pages = pages, .length = length };
+
+	head_of(&page, base, layout, found);
+	records(&page, found);
+}
+
 /* All records of pages that stand back to back; 0, or -1 if the layout cannot be one.
  *
  * The columns of found have room for length / 8 + 1 records, lost for length / page_size + 1 pairs. */
 EXPORT int harken_walk(const uint8_t *pages, uint64_t length, const struct layout *layout, struct found *found)
 {
-	struct page page = { .pages = pages, .length = length };
 	uint64_t base;
 
-	if (layout->page_size <= layout->data || layout->page_size % 8 || layout->data < 8 || layout->data % 4 ||
-	    layout->time > layout->data - 8 || layout->commit > layout->data - 4 ||
-	    (layout->long_size != 4 && layout->long_size != 8))
+	if (layout_check(layout))
 		return -1;
-	for (base = 0; base + layout->data <= length; base += layout->page_size) {
-		head_of(&page, base, layout, found);
-		records(&page, found);
-	}
+	for (base = 0; base + layout->data <= length; base += layout->page_size)
+		read_page(pages, length, base, layout, found);
 	return 0;
 }
 

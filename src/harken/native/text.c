@@ -3,6 +3,7 @@
  * Python gives the records (ring.c found them), a program for each event (program.c runs them) and a table of texts that it has made:
  * heads of lines by task, CPU and flags, names of functions, of flags.  What is not in the table ends the call with MISS; Python puts it in
  * and calls again.  Nothing of a line is kept that is not complete, so a call may end at any time and the next one begins with the line. */
+#include "heap.h"
 #include "text.h"
 
 /* The record of a stream; 0, or BROKEN if it is not in its buffer. */
@@ -116,8 +117,9 @@ static int put_line(struct line *line, const struct event *event, const struct l
 
 /* ---- the order of time: of records at the same time that of the lower stream comes first */
 
-static int earlier(const struct job *job, uint32_t one, uint32_t two)
+static int earlier(const void *all, uint32_t one, uint32_t two)
 {
+	const struct job *job = all;
 	uint64_t a = job->streams[one].key, b = job->streams[two].key;
 
 	return a < b || (a == b && one < two);
@@ -125,22 +127,7 @@ static int earlier(const struct job *job, uint32_t one, uint32_t two)
 
 static void sink(struct job *job, uint64_t at)
 {
-	uint32_t *heap = job->heap;
-
-	for (;;) {
-		uint64_t least = at, child = 2 * at + 1;
-		uint32_t swap = heap[at];
-
-		if (child < job->heap_size && earlier(job, heap[child], heap[least]))
-			least = child;
-		if (child + 1 < job->heap_size && earlier(job, heap[child + 1], heap[least]))
-			least = child + 1;
-		if (least == at)
-			return;
-		heap[at] = heap[least];
-		heap[least] = swap;
-		at = least;
-	}
+	heap_settle(job->heap, job->heap_size, at, earlier, job);
 }
 
 /* Goes on behind the earliest record. */
