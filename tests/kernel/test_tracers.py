@@ -51,6 +51,17 @@ def test_a_name_that_no_kernel_has(root):
     assert "function" in caught.value.hint
 
 
+@pytest.mark.parametrize("command", ["start", "record"])
+def test_functions_of_a_tracer_that_is_not_there(root, tmp_path, command):
+    """The reason is the tracer, not the file with its functions."""
+    if "function_graph" in root.tracers():
+        pytest.skip("this kernel has function_graph")
+    words = ["-o", str(tmp_path / "trace.dat"), "-p", "function_graph", "-g", "do_sys_open", "-O", "funcgraph-proc", "ls"]
+    with pytest.raises(ProbeError, match="'function_graph' is not available") as caught:
+        run([command, *(words if command == "record" else words[2:-1])])
+    assert "harken graph" in caught.value.hint
+
+
 def test_the_longest_latency_is_recorded_as_text(root, tmp_path, capfd):
     """What the tracer shows is what the report prints."""
     name = next((name for name in ("wakeup", "irqsoff") if name in root.tracers()), "")

@@ -104,10 +104,10 @@ class Buffers:
         """
         setup = self.setup
         for wanted, trace in self.traced:
+            if wanted.tracer and wanted.tracer not in trace.tracers:
+                trace.set_tracer(wanted.tracer)  # tells why not, before a filter that comes with the tracer fails for a lesser reason
             self._buffer(wanted, trace, fresh)
             self._functions(wanted, trace)
-            if wanted.tracer and wanted.tracer not in trace.tracers:
-                trace.set_tracer(wanted.tracer)  # tells why not
             if wanted.function_stacks and not wanted.functions:
                 raise ProbeError("--func-stack needs a choice of functions (-l)", "a stack trace of every function would stop the machine")
             functions = bool(wanted.tracer) or not (trace.created and self.private)
