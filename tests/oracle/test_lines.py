@@ -218,6 +218,66 @@ def test_a_separate_debug_file(tmp_path: Path) -> None:
     assert LineTable.of(path) is None
 
 
+#: A line that was copied into both ways through a function: in one of them its instruction begins no statement, but an empty row does
+#: (so GCC writes it); and a line without instructions.
+COPIES = """\
+.file 1 "copies.c"
+.text
+.globl main
+.type main, @function
+main:
+    .loc 1 1 1 is_stmt 1
+    cmp $1, %edi
+    jg .Lmany
+    .loc 1 2 1
+    mov $1, %eax
+    .loc 1 4 1
+.Lend:
+    .loc 1 2 1 is_stmt 0
+    mov $2, %ecx
+    .loc 1 5 1 is_stmt 1
+    ret
+.Lmany:
+    .loc 1 2 1 is_stmt 0
+    mov $3, %edx
+    .loc 1 2 1 is_stmt 1
+    .loc 1 3 1
+copy:
+    mov $4, %eax
+    .loc 1 6 1
+    .loc 1 7 1
+nothing:
+    jmp .Lend
+.size main, . - main
+"""
+
+
+@pytest.mark.program("nm")
+@pytest.mark.parametrize("stripped", [False, True])
+def test_copies_of_a_line_and_lines_without_code(tmp_path: Path, stripped: bool) -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("the code is that of x86-64")
+    path = build(tmp_path, "copies.s", COPIES, "-g", "-no-pie")
+    names = dict(
+        reversed(line.split()[::2]) for line in subprocess.check_output(["nm", path], text=True).splitlines() if " t " in line.lower()
+    )
+    main, copy, nothing = (int(names[name], 16) for name in ("main", "copy", "nothing"))
+    if stripped:  # the code is in another file than the lines then
+        for command in (
+            ["objcopy", "--only-keep-debug", path, path + ".debug"],
+            ["strip", path],
+            ["objcopy", f"--add-gnu-debuglink={path}.debug", path],
+        ):
+            subprocess.run(command, cwd=tmp_path, check=True)
+    table = LineTable.of(path)
+    assert table is not None
+    assert table.addresses("copies.c", 1) == [main]
+    assert table.addresses("copies.c", 2) == [main + 5, copy]
+    assert table.addresses("copies.c", 6) == [nothing] and table.addresses("copies.c", 8) == []
+    for line in table.lines_with_code("copies.c", 1, 100):
+        assert table.addresses("copies.c", line)
+
+
 @pytest.mark.program("dwz")
 def test_common_entries_in_a_supplementary_file(tmp_path: Path) -> None:
     first = build(tmp_path, "b.cc", CPP, "-g")

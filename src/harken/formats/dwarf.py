@@ -245,9 +245,10 @@ class Unit:
             code, place = leb(data, place)
             if not code:
                 return None, {}, place
-            abbreviation = self.abbreviations.get(code)
-            if abbreviation is None:
-                raise FormatError(self.dwarf.what, f"abbreviation {code} is not declared", self.offset + place)
+            try:
+                abbreviation = self.abbreviations[code]
+            except KeyError:
+                raise FormatError(self.dwarf.what, f"abbreviation {code} is not declared", self.offset + place) from None
             found: Attributes = {}
             order = self.dwarf.order
             for name, form, constant, size in steps_of(self, abbreviation):

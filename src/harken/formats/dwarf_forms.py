@@ -98,33 +98,50 @@ class Abbreviation:
 
 
 class Abbreviations(dict[int, Abbreviation]):
-    """The abbreviations of a unit by code, from offset ``place`` of .debug_abbrev; raises FormatError."""
+    """The abbreviations of a unit by code, from offset ``place`` of .debug_abbrev.
+
+    They are read as far as they are asked for: of most units nobody wants more than the first entry.  A code that is not declared raises
+    KeyError, damage FormatError.
+    """
 
     def __init__(self, data: bytes, place: int, what: str) -> None:
         super().__init__()
+        self._data, self._place, self._what = data, place, what
+
+    def __missing__(self, wanted: int) -> Abbreviation:
+        data, place, what = self._data, self._place, self._what
+        if place < 0:
+            raise KeyError(wanted)
         try:
             while True:
                 code, place = leb(data, place)
                 if not code:
-                    return
+                    self._place = -1
+                    raise KeyError(wanted)
                 tag, place = leb(data, place)
                 children = data[place] != 0
                 place += 1
                 attributes = []
-                while True:
-                    name, place = leb(data, place)
-                    form, place = leb(data, place)
-                    constant = 0
+                for _ in range(_MAX_ATTRIBUTES):
+                    name, form, constant = data[place], data[place + 1], 0
+                    if name < 128 and form < 128:
+                        place += 2
+                    else:
+                        name, place = leb(data, place)
+                        form, place = leb(data, place)
                     if form == _IMPLICIT:
                         constant, place = signed_leb(data, place)
-                    if not name and not form:
+                    elif not name and not form:
                         break
                     attributes.append((name, form, constant))
-                    if len(attributes) > _MAX_ATTRIBUTES:
-                        raise FormatError(what, "an abbreviation with too many attributes", place)
-                self[code] = Abbreviation(tag, children, tuple(attributes))
-                if len(self) > _MAX_ABBREVIATIONS:
+                else:
+                    raise FormatError(what, "an abbreviation with too many attributes", place)
+                if len(self) >= _MAX_ABBREVIATIONS:
                     raise FormatError(what, "too many abbreviations", place)
+                self._place = place
+                made = Abbreviation(tag, children, tuple(attributes))
+                if dict.setdefault(self, code, made) is made and code == wanted:
+                    return made
         except IndexError:
             raise FormatError(what, "section .debug_abbrev is truncated", place) from None
 

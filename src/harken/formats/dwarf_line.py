@@ -8,6 +8,7 @@ Programs are not trusted: their length bounds the number of rows, names and tabl
 
 from __future__ import annotations
 
+import os
 from array import array
 from bisect import bisect_right
 
@@ -138,6 +139,11 @@ class LineProgram:
     def file(self, number: int) -> str:
         """The path of a file by number, "" if there is none."""
         return self.files[number] if number < len(self.files) else ""
+
+    def numbers(self, file: str) -> frozenset[int]:
+        """The numbers of the files that a path means, or the last parts of one ("a.c", "lib/a.c")."""
+        last = file.rpartition("/")[2]
+        return frozenset([number for number, path in enumerate(self.files) if path.endswith(last) and _is(path, file)])
 
     # -- private
 
@@ -320,3 +326,9 @@ class LineProgram:
         made.columns = array("I", [columns[i] for i in order])
         made.statements = bytearray(statements[i] for i in order)
         found.append(made)
+
+
+def _is(path: str, file: str) -> bool:
+    """Whether a path ends with the parts of ``file``, or is it."""
+    path, file = os.path.normpath(path), os.path.normpath(file)
+    return path == file or path.endswith("/" + file.lstrip("/") if not file.startswith("/") else file)

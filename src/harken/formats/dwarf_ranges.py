@@ -1,6 +1,7 @@
-"""Lists of address ranges in DWARF: pairs of addresses in .debug_ranges (until version 4), typed entries in .debug_rnglists.
+"""Lists of address ranges in DWARF: pairs of addresses in .debug_ranges (until version 4), typed entries in .debug_rnglists, and
+.debug_aranges, which tells the ranges of all units.
 
-Both lists are bounded, whatever they say.
+All are bounded, whatever they say.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
 
     Ranges = list[tuple[int, int]]
 
-__all__ = ("entries", "pairs")
+__all__ = ("aranges", "entries", "pairs")
 
 _MAX_RANGES = 1 << 16
+_MAX_ARANGES = 1 << 22
 # kinds of entries (version 5, 7.25)
 _END, _BASE_X, _START_END_X, _START_LENGTH_X, _OFFSET_PAIR, _BASE, _START_END, _START_LENGTH = range(8)
 
@@ -96,4 +98,34 @@ def entries(sections: Sections, place: int, base: int, size: int, address: Calla
                 found.append((low, high))
     except IndexError:
         raise FormatError(sections.what, "a list of ranges is truncated", place) from None
+    return found
+
+
+def aranges(sections: Sections) -> list[tuple[int, int, int]]:
+    """(offset of the unit, start, end) from .debug_aranges; raises FormatError."""
+    data, order = sections.whole("aranges"), sections.order
+    found: list[tuple[int, int, int]] = []
+    place = 0
+    while place + 12 <= len(data):
+        start = place
+        size, place, wide = int.from_bytes(data[place : place + 4], order), place + 4, 4
+        if size == 0xFFFFFFFF:
+            size, place, wide = int.from_bytes(data[place : place + 8], order), place + 8, 8
+        end = place + size
+        if end > len(data) or size < wide + 4:
+            raise FormatError(sections.what, "section .debug_aranges is truncated", start)
+        unit = int.from_bytes(data[place + 2 : place + 2 + wide], order)
+        width, segment = data[place + 2 + wide], data[place + 3 + wide]
+        place += 4 + wide
+        if width in (4, 8) and not segment:
+            place = start + (place - start + 2 * width - 1) // (2 * width) * (2 * width)
+            while place + 2 * width <= end and len(found) < _MAX_ARANGES:
+                low = int.from_bytes(data[place : place + width], order)
+                length = int.from_bytes(data[place + width : place + 2 * width], order)
+                place += 2 * width
+                if length:
+                    found.append((unit, low, low + length))
+                elif not low:
+                    break
+        place = end
     return found

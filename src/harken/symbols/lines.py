@@ -16,7 +16,8 @@ Example::
     table.lookup(0x1139)                  # [("helper", "/src/a.c", 7, True), ("main", "/src/a.c", 21, False)]
     table.addresses("a.c", 7)             # [0x1139, 0x1180]: once per function that the line became part of
 
-What DWARF says of a line is one row per run of its instructions.  ``addresses`` gives the first of each function and inlined copy.
+What DWARF says of a line is one row per run of its instructions.  ``addresses`` gives of each function and inlined copy the runs that are
+reached first (``lines_entries``): one, unless the compiler has copied the line into several ways through the function.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from bisect import bisect_right
 from ..base.errors import FormatError, HarkenError
 from ..formats.dwarf import AT_COMP_DIR, AT_NAME, AT_STMT_LIST, UT_SPLIT_TYPE, UT_TYPE, Dwarf, Unit
 from ..formats.dwarf_line import LineProgram, join
+from ..formats.dwarf_ranges import aranges
 from .lines_functions import Function, functions
 
 TYPE_CHECKING = False
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
 __all__ = ("LineTable",)
 
 _PF_X, _PT_LOAD = 1, 1
-_MAX_ARANGES = 1 << 22
 #: Rows and functions that are kept; more are read again when they are needed.
 _KEPT = 4 << 20
 _MAX_SPLIT = 4096
@@ -53,13 +54,15 @@ class LineTable:
         elf: the file with the DWARF; ``elf.what`` is its path.
         kernel: opens split and supplementary files.
         path: of the program, beside which a .dwp package may lie; "" for ``elf.what``.
+        program: the file with the code, if that is another one.
 
     Attributes:
         problem: why something could not be read, "" if nothing was amiss.
     """
 
-    def __init__(self, elf: Elf, kernel: Kernel | None = None, path: str = "") -> None:
+    def __init__(self, elf: Elf, kernel: Kernel | None = None, path: str = "", program: Elf | None = None) -> None:
         self.what = elf.what
+        self._program_file = program or elf
         self._elf, self._kernel, self._path = elf, kernel, path or elf.what
         self._dwarf = Dwarf(elf, find_split=self._find_split, find_alt=self._find_alt)
         self.problem = ""
@@ -98,7 +101,7 @@ class LineTable:
             return LineTable(elf, kernel, path)
         root = "/".join(elf.what.split("/")[:4]) if elf.what.startswith("/proc/") and elf.what.split("/")[3:4] == ["root"] else ""
         debug = find(kernel, elf.what[len(root) :], elf, root)
-        return LineTable(debug, kernel, path) if debug is not None and _has_lines(debug) else None
+        return LineTable(debug, kernel, path, elf) if debug is not None and _has_lines(debug) else None
 
     # -- addresses to lines
 
@@ -132,44 +135,85 @@ class LineTable:
     # -- lines to addresses
 
     def addresses(self, file: str, line: int, column: int = 0) -> list[int]:
-        """Where the code of a source line begins, once per function and inlined copy that contains it, in order.
+        """Where the code of a source line begins in every function and inlined copy that contains it, in order.
 
         Args:
             file: a path, or its last parts ("a.c", "lib/a.c").
             line, column: as the source counts, from 1; column 0 for any.
         """
-        places: dict[int, tuple[Unit, bool]] = {}
+        rows = self._rows(file, line, column)
+        owners: dict[tuple[int, int] | None, list[int]] = {}
+        parts: dict[tuple[int, int] | None, list[tuple[int, int]]] = {}
+        empty: list[tuple[tuple[int, int] | None, int]] = []
+        any_filled = any(filled for _, _, filled in rows.values())
+        for address in sorted(rows):
+            unit, _, filled = rows[address]
+            try:
+                chain = self._chain(unit, address)
+            except FormatError as error:
+                self._note(error)
+                chain = []
+            owner = (chain[-1].unit.offset, chain[-1].place) if chain else None
+            if filled or not any_filled:
+                owners.setdefault(owner, []).append(address)
+                parts[owner] = chain[0].ranges if chain else []
+            elif chain and all(address != low for low, _ in chain[0].ranges):
+                empty.append((owner, address))
+        for owner, address in empty:  # the line's own instructions were moved up, and it is done with at this place
+            if owner in owners:
+                owners[owner].append(address)
+        found: set[int] = set()
+        for owner, places in owners.items():
+            found.update(self._reached_first(parts[owner], sorted(places)))
+        return sorted(found)
+
+    def _rows(self, file: str, line: int, column: int) -> dict[int, tuple[Unit, bool, bool]]:
+        """The rows of a line by address: (unit, whether a statement begins there, whether the row has instructions of its own).
+
+        Rows without instructions count where a statement begins: it was made part of others.  Where a row with instructions begins a
+        statement, only such rows and those are given.
+        """
+        rows: dict[int, tuple[Unit, bool, bool]] = {}
         for unit, program in self._with_file(file):
-            numbers = _numbers(program, file)
+            numbers = program.numbers(file)
             for sequence in program.sequences:
                 if line not in sequence.lines or not self._is_code(sequence.start):
                     continue
                 for row, number in enumerate(sequence.lines):
                     if number == line and sequence.files[row] in numbers and (not column or sequence.columns[row] == column):
                         address = sequence.addresses[row]
-                        if address < (sequence.addresses[row + 1] if row + 1 < len(sequence.addresses) else sequence.end):
-                            statement = bool(sequence.statements[row])
-                            places[address] = (unit, statement or places.get(address, (unit, False))[1])
-        if any(statement for _, statement in places.values()):
-            places = {address: found for address, found in places.items() if found[1]}
-        first: dict[object, int] = {}
-        for address in sorted(places):
-            try:
-                chain = self._chain(places[address][0], address)
-            except FormatError as error:
-                self._note(error)
-                chain = []
-            first.setdefault((chain[-1].unit.offset, chain[-1].place) if chain else None, address)
-        return sorted(first.values())
+                        filled = address < (sequence.addresses[row + 1] if row + 1 < len(sequence.addresses) else sequence.end)
+                        _, statement, known = rows.get(address, (unit, False, False))
+                        rows[address] = unit, statement or bool(sequence.statements[row]), known or filled
+        filled = any(found[2] for found in rows.values())
+        begun = any(found[1] and (found[2] or not filled) for found in rows.values())
+        return {address: found for address, found in rows.items() if found[1 if begun else 2]}
+
+    def _reached_first(self, parts: list[tuple[int, int]], places: list[int]) -> list[int]:
+        """Of several places in one function those that are reached without passing another one."""
+        if len(places) < 2 or not parts:
+            return places[:1]
+        from .lines_entries import reached_first
+
+        code = []
+        for low, high in parts:
+            offset = self._program_file.offset_of(low)
+            if offset is None:
+                return places[:1]
+            code.append((low, bytes(self._program_file.data[offset : offset + high - low])))
+        return reached_first(self._program_file.machine_name, code, places)
 
     def lines_with_code(self, file: str, line: int, limit: int = 3) -> list[int]:
         """The lines nearest to a line of a file that became code, in order: what to offer for a line that did not."""
         lines: set[int] = set()
         for _, program in self._with_file(file):
-            numbers = _numbers(program, file)
+            numbers = program.numbers(file)
             for sequence in program.sequences:
                 if self._is_code(sequence.start):
-                    lines.update(number for number, owner in zip(sequence.lines, sequence.files) if owner in numbers and number)
+                    ends = (*sequence.addresses[1:], sequence.end)
+                    rows = zip(sequence.lines, sequence.files, sequence.statements, sequence.addresses, ends)
+                    lines.update([number for number, owner, begins, low, high in rows if owner in numbers and (begins or low < high)])
+        lines.discard(0)
         return sorted(sorted(lines, key=lambda number: (abs(number - line), number))[:limit])
 
     def files(self) -> list[str]:
@@ -210,7 +254,7 @@ class LineTable:
         found: list[tuple[int, int, Unit]] = []
         known: set[int] = set()
         try:
-            for offset, low, high in _aranges(self._dwarf):
+            for offset, low, high in aranges(self._dwarf.sections):
                 unit = self._dwarf.unit_at(offset)
                 if unit is not None:
                     known.add(unit.offset)
@@ -287,7 +331,6 @@ class LineTable:
         """Units and their line programs, each program once, that name a file ("" for all)."""
         found: list[tuple[Unit, LineProgram]] = []
         seen: set[int] = set()
-        last = file.rpartition("/")[2]
         for unit in self._units:
             try:
                 if unit.type in (UT_TYPE, UT_SPLIT_TYPE) or AT_STMT_LIST not in unit.root:
@@ -299,7 +342,7 @@ class LineTable:
                 program = self._programs.get(offset) or LineProgram(
                     self._dwarf.sections, offset, unit.text(unit.root, AT_COMP_DIR), unit.text(unit.root, AT_NAME), unit.address_size
                 )
-                if not file or any(path.endswith(last) and _is(path, file) for path in program.files):
+                if not file or program.numbers(file):
                     _ = program.sequences
                     found.append((unit, program))
             except FormatError as error:
@@ -349,45 +392,3 @@ class LineTable:
 
 def _has_lines(elf: Elf) -> bool:
     return any(section.name in (".debug_info", ".zdebug_info") and section.data for section in elf.sections)
-
-
-def _is(path: str, file: str) -> bool:
-    """Whether a path ends with the parts of ``file``, or is it."""
-    path, file = os.path.normpath(path), os.path.normpath(file)
-    return path == file or path.endswith("/" + file.lstrip("/") if not file.startswith("/") else file)
-
-
-def _numbers(program: LineProgram, file: str) -> frozenset[int]:
-    """The numbers of the files of a program that are meant."""
-    last = file.rpartition("/")[2]
-    return frozenset(number for number, path in enumerate(program.files) if path.endswith(last) and _is(path, file))
-
-
-def _aranges(dwarf: Dwarf) -> list[tuple[int, int, int]]:
-    """(offset of the unit, start, end) from .debug_aranges; raises FormatError."""
-    data, order = dwarf.sections.whole("aranges"), dwarf.order
-    found: list[tuple[int, int, int]] = []
-    place = 0
-    while place + 12 <= len(data):
-        start = place
-        size, place, wide = int.from_bytes(data[place : place + 4], order), place + 4, 4
-        if size == 0xFFFFFFFF:
-            size, place, wide = int.from_bytes(data[place : place + 8], order), place + 8, 8
-        end = place + size
-        if end > len(data) or size < wide + 4:
-            raise FormatError(dwarf.what, "section .debug_aranges is truncated", start)
-        unit = int.from_bytes(data[place + 2 : place + 2 + wide], order)
-        width, segment = data[place + 2 + wide], data[place + 3 + wide]
-        place += 4 + wide
-        if width in (4, 8) and not segment:
-            place = start + (place - start + 2 * width - 1) // (2 * width) * (2 * width)
-            while place + 2 * width <= end and len(found) < _MAX_ARANGES:
-                low = int.from_bytes(data[place : place + width], order)
-                length = int.from_bytes(data[place + width : place + 2 * width], order)
-                place += 2 * width
-                if length:
-                    found.append((unit, low, low + length))
-                elif not low:
-                    break
-        place = end
-    return found

@@ -104,9 +104,10 @@ def _walk(unit: Unit) -> list[tuple[int, int, Function]]:
             if not stack:
                 break
             continue
-        abbreviation = abbreviations.get(code)
-        if abbreviation is None:
-            raise FormatError(unit.dwarf.what, f"abbreviation {code} is not declared", unit.offset + start)
+        try:
+            abbreviation = abbreviations[code]
+        except KeyError:
+            raise FormatError(unit.dwarf.what, f"abbreviation {code} is not declared", unit.offset + start) from None
         tag = abbreviation.tag
         inner = within
         if tag in (_SUBPROGRAM, _INLINED):

@@ -110,8 +110,10 @@ def _demangled(functions: list[tuple[str, int, int]], target: str, regex: Callab
 def _uniform(text: str) -> str:
     """A name without blanks and without what authors do not write: inline namespaces of libraries, what std::string stands for.
 
-    >>> _uniform("f(std::__cxx11::basic_string<char, std::char_traits<char>, std::allocator<char> > const&)"), _uniform("f(std::string const &)")
-    ('f(std::stringconst&)', 'f(std::stringconst&)')
+    >>> _uniform("f(std::__cxx11::basic_string<char, std::char_traits<char>, std::allocator<char> > const&)")
+    'f(std::stringconst&)'
+    >>> _uniform("f(std::string const &)")
+    'f(std::stringconst&)'
     """
     text = "".join(text.split())
     for namespace in _INLINE:

@@ -1,7 +1,7 @@
 """What to say when no function of a binary is the one that a uprobe names: names like it, or why there cannot be one.
 
-A file that was stripped, a C++ name in the place of a symbol's, a function that the file takes from one of its libraries, a wildcard that is
-none: each of them has another remedy, and "did you mean" is none of them.
+A file that was stripped, a C++ name in the place of a symbol's, a function that the file takes from one of its libraries, a wildcard
+that is none: each of them has another remedy, and "did you mean" is none of them.
 """
 
 from __future__ import annotations
