@@ -59,6 +59,8 @@ class Parts(Record):
     order: str = "<"
     long_size: int = 8
     page_size: int = 4096
+    #: ``/sys/kernel/btf/vmlinux``, for the arguments of functions; only version 7 has a place for it
+    btf: bytes = b""
 
     @staticmethod
     def of(trace: TraceFile) -> Parts:
@@ -80,6 +82,7 @@ class Parts(Record):
             trace.order,
             trace.long_size,
             trace.page_size,
+            trace.btf,
         )
 
     def body(self, number: int) -> bytes:
@@ -108,6 +111,8 @@ class Parts(Record):
             return u32(len(self.kallsyms)) + self.kallsyms
         if number == layout.PRINTK:
             return u32(len(self.printk)) + self.printk
+        if number == layout.BTF_FILE:
+            return u64(len(self.btf)) + self.btf
         return u64(len(self.cmdlines)) + self.cmdlines
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-__all__ = ("DESCRIPTIONS", "HEAD", "buffer_option", "start_v7", "write_strings", "write_trace")
+__all__ = ("DESCRIPTIONS", "HEAD", "buffer_option", "head_of", "start_v7", "write_strings", "write_trace")
 
 _CHUNK_PAGES = 10  # as trace-cmd compresses; a reader expands a whole chunk to get at one page
 #: What trace-cmd calls the sections.
@@ -35,10 +35,16 @@ DESCRIPTIONS = {
     layout.BUFFER: "buffer flyrecord ",
     layout.BUFFER_TEXT: "buffer latency ",
     layout.STRINGS: "strings",
+    layout.BTF_FILE: "btf",
 }
 
 
 HEAD = (layout.HEADER_INFO, layout.FTRACE_EVENTS, layout.EVENT_FORMATS, layout.KALLSYMS, layout.PRINTK)
+
+
+def head_of(parts: Parts) -> tuple[int, ...]:
+    """The sections before the names of tasks, in version 7."""
+    return (*HEAD, layout.BTF_FILE) if parts.btf else HEAD
 
 
 def write_trace(
@@ -196,7 +202,7 @@ def buffer_option(buffer: BufferSource, order: str, at: int, places: Iterable[tu
 
 def _write_v7(fd: int, parts: Parts, buffers: Sequence[BufferSource], compression: str) -> list[tuple[str, int, int, int, int]]:
     out, sections = start_v7(fd, parts, compression)
-    places = [(number, sections.add(number, parts.body(number))) for number in (*HEAD, layout.CMDLINES)]
+    places = [(number, sections.add(number, parts.body(number))) for number in (*head_of(parts), layout.CMDLINES)]
     options = [(number, struct.pack(parts.order + "Q", at)) for number, at in places]
     sections.options([*options, *parts.options, (layout.CPUCOUNT, struct.pack(parts.order + "I", parts.cpus))])
     written = []

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..kernel.tracefs import Tracefs
 
 __all__ = (
-    "collect", "kernel_symbols", "shows_symbols", "saved_cmdlines", "saved_comms", "comm_lines", "comm_lines_text",
+    "collect", "kernel_symbols", "kernel_types", "shows_symbols", "saved_cmdlines", "saved_comms", "comm_lines", "comm_lines_text",
     "parse_comms", "task_comms", "common_options", "comm_text",
 )  # fmt: skip
 
@@ -81,6 +81,11 @@ def collect(
 def kernel_symbols(kernel: Kernel) -> bytes:
     """The text of ``/proc/kallsyms``."""
     return _read(kernel, "/proc/kallsyms", _KALLSYMS_LIMIT)
+
+
+def kernel_types(kernel: Kernel) -> bytes:
+    """The kernel's BTF, which names the arguments of functions; b"" if it has none."""
+    return _read(kernel, "/sys/kernel/btf/vmlinux", 64 << 20)
 
 
 def shows_symbols(formats: Iterable[bytes]) -> bool:

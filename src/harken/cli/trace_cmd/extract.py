@@ -67,9 +67,12 @@ def run(argv: list[str]) -> int:
 
 def _extract(root: Tracefs, setup: Setup, traces: list[tuple[str, Ftrace]], snapshot: bool, date: bool) -> int:
     from ...session.recorder_ftrace import Recorder
-    from ...session.recorder_ftrace_parts import collect
+    from ...session.recorder_ftrace_parts import collect, kernel_types
 
     parts = collect(root, buffer=traces[0][1].tracefs)
+    options = [f"options/{name}" for name in ("func-args", "funcgraph-args")]
+    if any(trace.has(option) and trace.tracefs.read(option).strip() == "1" for _, trace in traces for option in options):
+        parts = parts.replace(btf=kernel_types(root.kernel))
     file = "snapshot_raw" if snapshot else "trace_pipe_raw"
     for _, trace in traces:
         if not trace.has(f"per_cpu/cpu{trace.cpus[0]}/{file}"):

@@ -141,11 +141,13 @@ def extra_options(setup: Setup) -> list[tuple[int, bytes]]:
 
 def _record(running: Running) -> Outcome:
     from ...session.recorder_ftrace import Recorder
-    from ...session.recorder_ftrace_parts import collect
+    from ...session.recorder_ftrace_parts import collect, kernel_types
 
     setup, buffers, command = running.setup, running.buffers, running.command
     formats = None if setup.all_formats or not buffers.formats else list(dict.fromkeys(buffers.formats))
     parts = collect(running.root, formats, extra_options(setup), buffers.traced[0][1].tracefs, _symbols(setup, buffers))
+    if any(option in ("func-args", "funcgraph-args") for wanted in setup.buffers for option in wanted.options):
+        parts = parts.replace(btf=kernel_types(running.root.kernel))
     if setup.priority:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(setup.priority))
     named = [(wanted.name, trace) for wanted, trace in buffers.traced]
