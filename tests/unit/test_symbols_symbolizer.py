@@ -15,7 +15,7 @@ import pytest
 
 from harken.cli.commands import symbolize
 from harken.kernel.kernel import live
-from harken.symbols import debug_files
+from harken.symbols import debug_files, demangle
 from harken.symbols.kernel_symbols import KernelSymbols
 from harken.symbols.model import Mapping
 from harken.symbols.processes import Processes
@@ -275,6 +275,22 @@ def test_command_for_a_recorded_kernel(capsys, tmp_path):
     assert command(capsys, "--kallsyms", str(path), "-n", "other")[1] == ["0xffffffff81000100 other"]
 
 
+def test_command_names_that_are_not_there_or_not_alone(capsys, tmp_path):
+    elf = ElfBuilder().function("first", 0x401000, 8).function("helper", 0x401020, 8).function("helper", 0x401040, 8)
+    path = tmp_path / "twins"
+    path.write_bytes(elf.function("_ZN3fooplERKS_", 0x401060, 8).function("_ZN3foo3barEi", 0x401080, 8).build())
+    status, out, err = command(capsys, "-e", str(path), "-n", "helper", "nothing", "frist", "first+8")
+    assert status == 1 and out == ["0x401020 helper", "0x401040 helper", "0x401008 first+8"]
+    assert "no symbol nothing" in err and "did you mean first?" in err
+    kallsyms = tmp_path / "kallsyms"
+    kallsyms.write_bytes(b"ffffffff81000000 T do_it\nffffffff81000100 T other\n")
+    status, out, err = command(capsys, "--kallsyms", str(kallsyms), "-n", "nothing", "other")
+    assert status == 1 and out == ["0xffffffff81000100 other"] and "no symbol nothing" in err
+    if demangle.available():
+        status, out, _ = command(capsys, "-e", str(path), "-n", "foo::bar", "foo::bar(int)", "foo::operator+", "foo::operator++8")
+        assert out == ["0x401080 foo::bar", "0x401080 foo::bar(int)", "0x401060 foo::operator+", "0x401068 foo::operator++8"]
+
+
 def test_command_answers_lines_as_they_come(program):
     argv = [sys.executable, "-m", "harken", "symbolize", "-e", program, "--no-demangle"]
     child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
@@ -296,8 +312,11 @@ def test_command_answers_lines_as_they_come(program):
         (["-e", sys.executable, "zz"], 2, "not an address"),
         (["-e", sys.executable, "1" * 20], 2, "not an address"),
         (["--kallsyms", "/nonexistent", "1"], 2, "cannot read"),
+        (["--kallsyms", "/etc/passwd", "1"], 2, "no copy of /proc/kallsyms"),
+        (["--debuginfod", "-e", sys.executable, "1"], 2, "DEBUGINFOD_URLS"),
     ],
 )
-def test_command_refuses_with_a_message(capsys, argv, status, message):
+def test_command_refuses_with_a_message(capsys, monkeypatch, argv, status, message):
+    monkeypatch.delenv("DEBUGINFOD_URLS", raising=False)
     got, out, err = command(capsys, *argv)
     assert got == status and not out and message in err and "Traceback" not in err

@@ -102,6 +102,12 @@ def _run(options: argparse.Namespace) -> int:
             recorded = KernelSymbols(None, kernel.read(options.kallsyms, 256 << 20))
         except OSError as error:
             raise UsageError(f"cannot read {options.kallsyms}: {error.strerror}") from None
+        if recorded.hidden:
+            raise UsageError(f"{options.kallsyms} is no copy of /proc/kallsyms, or one that was made without the right to see addresses")
+    if options.debuginfod and not os.environ.get("DEBUGINFOD_URLS", "").split():
+        raise UsageError(
+            "--debuginfod asks the servers that DEBUGINFOD_URLS names, which is not set", "see https://debuginfod.elfutils.org"
+        )
     demangled = options.demangle if options.demangle is not None else not as_addr2line
     symbolizer = Symbolizer(
         kernel,
@@ -164,21 +170,53 @@ def _resolver(symbolizer: Symbolizer, options: argparse.Namespace) -> Resolve:
 
 
 def _names(symbolizer: Symbolizer, options: argparse.Namespace) -> int:
-    """Prints the addresses of symbols."""
+    """Prints the addresses of symbols; status 1 if there is one that has none."""
     status = 0
     for name in options.address:
-        base, _, distance = name.partition("+")
-        offset = _address(distance) if distance else 0
-        if options.exe is None and options.pid is None:
-            places = [symbolizer.kernel_symbols.address(base)]
-        else:
-            places = symbolizer.addresses(base, path=os.path.abspath(options.exe) if options.exe else "", pid=options.pid or -1)
-        if not places:
-            print(f"harken {NAME}: there is no symbol {base}", file=sys.stderr)
+        base, offset = _with_offset(name)
+        hint = ""
+        try:
+            if options.exe is not None:
+                places, hint = _names_of_file(os.path.abspath(options.exe), base)
+            elif options.pid is not None:
+                places = symbolizer.addresses(base, pid=options.pid)
+            else:
+                places = [symbolizer.kernel_symbols.address(base)]
+            if not places:
+                raise ProbeError(f"there is no symbol {base}", hint)
+        except ProbeError as error:  # the others may have addresses
+            print(f"harken {NAME}: {error.message}", file=sys.stderr)
+            if error.hint:
+                print(f"HINT: {error.hint}", file=sys.stderr)
             status = 1
+            continue
         for place in places:
             print(f"{place + offset:#x} {name}")
     return status
+
+
+def _with_offset(name: str) -> tuple[str, int]:
+    """A symbol and the distance behind it: "main+1c"; "A::operator+" has none."""
+    base, plus, distance = name.rpartition("+")
+    if not plus or not base or base.endswith("operator") or distance.startswith("="):
+        return name, 0
+    return base, _address(distance)
+
+
+def _names_of_file(path: str, name: str) -> tuple[list[int], str]:
+    """All addresses of a symbol of a file, of C++ and Rust also by its readable name; without any, what may have been meant."""
+    from ...kernel.kernel import live
+    from ...probes.providers.base import either, near_names
+    from ...probes.providers.functions import choose
+    from ...symbols.binaries import open_elf
+
+    elf = open_elf(live(), path)
+    found = elf.symbols_named(name) or (elf.debug.symbols_named(name) if elf.debug is not None else [])
+    places = {symbol.value for symbol in found} or {address for _, address, _ in choose(elf, name, True, None)}
+    if places:
+        return sorted(places), ""
+    near = near_names(name, dict.fromkeys(other for other, _, _ in elf.functions()))
+    return [], f"did you mean {either(near)}?" if near else ""
 
 
 def _address(word: str) -> int:
