@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from ..formats.print_fmt_kernel import NAMELESS
 from .ftrace import Lines
+from .ftrace_mmiotrace import MMIO_EVENTS, mmio_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from ..formats.event_format import EventFormat
     from ..formats.print_fmt import Env
@@ -61,12 +63,23 @@ class KernelLines(Lines):
     ) -> None:
         super().__init__(events, env, clock, special)
         self.irq_info, self.tgid = irq_info, tgid
-        for number in self._repeats():
-            self.special[number] = self._func_repeats
+        self._mmio: dict[int, Callable[[int, bytes], str]] = {}
+        for number in range(1, 32):
+            event = self.events.get(number)
+            if event is not None and event.name == "func_repeats":  # prints the time of the last call
+                self.special[number] = self._func_repeats
+            elif event is not None and event.category == "ftrace" and event.name in MMIO_EVENTS:
+                self.special[number] = self._nothing
+                self._mmio[number] = mmio_line(event, env)
 
-    def _repeats(self) -> list[int]:
-        """Ids of func_repeats, which prints the time of the last call."""
-        return [number for number in range(1, 32) if (event := self.events.get(number)) is not None and event.name == "func_repeats"]
+    def _nothing(self, items: Sequence[Item]) -> list[str | None]:
+        return [None] * len(items)
+
+    def _specials(self, waiting: dict[int, list[tuple[int, Item]]], out: Any, time_format: str) -> None:
+        for number, line in self._mmio.items():
+            for place, item in waiting.pop(number, ()):
+                out[place] = line(item.time, item.payload)
+        super()._specials(waiting, out, time_format)
 
     def _func_repeats(self, items: Sequence[Item]) -> list[str | None]:
         texts: list[str | None] = []
