@@ -4,8 +4,8 @@
     R 4 1.500120 1 0xfebd1000 0x3 0x0 0
     UNMAP 1.500300 1 0x0 0
 
-Accesses to a device's memory (width, time, mapping, physical address, value, instruction) and mappings.  In front of them the ``trace`` file
-lists the devices of the PCI bus, which are not recorded.
+Accesses to a device's memory (width, time, mapping, physical address, value, instruction) and mappings.  In front of them the ``trace``
+file lists the devices of the PCI bus, which are not recorded.
 """
 
 from __future__ import annotations
