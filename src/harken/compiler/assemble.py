@@ -199,6 +199,23 @@ def _maps(module: Module, target: Target, pool: Pool, scratch: int) -> tuple[Map
 def _compile(
     module: Module, program: Program, target: Target, pool: Pool, counts: dict[str, int], optimising: bool, backend: str
 ) -> _Compiled:
+    for reserve in _RESERVES:
+        functions = _prepare(module, program, target, counts, optimising)
+        compiled = _generate(functions, program, target, pool, reserve, optimising, backend)
+        if compiled is not None:
+            return compiled
+    allocas = [inst for inst in functions[-1].instructions() if inst.op == "alloca"]
+    largest = max(allocas, key=lambda inst: inst.attr[0], default=None)
+    what = f" ({largest.attr[2]!r} takes {largest.attr[0]} bytes)" if largest is not None and largest.attr[2] else ""
+    raise StackError(
+        f"the probe needs more than the {target.max_stack} bytes of stack that the kernel gives a program{what}",
+        "use smaller or fewer variables and keys that are alive at the same time, or split the probe",
+        largest.span if largest is not None and largest.span is not None else program.span,
+    )
+
+
+def _prepare(module: Module, program: Program, target: Target, counts: dict[str, int], optimising: bool) -> list[Function]:
+    """Copies of the functions that a program needs, callees first, optimised as far as no memory has its place yet."""
     ready: dict[str, Function] = {}
     for function in call_order(module.functions, program.function):
         copy = clone(function)
@@ -216,20 +233,7 @@ def _compile(
         if optimising and (rebase_pointers(function) | forward_loads(function)):
             _tidy(function)
             drop_dead_zeroing(function)
-    for reserve in _RESERVES:
-        functions = [clone(f) for f in order] if reserve != _RESERVES[-1] else order
-        compiled = _generate(functions, program, target, pool, reserve, optimising, backend)
-        if compiled is not None:
-            return compiled
-    entry = ready[program.function]
-    allocas = [inst for inst in entry.instructions() if inst.op == "alloca"]
-    largest = max(allocas, key=lambda inst: inst.attr[0], default=None)
-    what = f" ({largest.attr[2]!r} takes {largest.attr[0]} bytes)" if largest is not None and largest.attr[2] else ""
-    raise StackError(
-        f"the probe needs more than the {target.max_stack} bytes of stack that the kernel gives a program{what}",
-        "use smaller or fewer variables and keys that are alive at the same time, or split the probe",
-        largest.span if largest is not None and largest.span is not None else program.span,
-    )
+    return order
 
 
 def _refuse_loops(function: Function) -> None:

@@ -71,7 +71,8 @@ class Const(Value):
     __slots__ = ("value",)
 
     def __init__(self, value: int, type: Type = I64) -> None:
-        super().__init__(type)
+        # as in Value, written out: these are made by the thousand
+        self.type, self.space, self.nullable, self.ctype = type, "", False, None
         self.value = value & ((1 << type.bits) - 1)
 
     @property
@@ -122,7 +123,7 @@ class Inst(Value):
         nullable: bool = False,
         ctype: CType | None = None,
     ) -> None:
-        super().__init__(type, space, nullable, ctype)
+        self.type, self.space, self.nullable, self.ctype = type, space, nullable, ctype
         self.op, self.args, self.attr, self.span = op, list(args), attr, span
 
 
@@ -140,15 +141,18 @@ class Block:
         return self.insts[-1] if self.insts and self.insts[-1].op in TERMINATORS else None
 
     def successors(self) -> tuple[Block, ...]:
-        end = self.terminator
-        if end is None or end.op in ("ret", "unreachable"):
+        if not self.insts:
             return ()
-        if end.op == "br":
+        end = self.insts[-1]
+        op = end.op
+        if op == "br":
             return (end.attr,)
-        if end.op == "condbr":
+        if op == "condbr":
             return tuple(end.attr)
-        default, cases = end.attr
-        return (default, *(block for _, block in cases))
+        if op == "switch":
+            default, cases = end.attr
+            return (default, *(block for _, block in cases))
+        return ()
 
     def __str__(self) -> str:
         return self.name

@@ -22,11 +22,9 @@ program uses nothing that differs there.  For any other function the user is tol
 from __future__ import annotations
 
 from ..base.errors import LimitError, ProbeError
-from ..kernel.bpf_errors import errno_name
 from .attachers import ATTACHERS
 from .model import Plan, Probe
 from .providers import PROVIDERS
-from .suggest import instead, syscall_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,6 +175,8 @@ class _Answers:
 def _short(answer: Any) -> str:
     """An answer's reason without the evidence."""
     if answer.cause == "policy":
+        from ..kernel.bpf_errors import errno_name
+
         return f"refused by policy, {errno_name(answer.errno)}"
     text: str
     text, _, evidence = answer.reason.partition(" (")
@@ -201,8 +201,11 @@ def _order(probe: Probe, number: int, alone: bool, uses: frozenset[str], named: 
         names = tuple(sorted(names, key=lambda name: name == "tp_btf"))
     if number > _FEW and "uprobe_perf" in names:
         names = tuple(sorted(names, key=lambda name: name == "uprobe_perf"))
-    if probe.kind in ("kprobe", "kretprobe") and syscall_of(probe.name[1], entry=True):
-        names += ("tracepoint",)
+    if probe.kind in ("kprobe", "kretprobe"):
+        from .suggest import syscall_of
+
+        if syscall_of(probe.name[1], entry=True):
+            names += ("tracepoint",)
     return names
 
 
@@ -303,6 +306,8 @@ def _hint(probe: Probe, catalogue: Any, uses: frozenset[str], answers: _Answers,
             return f"this kernel has no function {probe.name[1]} of its own: it is inlined, or called otherwise"
         if _choose(twin, _order(twin, 1, False, uses), catalogue, uses, answers)[0]:
             return f"{twin} works on this kernel; there the arguments are arg0, arg1, ..."
+    from .suggest import instead
+
     others = instead(probe, catalogue)
     if any("functions are called" in why for _, why in rejected):
         return f"probe one by its address: `grep ' {probe.name[1]}$' /proc/kallsyms` lists them"

@@ -26,7 +26,7 @@ from __future__ import annotations
 from ...abi.arch import for_machine
 from ...base.diagnostics import Span
 from ..ir import I32, PTR, Const, Value
-from . import python_frames
+from . import python_frames, return_probes
 from . import types as T
 from .code import Code, Val
 
@@ -36,10 +36,8 @@ if TYPE_CHECKING:
 
     from .builtin import Scope
 
-__all__ = ("check", "lower", "LEAST_BYTES", "MOST_BYTES")
+__all__ = ("check", "lower")
 
-#: Bounds of ``user_stack_bytes``: what is copied passes through scratch memory, of which a program has 32 KiB.
-LEAST_BYTES, MOST_BYTES = 256, 28672
 _USER_PROBES = ("uprobe", "uretprobe", "usdt")
 #: The largest piece that is copied, and the smallest.
 _LARGE, _SMALL = 4096, 64
@@ -102,6 +100,11 @@ def lower(code: Code, kind: T.Type, site: Any) -> Val:
         def copy() -> None:
             pointer = b.load(to, offset=place + arch.registers[arch.sp])
             b.store(length, _copied(code, code.at(to, start), pointer, kind.size - start))
+            if arch.name == "x86_64":
+                where = return_probes.places(site.catalogue.btf)
+                if where is not None:
+                    segment = b.load(to, offset=place + arch.registers["cs"])
+                    return_probes.restore(code, where, code.at(to, start), pointer, b.load(length), kind.size - start, segment)
 
         code.when(b.icmp("eq", failed, Const(0)), lambda: code.when(b.icmp("eq", mode, Const(wanted)), copy))
         # the verifier has followed every way to copy: from here on it need not know how much it was

@@ -38,7 +38,6 @@ from __future__ import annotations
 
 from ...base.diagnostics import Span
 from ..ir import I32, Const, Value
-from . import copied_stack, python_frames
 from . import types as T
 from .builtin import Argument, Builtin
 from .code import Code, Val
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
 
     from .builtin import Scope
 
-__all__ = ("STACKS", "MODES", "DEFAULT_LIMIT", "frames")
+__all__ = ("STACKS", "MODES", "DEFAULT_LIMIT", "LEAST_BYTES", "MOST_BYTES", "frames")
 
 #: How stacks are shown, and found: by frame pointers except in the modes of ``_USER_MODES``.
 MODES = ("bpftrace", "perf", "raw", "build_id", "dwarf", "python", "mixed")
@@ -57,6 +56,8 @@ _USER_MODES = ("build_id", "dwarf", "python", "mixed")
 #: Frames, as many as kernel.perf_event_max_stack allows unless it was raised (PERF_MAX_STACK_DEPTH, include/uapi/linux/perf_event.h).
 DEFAULT_LIMIT = 127
 _MOST = 1024
+#: Bounds of ``user_stack_bytes``: what is copied passes through scratch memory, of which a program has 32 KiB.
+LEAST_BYTES, MOST_BYTES = 256, 28672
 _USER_STACK, _USER_BUILD_ID = 1 << 8, 1 << 11  # BPF_F_USER_STACK, BPF_F_USER_BUILD_ID
 _PID_BYTES = 8
 #: Programs of raw tracepoints and trampolines must have written the destination before (bpf_get_stack_proto_raw_tp said that it is read
@@ -93,8 +94,12 @@ def _check(name: str) -> Any:
             scope.error(f"'{mode}' stack mode can only be used for ustack", span, hint)
             mode = "raw"
         if mode in ("dwarf", "mixed"):
+            from . import copied_stack
+
             return copied_stack.check(scope, mode, limit, span)
         if mode == "python":
+            from . import python_frames
+
             return python_frames.check(scope, mode, limit, span)
         return T.stack(name, mode, limit)
 
@@ -103,8 +108,12 @@ def _check(name: str) -> Any:
 
 def _lower(code: Code, kind: T.Type, values: list[Val], args: tuple[Argument, ...], site: Any) -> Val:
     if T.is_copied(kind):
+        from . import copied_stack
+
         return copied_stack.lower(code, kind, site)
     if kind.detail[0] == "python":
+        from . import python_frames
+
         return python_frames.lower(code, kind, site)
     user = kind.kind == "ustack"
     flags = (_USER_STACK if user else 0) | (_USER_BUILD_ID if kind.detail[0] == "build_id" else 0)

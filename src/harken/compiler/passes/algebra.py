@@ -5,7 +5,11 @@ from __future__ import annotations
 from ..ir import I1, I64, Const, Inst, Value
 from . import fold
 
-__all__ = ("simpler", "width")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ("RULES", "width")
 
 #: helpers that return a u32
 _NARROW_HELPERS = frozenset(("get_smp_processor_id", "get_prandom_u32", "get_numa_node_id"))
@@ -14,15 +18,6 @@ _COMMUTATIVE = frozenset(("add", "mul", "and", "or", "xor"))
 _BINARY = frozenset("add sub mul udiv sdiv umod smod and or xor shl lshr ashr".split())
 _NEVER_NULL = frozenset(("alloca", "ctx", "bytes", "data", "map"))
 _DIRECT = frozenset(("stack", "ctx", "map_value", "ring", "map_key"))
-
-
-def simpler(inst: Inst) -> Value | None:
-    """A simpler value, ``inst`` itself if it was changed, or None."""
-    op = inst.op
-    if op in _BINARY:
-        return _simple_binary(inst)
-    rule = _RULES.get(op)
-    return rule(inst) if rule is not None else None
 
 
 def width(value: Value, depth: int = 4) -> int:
@@ -356,7 +351,9 @@ def _simple_loop(inst: Inst) -> Value | None:
     return Const(0) if type(count) is Const and not count.value else None
 
 
-_RULES = {
+#: Operation -> what finds a simpler value: ``inst`` itself if it was changed, or None.
+RULES: dict[str, Callable[[Inst], Value | None]] = {
+    **dict.fromkeys(_BINARY, _simple_binary),
     "loop": _simple_loop,
     "condbr": _simple_condbr,
     "icmp": _simple_icmp,

@@ -9,9 +9,12 @@ __all__ = ("reverse_postorder", "dominators", "dominator_tree", "replace_values"
 
 def reverse_postorder(function: Function) -> list[Block]:
     """The reachable blocks, each before its successors except along back edges."""
-    seen = {function.blocks[0]}
+    first = function.blocks[0]
+    if len(function.blocks) == 1:
+        return [first]
+    seen = {first}
     order: list[Block] = []
-    stack = [(function.blocks[0], iter(function.blocks[0].successors()))]
+    stack = [(first, iter(first.successors()))]
     while stack:
         block, rest = stack[-1]
         for after in rest:
@@ -153,9 +156,14 @@ def clean(function: Function) -> bool:
                     _remove_edge(other, block)
             end.op, end.args, end.attr = "br", [], taken
             changed = True
-    order = reverse_postorder(function)
-    if len(order) != len(function.blocks):
-        alive = set(order)
+    alive = {function.blocks[0]}
+    work = [function.blocks[0]]
+    while work:
+        for after in work.pop().successors():
+            if after not in alive:
+                alive.add(after)
+                work.append(after)
+    if len(alive) != len(function.blocks):
         for block in function.blocks:
             if block not in alive:
                 for after in block.successors():

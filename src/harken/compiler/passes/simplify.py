@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..ir import I1, PURE, Block, Const, Function, Inst, Value
 from . import fold
-from .algebra import simpler
+from .algebra import RULES
 from .cfg import dominator_tree, dominators, replace_values, reverse_postorder
 
 TYPE_CHECKING = False
@@ -66,13 +66,15 @@ def simplify(function: Function) -> bool:
                     if arg in new:
                         args[i] = new[arg]
                 continue
-            for i, arg in enumerate(args):
-                if arg in new:
-                    args[i] = arg = new[arg]
-                if arg in known:
-                    args[i] = known[arg]
-                    changed = True
-            value = simpler(inst)
+            if new or known:
+                for i, arg in enumerate(args):
+                    if arg in new:
+                        args[i] = arg = new[arg]
+                    if arg in known:
+                        args[i] = known[arg]
+                        changed = True
+            rule = RULES.get(op)
+            value = rule(inst) if rule is not None else None
             if value is not None:
                 if value is not inst:
                     value = new.get(value, value)

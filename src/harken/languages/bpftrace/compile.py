@@ -15,7 +15,6 @@ from ...abi import bpf as abi
 from ...base.diagnostics import Diagnostic, Source, error
 from ...base.errors import LimitError, ProbeError, SourceError
 from ...compiler.assemble import assemble
-from ...compiler.builtins import python_frames
 from ...compiler.builtins.code import Environment
 from ...compiler.builtins.events import Events
 from ...compiler.builtins.type_fields import holds_copied
@@ -280,6 +279,8 @@ class _Compilation:
         if any([_exits(group) for group in groups]):
             module.maps[GATE] = MapSpec(GATE, abi.BPF_MAP_TYPE_ARRAY, 4, 8, 1)
         if "python" in checker.needs:
+            from ...compiler.builtins import python_frames
+
             python_frames.add_maps(module)
         runs: list[tuple[str, str]] = []
         if "start" in checker.needs:

@@ -6,8 +6,7 @@ Keys may be written in capitals and with BPFTRACE_ before them, as bpftrace's en
 from __future__ import annotations
 
 from ...base.diagnostics import nearest
-from ...compiler.builtins.copied_stack import LEAST_BYTES, MOST_BYTES
-from ...compiler.builtins.stacks import MODES
+from ...compiler.builtins.stacks import LEAST_BYTES, MODES, MOST_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from bisect import bisect_right
 
 from .operands import VIRTUAL, Selected
 from .ranges import MOV, Range, joined, live_ranges, overlap, references
-from .spill import spill
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,6 +148,8 @@ def _try(selected: Selected, gap: int, retry: bool) -> int:
         if retry and not tiny:
             for block in blocks:
                 block.code = [list(insn) for insn in block.code]
+        from .spill import spill
+
         families: dict[int, int] = {r: r for r in spilled}
         for r, representative in merged.items():
             if representative in families:
