@@ -46,17 +46,22 @@ _TEACHERS = {
 }
 
 
-def latency_flags(flags: int, preempt: int, lock_depth: int | None = None, migrate: int | None = None) -> str:
+def latency_flags(flags: int, preempt: int, lock_depth: int | None = None, migrate: int | None = None, lazy: bool = False) -> str:
     """The letters of ``report -l`` and of every line of 3.4 (``data_latency_format``).
+
+    Args:
+        lazy: whether bit 1 says that a task gives way lazily (``TRACE_FLAG_NEED_RESCHED_LAZY``, Linux 6.12), as libtraceevent 1.9 takes it,
+            or that the state of interrupts is not known.
 
     Example:
         >>> latency_flags(0x01 | 0x08, 1)
         'd.h1.'
     """
-    irqs = "d" if flags & 0x01 else "X" if flags & 0x02 else "."
+    irqs = "d" if flags & 0x01 else "X" if flags & 0x02 and not lazy else "."
+    resched = "N" if flags & 0x04 else "L" if flags & 0x02 and lazy else "."
     hard, soft = flags & 0x08, flags & 0x10
     context = "H" if hard and soft else "h" if hard else "s" if soft else "."
-    text = f"{irqs}{'N' if flags & 0x04 else '.'}{context}"
+    text = f"{irqs}{resched}{context}"
     text += f"{preempt & 15:x}" if preempt & 15 else "."
     text += f"{preempt >> 4:x}" if preempt & 0xF0 else "."
     for extra in (migrate, lock_depth):
@@ -136,11 +141,12 @@ class ReportLines(Lines):
     def prefix(self, pid: int, cpu: int, flags: int, preempt: int) -> str:
         comm = self.comm(pid)
         if self.latency:
-            return f"{comm[:8]:>8}-{pid:<5} {cpu:3}{f'-0x{flags:x}' if self.raw is True else latency_flags(flags, preempt)}"
+            letters = latency_flags(flags, preempt, lazy=self.generation != "3.1")
+            return f"{comm[:8]:>8}-{pid:<5} {cpu:3}{f'-0x{flags:x}' if self.raw is True else letters}"
         text = f"{comm:>16}-{pid:<5} [{cpu:03}]"
         if self.generation == "3.1":
             return text
-        return f"{text}-0x{flags:x}" if self.raw is True else f"{text} {latency_flags(flags, preempt)}"
+        return f"{text}-0x{flags:x}" if self.raw is True else f"{text} {latency_flags(flags, preempt, lazy=True)}"
 
     def time_format(self) -> str:
         return " %s: " if self.unit()[1] else "%s: "  # numbers of counters have a column of twelve characters and no blank before
