@@ -247,17 +247,17 @@ class PerfData:
         batch.put_others(places, times, decode)
         if not walk.native:
             batch.events_between  # noqa: B018  # what is damaged is told before the samples
-        for at in places:
-            if walk.kind(at) in _OF_LOSSES:
-                try:
-                    record = reader.decode(data, 8 * at, walk.size(at))
-                except FormatError:  # it is told when all are
-                    continue
-                assert isinstance(record, LostEvent)
-                if record.samples:
-                    self.lost_samples += record.count
-                else:
-                    self.lost += record.count
+        losses = walk.select(_OF_LOSSES, False)[0]
+        for at in set(losses).intersection(places) if len(losses) else ():
+            try:
+                record = reader.decode(data, 8 * at, walk.size(at))
+            except FormatError:  # it is told when all are
+                continue
+            assert isinstance(record, LostEvent)
+            if record.samples:
+                self.lost_samples += record.count
+            else:
+                self.lost += record.count
 
     def _user_records(self, walk: Walk) -> None:
         """What perf itself has written between the records: attributes, features, build-ids."""

@@ -70,6 +70,9 @@ class Batch:
         self._kept: Callable[[Any], Any] | None = None
         self._count = len(walk.samples)
         self._check()
+        if self.native:
+            fixed = self.layouts[0].fixed
+            self.walk.prepare(fixed.get("tid", -1), fixed.get("time", -1), -1 if self.samples("callchain") else fixed.get("ip", -1))
         self._sort()
 
     def __len__(self) -> int:

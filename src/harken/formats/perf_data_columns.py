@@ -94,6 +94,8 @@ class Walk:
         self.others: list[int] = []
         self.problem = ""
         self._least = -1
+        #: Columns that were taken before they are asked for: by word, those of halves by their negative number.
+        self._columns: dict[int, memoryview] = {}
         self.big = order == ">"
         self._last = len(self.words) if end is None else min(end, len(data)) >> 3
         self._places: list[int] = []
@@ -141,14 +143,23 @@ class Walk:
         from ..native import perf
 
         self._check(word)
-        return perf.words(self.data, self.samples, word)
+        known = self._columns.get(word)
+        return known if known is not None else perf.words(self.data, self.samples, word)
 
     def halves(self, word: int, second: bool) -> memoryview:
         """``half`` as memory of 32-bit numbers; only if ``native``."""
         from ..native import perf
 
         self._check(word)
-        return perf.halves(self.data, self.samples, 2 * word + second)
+        known = self._columns.get(-2 * word - second)
+        return known if known is not None else perf.halves(self.data, self.samples, 2 * word + second)
+
+    def prepare(self, half: int, first: int, second: int) -> None:
+        """Takes columns that will be asked for in one go: the first half of a word, and two others (-1: not these); only if ``native``."""
+        from ..native import perf
+
+        found = perf.columns(self.data, self.samples, 2 * half if half >= 0 else -1, first, second)
+        self._columns = {key: memory for key, memory in zip((-2 * half, first, second), found) if memory is not None}
 
     def sizes(self) -> list[int]:
         """The size of every sample, in words."""

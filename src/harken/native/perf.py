@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ("Walker", "by_value", "chains", "halves", "in_order", "order", "select", "words", "words_at")
+__all__ = ("Walker", "by_value", "chains", "columns", "halves", "in_order", "order", "select", "words", "words_at")
 
 #: Places of records are 32-bit numbers of words.
 _MOST = 1 << 32
@@ -85,6 +85,19 @@ def words(data: bytes, places: memoryview, word: int) -> memoryview:
 def halves(data: bytes, places: memoryview, half: int) -> memoryview:
     """The 32 bits at twice the place and ``half`` of every sample."""
     return _column(data, places, half, "harken_perf_halves", 4, "I")
+
+
+def columns(data: bytes, places: memoryview, half: int, first: int, second: int) -> list[memoryview | None]:
+    """``halves`` and ``words`` of two words at once; -1: none of these."""
+    count = len(places)
+    found = [
+        room(width * count)[: width * count].cast(letter) if number >= 0 else None
+        for number, width, letter in ((half, 4, "I"), (first, 8, "Q"), (second, 8, "Q"))
+    ]
+    if count:
+        into = [word for number, memory in zip((half, first, second), found) for word in (max(number, 0), address(memory) if memory else 0)]
+        _function("harken_perf_columns", 9)(address(data), address(places), count, *into)
+    return found
 
 
 def chains(data: bytes, places: memoryview, word: int) -> tuple[memoryview, memoryview] | None:

@@ -78,9 +78,9 @@ static int make_text(struct job *job, const struct frame *frame, struct text *te
 	return DONE;
 }
 
-static int name_address(struct job *job, struct near *near, uint64_t number)
+static int name_address(struct job *job, struct near *near, const struct key *key)
 {
-	uint64_t address = job->keys[number], space = job->key_spaces[number];
+	uint64_t address = key->address, space = key->space;
 	struct frame frame = {0};
 	int outcome;
 
@@ -90,7 +90,7 @@ static int name_address(struct job *job, struct near *near, uint64_t number)
 		outcome = symbols_of_nothing(job, address, &frame);
 	else
 		outcome = symbols_of_user(job, near, space, address, &frame);
-	return outcome ? outcome : make_text(job, &frame, &job->key_texts[number]);
+	return outcome ? outcome : make_text(job, &frame, &job->key_texts[key->number]);
 }
 
 /* Makes the texts that are pending.  ASK: those for which something is missing stay so. */
@@ -100,7 +100,7 @@ static int name_all(struct job *job)
 	uint64_t left = 0;
 
 	for (uint64_t place = 0; place < job->pending_count; place++) {
-		int outcome = name_address(job, near, job->first_key + job->pending[place]);
+		int outcome = name_address(job, near, &job->pending[place]);
 
 		if (outcome == ASK)
 			job->pending[left++] = job->pending[place];

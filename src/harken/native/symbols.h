@@ -70,6 +70,11 @@ struct need {
 };
 
 /* an address of a space that samples are in: its text is made once */
+struct key {
+	uint64_t address;
+	uint32_t space, number;
+};
+
 struct text {
 	uint32_t start, size;       /* in job->texts */
 };
@@ -119,14 +124,13 @@ struct job {
 	struct need *needs;
 	uint64_t need_room, need_count;
 	/* different addresses of the samples since the table was empty, and their spaces */
-	uint64_t *keys;
-	uint32_t *key_spaces;
+	struct key *keys;
 	struct text *key_texts;
 	uint64_t key_room, key_count;
 	uint32_t *slots;            /* number of an address plus 1; 0: free */
 	uint64_t slot_bits;         /* there are 1 << slot_bits: more than addresses */
 	uint64_t multiplier, multiplier_of_space; /* odd, and not to be foretold */
-	uint32_t *pending, *spare;  /* addresses whose texts are to be made, ascending by space */
+	struct key *pending, *spare; /* addresses whose texts are to be made, ascending by space */
 	uint64_t pending_count, first_key;
 	uint8_t *texts;
 	uint64_t text_room, text_used;

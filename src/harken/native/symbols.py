@@ -47,7 +47,7 @@ class Job(Structure):
             "words word_count starts lengths addresses spaces_of order count spaces space_count rows row_count kind_places "
             "kind_count places place_count pieces piece_count "
             "names names_count specials special_count blob blob_size nowhere_start nowhere_size added static changing kernel_known "
-            "kernel_shift with_symbol with_offset before out out_size out_used ends needs need_room need_count keys key_spaces key_texts "
+            "kernel_shift with_symbol with_offset before out out_size out_used ends needs need_room need_count keys key_texts "
             "key_room key_count slots slot_bits multiplier multiplier_of_space pending spare pending_count first_key texts text_room "
             "text_used ids id_room id_count id_at at stop step most"
         ).split()
@@ -124,13 +124,13 @@ def run(native: Any, job: Job, rows: Rows, meet: Callable[[list[int]], None]) ->
     Raises:
         AssertionError: the rows contradict themselves.
     """
-    rooms = _Rooms(8 * _KEYS, 4 << _SLOT_BITS, 4 * _KEYS, 8 * _KEYS, 4 * _KEYS, 4 * _KEYS, 24 * _NEEDS, 4 * _MOST, 4 * _IDS, _TEXTS)
-    job.keys, job.slots, job.key_spaces, job.key_texts, job.pending, job.spare, job.needs, job.ends, job.ids, job.texts = rooms.places
+    rooms = _Rooms(16 * _KEYS, 4 << _SLOT_BITS, 8 * _KEYS, 16 * _KEYS, 16 * _KEYS, 24 * _NEEDS, 4 * _MOST, 4 * _IDS, _TEXTS)
+    job.keys, job.slots, job.key_texts, job.pending, job.spare, job.needs, job.ends, job.ids, job.texts = rooms.places
     job.key_room, job.slot_bits, job.need_room, job.id_room, job.text_room = _KEYS, _SLOT_BITS, _NEEDS, _IDS, _TEXTS
     # nobody can write a recording whose addresses all meet in one slot
     job.multiplier, job.multiplier_of_space = [word | 1 for word in memoryview(os.urandom(16)).cast("Q")]
     job.step, job.most = _STEP, _MOST
-    out, needs, ends = bytearray(_OUT), rooms[6].cast("Q"), rooms[7].cast("I")
+    out, needs, ends = bytearray(_OUT), rooms[5].cast("Q"), rooms[6].cast("I")
     while job.at < job.count:
         rows.into(job)
         job.out, job.out_size = address(out), len(out)

@@ -23,8 +23,8 @@ _cache: dict[str, str] = {}
 _library: Callable[[str], str] | None = None
 _looked, _loaded = False, False
 _new = 0
-#: Names from which on they are kept between runs, and under what (the number changes with the library's output).
-_WORTH_KEEPING, _KEY = 32, "demangle-3"
+#: Under what names are kept between runs (the number changes with the library's output).
+_KEY = "demangle-3"
 
 
 def mangled(name: str) -> bool:
@@ -100,9 +100,9 @@ def demangle(name: str) -> str:
 
 
 def save() -> None:
-    """Keeps what was demangled for the next run, if it is worth it: a name costs the library 0.1 ms, and itself 50 ms to load."""
+    """Keeps what was demangled for the next run, be it one name: to load the library for it takes 50 ms."""
     global _new
-    if _new >= _WORTH_KEEPING:
+    if _new:
         import marshal
 
         from ..base import cache

@@ -23,7 +23,7 @@ import os
 import time
 from bisect import bisect_right
 
-from ..kernel import procfs, procfs_process
+from ..kernel import procfs
 from .model import Mapping
 
 TYPE_CHECKING = False
@@ -325,6 +325,8 @@ class Processes:
             return False
         if text == space.text:
             return True
+        from ..kernel import procfs_process
+
         started = procfs_process.start_time(kernel, pid)
         if space.started not in (None, started):  # the PID was given to another process
             space.maps, space.starts = [], []

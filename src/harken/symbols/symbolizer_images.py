@@ -22,8 +22,6 @@ import time
 from ..base import cache
 from ..base.errors import HarkenError, ProbeError
 from ..kernel.procfs import boot_id, read_link
-from . import debug_files
-from .replaced import replaced
 from .symbol_table import SymbolTable
 
 TYPE_CHECKING = False
@@ -141,6 +139,8 @@ class Images:
             if path.startswith(chroot + "/"):
                 yield root + path[len(chroot) :]
         if mapping.build_id:
+            from . import debug_files
+
             yield debug_files.by_build_id(mapping.build_id, root)
             yield debug_files.by_build_id(mapping.build_id)
             yield debug_files.by_perf_cache(mapping.build_id)
@@ -156,9 +156,12 @@ class Images:
             except HarkenError as error:
                 problem = problem or error.message
                 continue
-            if not build_id and "/map_files/" not in place and replaced(kernel, place, inode):
-                problem = "another file was put in its place"
-                continue
+            if inode and not build_id and "/map_files/" not in place:
+                from .replaced import replaced
+
+                if replaced(kernel, place, inode):
+                    problem = "another file was put in its place"
+                    continue
             if build_id and table.build_id != build_id:
                 problem = f"another build of this file was mapped (build-id {build_id})"
                 continue
@@ -179,7 +182,8 @@ class Images:
             if data is not None:
                 try:
                     table = SymbolTable.unpack(data)
-                    if all([_state(other) == state for other, state in table.note]):
+                    # most files with debug symbols were not there, and still are not
+                    if all([_state(other) == state for other, state in table.note if state or os.access(other, os.F_OK)]):
                         return table
                 except ValueError:
                     cache.remove("symbols", key)
@@ -191,6 +195,8 @@ class Images:
         elf = open_elf(kernel, place, debug=False)
         table = SymbolTable(elf, self._debug(elf, path, root))
         if key and time.perf_counter() - begin > _WORTH_KEEPING:
+            from . import debug_files
+
             others = [] if any(section.type == _SYMTAB for section in elf.sections) else debug_files.candidates(path, elf)
             table.note = [(other, _state(other)) for other in others]
             cache.store("symbols", key, table.pack())
@@ -199,6 +205,8 @@ class Images:
     def _debug(self, elf: Elf, path: str, root: str) -> Elf | None:
         if self._kernel is None or any(section.type == _SYMTAB for section in elf.sections):
             return None
+        from . import debug_files
+
         return debug_files.find(self._kernel, path.removesuffix(_DELETED), elf, root, self._debuginfod)
 
     def _narrow_vdso(self, pid: int, mapping: Mapping) -> Image:
@@ -259,6 +267,8 @@ class Images:
             return None
         if _has_dwarf(elf):
             return elf
+        from . import debug_files
+
         found = debug_files.find(self._kernel, image.path.removesuffix(_DELETED), elf, image.root, self._debuginfod)
         return found if found is not None and _has_dwarf(found) else None
 

@@ -82,6 +82,7 @@ class RecordingSymbolizer:
         self._places = Places(kernel, self.spaces.processes, symbol, offset, module, names)
         self.problems = self._places.problems
         self._shift = 0
+        self._another: tuple[int, bool] | None = None
         self._plain: AddressLines | None = None
         self._native: NativeLines | None = None
         self._library: Any = None
@@ -193,8 +194,11 @@ class RecordingSymbolizer:
         return ids[0] if ids else ""
 
     def _recording_of_another_kernel(self) -> bool:
-        recorded = self._recorded_kernel()
-        return bool(recorded) and recorded != kernel_build_id(self._kernel)
+        count = len(self._recording.build_ids)  # they only become more
+        if self._another is None or self._another[0] != count:
+            recorded = self._recorded_kernel()
+            self._another = count, bool(recorded) and recorded != kernel_build_id(self._kernel)
+        return self._another[1]
 
     def _find_kernel(self) -> KernelSymbols:
         """The symbols of the kernel that was recorded."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 
 from ...base.errors import FormatError, UsageError
-from ...render.perf_script import HEADS, heads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from ...formats.perf_data import PerfData
     from ...formats.perf_data_batch import Batch
 
-__all__ = ("run", "FIELDS")
+__all__ = ("run",)
 
 _USAGE = """\
 usage: harken symbolize --recording FILE [-F FIELDS] [-G] [--no-demangle] [--parameters] [--kallsyms FILE]
@@ -32,8 +31,8 @@ names for the samples of a recording of perf, as 'perf script --no-inline' print
   --parameters        C++ names with their parameters
   --kallsyms FILE     the kernel's symbols from a copy of /proc/kallsyms
 """
-#: What -F knows.
-FIELDS = (*HEADS, "ip", "sym", "symoff", "dso")
+#: What -F knows besides what stands before the address (``render.perf_script.HEADS``).
+_OF_ADDRESS = ("ip", "sym", "symoff", "dso")
 _DEFAULT = ("ip", "sym", "dso")
 _FLAGS = {
     "-G": "hide", "--hide-call-graph": "hide", "--no-demangle": "mangled", "--parameters": "parameters", "-h": "help", "--help": "help",
@@ -78,7 +77,7 @@ def run(argv: list[str]) -> int:
         kernel_symbols=symbols,
     )
     chains = "hide" not in options
-    wanted = any([field in fields for field in HEADS])
+    wanted = any([field not in _OF_ADDRESS for field in fields])
     out = sys.stdout.buffer
     try:
         for batch in recording.batches(threads="comm" in fields):
@@ -106,6 +105,7 @@ def run(argv: list[str]) -> int:
 
 def _heads(recording: PerfData, batch: Batch, fields: tuple[str, ...]) -> Callable[[bool, list[str]], list[str]]:
     """What gives the beginnings of samples, when the names of their threads are known."""
+    from ...render.perf_script import HEADS, heads
 
     def make(chains: bool, comms: list[str]) -> list[str]:
         columns: dict[str, list[Any]] = {"comm": comms}
@@ -130,10 +130,14 @@ def _heads(recording: PerfData, batch: Batch, fields: tuple[str, ...]) -> Callab
 
 
 def _fields(text: str) -> tuple[str, ...]:
-    names = tuple([name.strip() for name in text.split(",") if name.strip()]) or _DEFAULT
+    names = tuple([name.strip() for name in text.split(",") if name.strip()])
+    if not names:
+        return _DEFAULT
+    from ...render.perf_script import HEADS
+
     for name in names:
-        if name not in FIELDS:
-            raise UsageError(f"-F: there is no field {name}", f"use some of: {','.join(FIELDS)}")
+        if name not in HEADS and name not in _OF_ADDRESS:
+            raise UsageError(f"-F: there is no field {name}", f"use some of: {','.join([*HEADS, *_OF_ADDRESS])}")
     if "ip" not in names and any([name in names for name in ("sym", "symoff", "dso")]):
         raise UsageError("-F: sym, symoff and dso belong to ip", "add ip to -F")
     return names
