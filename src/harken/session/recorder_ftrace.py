@@ -17,7 +17,7 @@ from ..formats import trace_dat_layout as layout
 from ..formats.trace_dat_growing import Growing
 from ..formats.trace_dat_parts import Parts
 from ..kernel.ftrace_splice import PageStream, favour
-from .recorder_ftrace_parts import comm_lines, comm_lines_text, kernel_symbols, saved_cmdlines
+from .recorder_ftrace_parts import kernel_symbols, merged_cmdlines, saved_cmdlines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,8 +109,7 @@ class Recorder:
         self.parts = parts
         self.buffers = tuple(buffers)
         self.kernel: Kernel = buffers[0][1].kernel
-        self._comms = comm_lines(parts.cmdlines)
-        self._last_cmdlines = parts.cmdlines
+        self._cmdlines = parts.cmdlines
         self.stopped = False
         self._failed: BaseException | None = None
         self._streams: list[PageStream] = []
@@ -210,11 +209,10 @@ class Recorder:
 
     def _save_comms(self) -> None:
         """The kernel keeps few names; what is read now and then stays known."""
-        text = saved_cmdlines(self.buffers[0][1].root)
-        if text != self._last_cmdlines:
-            self._last_cmdlines = text
-            self._comms.update(comm_lines(text))
-            self._growing.update_cmdlines(comm_lines_text(self._comms))
+        text = merged_cmdlines(self._cmdlines, saved_cmdlines(self.buffers[0][1].root))
+        if text != self._cmdlines:
+            self._cmdlines = text
+            self._growing.update_cmdlines(text)
 
     def finish(self, version: int = 7, compression: str = "none", options: Sequence[tuple[int, bytes]] = ()) -> Outcome:
         """Takes what is left in the buffers and writes the final file.  The buffers must have been stopped.
@@ -266,7 +264,7 @@ class Recorder:
         from ..formats.trace_dat_parts import sources_of
         from ..formats.trace_dat_writer import write_trace
 
-        parts = self.parts.replace(cmdlines=comm_lines_text(self._comms), options=(*self.parts.options, *options))
+        parts = self.parts.replace(cmdlines=self._cmdlines, options=(*self.parts.options, *options))
         if kallsyms:
             parts = parts.replace(kallsyms=kallsyms)
         target = f"{self.path}.new"

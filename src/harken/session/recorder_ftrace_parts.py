@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..kernel.tracefs import Tracefs
 
 __all__ = (
-    "collect", "kernel_symbols", "kernel_types", "shows_symbols", "saved_cmdlines", "saved_comms", "comm_lines", "comm_lines_text",
+    "collect", "kernel_symbols", "kernel_types", "shows_symbols", "saved_cmdlines", "merged_cmdlines", "saved_comms",
     "parse_comms", "task_comms", "common_options", "comm_text",
 )  # fmt: skip
 
@@ -146,19 +146,25 @@ def saved_comms(root: Tracefs) -> dict[int, str]:
     return parse_comms(saved_cmdlines(root))
 
 
-def comm_lines(data: bytes) -> dict[bytes, bytes]:
-    """Names of tasks by PID, both as they stand in ``saved_cmdlines``, of which there may be thousands of lines.
+def merged_cmdlines(old: bytes, new: bytes) -> bytes:
+    """The text of ``new``, and of ``old`` the names of those tasks that are no longer in it; there may be thousands of lines.
 
     Example:
-        >>> comm_lines(b"1 init\\n4711 kworker/0:1 x\\nof a name with two lines\\n12\\n")
-        {b'1': b'init', b'4711': b'kworker/0:1 x'}
+        >>> merged_cmdlines(b"1 init\\n7 sh\\n8 cat\\n", b"1 init\\n7 ls\\n")
+        b'8 cat\\n1 init\\n7 ls\\n'
     """
-    return dict([pair for line in data.split(b"\n") if len(pair := line.split(b" ", 1)) == 2 and pair[0].isdigit()])
-
-
-def comm_lines_text(comms: dict[bytes, bytes]) -> bytes:
-    """The text of ``saved_cmdlines``."""
-    return b"".join([b"%b %b\n" % pair for pair in comms.items()])
+    have = set(new.split(b"\n"))
+    gone = [line for line in old.split(b"\n") if line not in have]
+    if not gone:
+        return new
+    pids = [line.partition(b" ")[0] for line in gone]
+    if len(gone) > 32:  # few are looked for in the text, which is not taken apart for them
+        named = {line.partition(b" ")[0] for line in have}
+        kept = [line for line, pid in zip(gone, pids) if pid not in named]
+    else:
+        text = b"\n" + new
+        kept = [line for line, pid in zip(gone, pids) if b"\n%b " % pid not in text]
+    return b"\n".join([*kept, new])
 
 
 def parse_comms(data: bytes) -> dict[int, str]:
