@@ -76,7 +76,11 @@ TRACERS = {
         "ftrace",
     )
     for name, number, fields in (
-        ("function", 1, (("unsigned long", "ip", 8, 8, 0), ("unsigned long", "parent_ip", 16, 8, 0))),
+        (
+            "function",
+            1,
+            (("unsigned long", "ip", 8, 8, 0), ("unsigned long", "parent_ip", 16, 8, 0), ("unsigned long", "args[]", 24, 0, 0)),
+        ),
         (
             "func_repeats",
             17,
@@ -144,7 +148,7 @@ def payload(rng, event):
             "func": small & ~7,
         }
         values |= {"depth": depth, "calltime": 10**9, "rettime": 10**9 + long, "retval": rng.choice((0, -2, -5000, 77)), "retaddr": small}
-        more = rng.randbytes(rng.choice((0, 0, 4, 8, 24, 48, 52, 200))) if event.name == "funcgraph_entry" else b""
+        more = rng.randbytes(rng.choice((0, 0, 4, 8, 24, 48, 52, 200))) if event.name in ("function", "funcgraph_entry") else b""
         return record(event, values, "<", rng.choice((1, 1, 2))) + more
     text = rng.choice(("bash", "", "größer als neun", "a b", "sechzehn Zeichen.", "x" * 40))
     data = bytearray(
@@ -236,10 +240,12 @@ def test_lines_of_tracers(settings, mixed, damage, monkeypatch):
     events = list(TRACERS.values()) + [EVENTS[300]] * mixed
     streams = recording(f"{settings}{mixed}", events, damage=damage)
     options = {"parent": bool(settings), "offset": mixed, "graph": ReportOptions(**settings)}
+    if settings:
+        options["env"] = ENV.replace(arguments=Arguments(FUNCTIONS.get, unknown=mixed))
     fast = printed(LabelledLines, streams, **options)
     without(monkeypatch)
     for numpy in (True, False):
-        assert printed(LabelledLines, streams, numpy, **options) == fast
+        assert printed(LabelledLines, streams, numpy, **dict(options)) == fast
 
 
 def test_a_long_line_and_a_full_table(monkeypatch):

@@ -10,6 +10,7 @@ import struct
 import sys
 
 from ..base.errors import FormatError
+from ..formats.function_arguments import MOST
 from .function_graph import COMMENT, ENTRY, RETURN, Step
 
 TYPE_CHECKING = False
@@ -19,13 +20,11 @@ if TYPE_CHECKING:
 
     from ..formats.event_format import EventFormat
 
-__all__ = ("ENTRY_EVENTS", "EXIT_EVENT", "MOST_ARGUMENTS", "Decoder", "steps")
+__all__ = ("ENTRY_EVENTS", "EXIT_EVENT", "Decoder", "steps")
 
 #: Events that start a call, by the names that kernels gave them.
 ENTRY_EVENTS = ("funcgraph_entry", "funcgraph_retaddr_entry", "fgraph_retaddr_entry")
 EXIT_EVENT = "funcgraph_exit"
-#: Arguments of a call that are looked at: more than any machine passes in registers.
-MOST_ARGUMENTS = 16
 _CODES = {1: "b", 2: "h", 4: "i", 8: "q"}
 
 
@@ -177,7 +176,7 @@ class Decoder:
             at = unpack(data, start)
             args: tuple[int, ...] = ()
             if tail and size >= tail + size_of:
-                args = struct.unpack_from(layout.format(min((size - tail) // size_of, MOST_ARGUMENTS)), data, start + tail)
+                args = struct.unpack_from(layout.format(min((size - tail) // size_of, MOST)), data, start + tail)
             return Step(
                 time,
                 cpu,

@@ -17,7 +17,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ("HEX", "SIGNED", "Arguments", "template")
+__all__ = ("HEX", "MOST", "SIGNED", "Arguments", "template")
+
+#: Arguments that are looked at: more than any machine passes in registers.
+MOST = 16
 
 #: Marks in a template: the next value in hexadecimal, in decimal with its sign.
 HEX, SIGNED = "\x01", "\x02"

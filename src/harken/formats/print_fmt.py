@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from ..base.ctype import Struct
     from .event_format import EventFormat
+    from .function_arguments import Arguments
     from .print_fmt_bulk import BulkText
     from .print_fmt_plugin_formats import Change
     from .trace_dat import TraceFile
@@ -62,6 +63,7 @@ class Env(Record):
     ``struct(spelling)`` a layout ("union x"),
     the latter two usually from BTF.  ``hz`` is the kernel's CONFIG_HZ.  ``comm(pid)`` names a process.
     ``bare_syscalls``: arguments of system calls without 0x, as the ``trace`` file of kernels before Linux 6.17 has them.
+    ``arguments`` prints those of traced functions, if they were recorded.
     """
 
     order: str = "<" if sys.byteorder == "little" else ">"
@@ -74,6 +76,7 @@ class Env(Record):
     comm: Callable[[int], str] | None = None
     hz: int = 250
     bare_syscalls: bool = False
+    arguments: Arguments | None = None
 
     @staticmethod
     def of_file(trace: TraceFile, dialect: str = "trace-cmd", **more: Any) -> Env:

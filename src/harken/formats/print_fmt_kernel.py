@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 
+from .function_arguments import MOST
 from .print_fmt_blktrace import blktrace_text
 from .print_fmt_helpers import Memo, Texts
 
@@ -134,10 +135,14 @@ def _exit(event: EventFormat, env: Env) -> Text:
 def _function(event: EventFormat, env: Env) -> Text:
     read = _Numbers(event, env)
     ip, parent, names = read("ip"), read("parent_ip"), symbol_text(env)
+    args = event.field("args")
 
     def text(record: bytes) -> str:
-        caller = parent(record) & _mask(env)
-        return names[ip(record) & _mask(env)] + (f" <-{names[caller]}" if caller else "")
+        caller, name = parent(record) & _mask(env), names[ip(record) & _mask(env)]
+        shown = name
+        if args is not None and env.arguments is not None and len(record) >= args.offset + env.long_size:
+            shown += f"({env.arguments(name, _longs(record, args.offset, env)[:MOST])})"
+        return shown + (f" <-{names[caller]}" if caller else "")
 
     return text
 

@@ -7,7 +7,7 @@
 
 #define STACK 24     /* numbers on a program's stack; the compiler asks for no more */
 #define VARIABLES 8
-#define MOST_ARGUMENTS 16 /* that are shown: function_graph_records.MOST_ARGUMENTS */
+#define MOST_ARGUMENTS 16 /* that are shown: formats.function_arguments.MOST */
 #define DEEPEST 1000 /* calls that a graph or function trace is indented by: ftrace_functions.DEEPEST */
 
 /* what a call ends with; the functions that write parts of lines give 0 or what keeps them from it */
@@ -59,6 +59,12 @@ struct field {
 	uint32_t offset, size, is_signed, unused;
 };
 
+/* Arguments of calls, from an offset to the record's end, each of size bytes.  The template with one value is of the memo templates, that with
+   two values of the next one, ... up to MOST_ARGUMENTS; 0 for none. */
+struct arguments {
+	uint32_t templates, offset, size, unused;
+};
+
 struct graph {
 	struct field func, depth, begin, end, value, back;
 	uint32_t needs;    /* shorter records have no line */
@@ -67,9 +73,7 @@ struct graph {
 	uint32_t backs;    /* comment with the return address, 0 for none */
 	uint32_t values;   /* return values: 0 none, 1 auto, 2 decimal, 3 hexadecimal */
 	uint32_t show_depth, any_cpu;
-	/* arguments of calls, from args_at to the record's end, each of long_size bytes; the template with one value is of the memo templates,
-	   that with two values of the next one, ... up to MOST_ARGUMENTS; 0 for none */
-	uint32_t templates, args_at, long_size;
+	struct arguments arguments;
 };
 
 /* text that Python made: a part of job->foreign */
@@ -118,6 +122,7 @@ struct job {
 	uint64_t unit, second, digits;
 	/* of function and func_repeats: the fields ip, parent_ip; count, top_delta_ts, bottom_delta_ts */
 	struct field function[2], repeats[5];
+	struct arguments function_arguments;
 	uint64_t function_names;      /* memo of their names */
 	uint64_t indent, parent;      /* whether to indent, whether to name the caller */
 	uint8_t *out;

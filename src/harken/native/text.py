@@ -61,12 +61,20 @@ class Field(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint32) for name in "offset size is_signed unused".split()]
 
 
+class Arguments(ctypes.Structure):
+    """``struct arguments``."""
+
+    _fields_ = [(name, ctypes.c_uint32) for name in "templates offset size unused".split()]
+
+
 class Graph(ctypes.Structure):
     """``struct graph``."""
 
-    _fields_ = [(name, Field) for name in "func depth begin end value back".split()] + [
-        (name, ctypes.c_uint32) for name in "needs calls tail backs values show_depth any_cpu templates args_at long_size".split()
-    ]
+    _fields_ = (
+        [(name, Field) for name in "func depth begin end value back".split()]
+        + [(name, ctypes.c_uint32) for name in "needs calls tail backs values show_depth any_cpu".split()]
+        + [("arguments", Arguments)]
+    )
 
 
 class Stream(ctypes.Structure):
@@ -87,7 +95,7 @@ class Job(ctypes.Structure):
     _fields_ = (
         _u64("streams stream_count heap heap_size index events event_count ops op_count literals literal_size foreign foreign_size")
         + _u64("table entry leave scratch scratch_size before before_size after after_size unit second digits")
-        + [("function", Field * 2), ("repeats", Field * 5)]
+        + [("function", Field * 2), ("repeats", Field * 5), ("function_arguments", Arguments)]
         + _u64("function_names indent parent out out_size out_used serial miss_stream miss_index miss_memo key_size")
         + [("key", ctypes.c_uint8 * _KEY_MAX)]
     )

@@ -56,13 +56,54 @@ static int put_repeats(struct line *line)
 	return result ? result : put(line, ")", 1);
 }
 
+/* How many arguments the line's record has. */
+static uint64_t count_arguments(const struct line *line, const struct arguments *arguments)
+{
+	uint64_t room = line->stop - line->start, count;
+
+	if (!arguments->templates || (arguments->size != 4 && arguments->size != 8) || room <= arguments->offset)
+		return 0;
+	count = (room - arguments->offset) / arguments->size;
+	return count > MOST_ARGUMENTS ? MOST_ARGUMENTS : count;
+}
+
+/* "file=0x1234, count=5": the text of a template, in which bytes 1 and 2 stand for values in hexadecimal and in decimal. */
+static int put_arguments(struct line *line, const struct arguments *arguments, uint64_t func, uint64_t count)
+{
+	static const struct op decimal = { .flags = SIGNED }, hexadecimal = { 0 };
+	uint64_t at = line->start + arguments->offset, from = 0, i;
+	const struct entry *form;
+	const uint8_t *text;
+	int result = find_number(line, arguments->templates + (uint32_t)count - 1, func, &form);
+
+	if (result)
+		return result;
+	text = line->job->table->texts + form->text;
+	for (i = 0; i < form->text_size; i++) {
+		if (text[i] != 1 && text[i] != 2)
+			continue;
+		result = put(line, text + from, i - from);
+		if (!result && count) {
+			uint64_t value = load(line->record + at, arguments->size, text[i] == 2);
+
+			result = put_number(line, text[i] == 2 ? &decimal : &hexadecimal, value, text[i] == 2 ? 10 : 16);
+			at += arguments->size;
+			count--;
+		}
+		if (result)
+			return result;
+		from = i + 1;
+	}
+	return put(line, text + from, form->text_size - from);
+}
+
 int put_function(struct line *line, int repeats)
 {
 	const struct job *job = line->job;
 	const struct field *fields = repeats ? job->repeats : job->function;
 	const struct entry *child, *parent;
-	uint64_t depth = 0;
-	int result = find_number(line, (uint32_t)job->function_names, field_of(line, &fields[0]), &child);
+	uint64_t depth = 0, func = field_of(line, &fields[0]), count = repeats ? 0 : count_arguments(line, &job->function_arguments);
+	int result = find_number(line, (uint32_t)job->function_names, func, &child);
 
 	if (!result)
 		result = find_number(line, (uint32_t)job->function_names, field_of(line, &fields[1]), &parent);
@@ -74,6 +115,13 @@ int put_function(struct line *line, int repeats)
 	result = put_byte(line, ' ', 3 * depth);
 	if (!result)
 		result = put_text(line, child);
+	if (!result && count) {
+		result = put(line, "(", 1);
+		if (!result)
+			result = put_arguments(line, &job->function_arguments, func, count);
+		if (!result)
+			result = put(line, ")", 1);
+	}
 	if (!result && job->parent)
 		result = put(line, " <-- ", 5);
 	if (!result && job->parent)
@@ -146,47 +194,22 @@ static int put_number_text(struct line *line, uint32_t memo, uint64_t number, ui
 	return put_text(line, entry);
 }
 
-/* "name(file=0x1234, count=5)": the text of a template, in which bytes 1 and 2 stand for values in hexadecimal and in decimal. */
+/* "name(file=0x1234, count=5)" */
 static int put_call(struct line *line, const struct graph *graph)
 {
-	static const struct op decimal = { .flags = SIGNED }, hexadecimal = { 0 };
-	uint64_t room = line->stop - line->start, func = field_of(line, &graph->func), count = 0, at, from = 0, i;
-	const struct entry *name, *form;
-	const uint8_t *text;
+	uint64_t func = field_of(line, &graph->func), count = count_arguments(line, &graph->arguments);
+	const struct entry *name;
 	int result = find_number(line, graph->calls, func, &name);
 
 	if (result)
 		return result;
-	if (graph->templates && (graph->long_size == 4 || graph->long_size == 8) && room > graph->args_at)
-		count = (room - graph->args_at) / graph->long_size;
 	if (!count || !name->id || !name->text_size)
 		return put_text(line, name);
-	if (count > MOST_ARGUMENTS)
-		count = MOST_ARGUMENTS;
-	result = find_number(line, graph->templates + (uint32_t)count - 1, func, &form);
-	if (result)
-		return result;
 	/* the memo's text ends with "()" */
 	if (put(line, line->job->table->texts + name->text, name->text_size - 1))
 		return FULL;
-	text = line->job->table->texts + form->text;
-	at = line->start + graph->args_at;
-	for (i = 0; i < form->text_size; i++) {
-		if (text[i] != 1 && text[i] != 2)
-			continue;
-		result = put(line, text + from, i - from);
-		if (!result && count) {
-			uint64_t value = load(line->record + at, graph->long_size, text[i] == 2);
-
-			result = put_number(line, text[i] == 2 ? &decimal : &hexadecimal, value, text[i] == 2 ? 10 : 16);
-			at += graph->long_size;
-			count--;
-		}
-		if (result)
-			return result;
-		from = i + 1;
-	}
-	return put(line, text + from, form->text_size - from) || put(line, ")", 1) ? FULL : 0;
+	result = put_arguments(line, &graph->arguments, func, count);
+	return result ? result : put(line, ")", 1);
 }
 
 /* Whether a return ends the call that began right before it. */

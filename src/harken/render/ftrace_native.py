@@ -198,6 +198,24 @@ class Writer:
         self.memos.append(text)
         return len(self.memos) - 1
 
+    def arguments(self, target: Any, offset: int, size: int, template: Callable[[int, int], str]) -> None:
+        """Has arguments of functions printed.
+
+        Args:
+            target: the ``native.text.Arguments`` to fill in.
+            offset: where they begin in a record; each takes ``size`` bytes.
+            template: (function, number of arguments) -> their text with marks (``formats.function_arguments``).
+        """
+        from ..formats.function_arguments import MOST
+
+        def text(count: int) -> Text:
+            return lambda _batch, _index, _stream: (template(self.number_of_key(), count), 0)
+
+        target.offset, target.size = offset, size
+        target.templates = self.memo(text(1))
+        for count in range(2, MOST + 1):
+            self.memo(text(count))
+
     # ---- events
 
     def _learn(self, number: int) -> bool:
@@ -266,7 +284,13 @@ def field_of(target: Any, event: EventFormat, name: str) -> FormatField | None:
 
 
 def function_event(
-    writer: Writer, event: EventFormat, repeats: bool, name: Callable[[int], tuple[str, str | None]], indent: bool, parent: bool
+    writer: Writer,
+    event: EventFormat,
+    repeats: bool,
+    name: Callable[[int], tuple[str, str | None]],
+    indent: bool,
+    parent: bool,
+    template: Callable[[int, int], str] | None = None,
 ) -> tuple[str, int, bytes] | None:
     """The function tracer's events as ``Lines.native_special`` gives them.
 
@@ -274,6 +298,7 @@ def function_event(
         repeats: for func_repeats.
         name: address -> (as it is printed, the name or None).
         indent, parent: the report's options.
+        template: of a function's arguments, as ``Writer.arguments`` takes it; None if they are not shown.
     """
     job = writer.job
     fields = job.repeats if repeats else job.function
@@ -290,5 +315,8 @@ def function_event(
             return shown, writer.number_of(known)
 
         job.function_names = writer.memo(text)
+    args = event.field("args")
+    if template is not None and args is not None and not repeats:
+        writer.arguments(job.function_arguments, args.offset, writer.lines.env.long_size, template)
     job.indent, job.parent = int(indent), int(parent)
     return "text", needs, op(_OPS["REPEATS" if repeats else "FUNCTION"], 0, 0, 0, 0) + op(_OPS["END"], 0, 0, 0, 0)

@@ -13,6 +13,9 @@ graph by a ``Special`` that ``render.function_graph`` provides.
 
 from __future__ import annotations
 
+import struct
+
+from ..formats.function_arguments import MOST
 from ..formats.print_fmt import Env, Renderer, compile_print_fmt, plain_renderer
 from ..formats.print_fmt_plugins import kernel_stack_text
 from ..formats.print_fmt_raw import raw_renderer
@@ -241,7 +244,19 @@ class ReportLines(Lines):
         shown, name = self._name(address)
         shown_parent, parent = self._name(caller)
         depth = place(self._stacks.setdefault(item.cpu, []), parent, name) if parent and self.indent else 0
-        return " " * (3 * depth) + shown + (f" <-- {shown_parent}" if self.parent else "")
+        return " " * (3 * depth) + shown + self._arguments(item, name) + (f" <-- {shown_parent}" if self.parent else "")
+
+    def _arguments(self, item: Item, name: str | None) -> str:
+        """The arguments of a call, "" if they were not recorded."""
+        args, size = self.events[_kind(item, self.env.order)].field("args"), self.env.long_size
+        count = min((len(item.payload) - args.offset) // size, MOST) if args is not None and self.env.arguments is not None else 0
+        if count <= 0 or args is None or self.env.arguments is None:
+            return ""
+        values = struct.unpack_from(f"{self.env.order}{count}{'Q' if size == 8 else 'I'}", item.payload, args.offset)
+        return f"({self.env.arguments(name or '', values)})"
+
+    def _template(self, address: int, count: int) -> str:
+        return self.env.arguments.template(self._name(address)[1] or "", count) if self.env.arguments is not None else ""
 
     def _functions(self, items: Sequence[Item]) -> list[str | None]:
         order, events = self.env.order, self.events
@@ -253,7 +268,8 @@ class ReportLines(Lines):
         if not all(maker == self._functions or self.drawn(maker) for maker in self.special.values()):
             return None  # the stacks of names are kept in one place
         event = self.events[number]
-        return function_event(writer, event, event.name == "func_repeats", self._name, self.indent, self.parent)
+        template = self._template if self.env.arguments is not None else None
+        return function_event(writer, event, event.name == "func_repeats", self._name, self.indent, self.parent, template)
 
     def drawn(self, maker: Special) -> bool:
         """Whether the accelerator knows what a maker of texts does."""
@@ -264,7 +280,7 @@ class ReportLines(Lines):
         found = super().bulk_special([group for group in groups if self.special.get(group.kind) != self._functions], np)
         if found is None:
             return None
-        if any(self.events[group.kind].name != "function" for group in mine):
+        if any(self.events[group.kind].name != "function" for group in mine) or (mine and self.env.arguments is not None):
             return None
         stacks = {group.batch.cpu: list(self._stacks.get(group.batch.cpu, ())) for group in mine}
         texts = list(found.texts)

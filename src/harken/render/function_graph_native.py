@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..analysis.function_graph_records import EXIT_EVENT, MOST_ARGUMENTS
+from ..analysis.function_graph_records import EXIT_EVENT
 from ..native.text import OPS as _OPS
 from ..native.text import Graph, op
 from .ftrace_native import field_of
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..analysis.function_graph_records import Decoder
     from ..formats.event_format import EventFormat
     from .ftrace_batches import Batch
-    from .ftrace_native import Text, Writer
+    from .ftrace_native import Writer
     from .function_graph_report import ReportText
 
 __all__ = ("graph_event",)
@@ -39,9 +39,6 @@ def graph_event(decoder: Decoder, text: ReportText, number: int, event: EventFor
         func = writer.number_of_key()
         return text.call(func), int(bool(text.name(func)))  # whether it has a name, without which arguments are not shown
 
-    def arguments(count: int) -> Text:
-        return lambda _batch, _index, _stream: (text.template(writer.number_of_key(), count), 0)
-
     def tail(_batch: Batch, _index: int, _stream: int) -> tuple[str, int]:
         return text.tail(writer.number_of_key()), 0
 
@@ -57,9 +54,6 @@ def graph_event(decoder: Decoder, text: ReportText, number: int, event: EventFor
         graph.backs = writer.memo(back)
         at = decoder.arguments_at(number)
         if at and text.prints_arguments:
-            graph.args_at, graph.long_size = at, decoder.long_size
-            graph.templates = writer.memo(arguments(1))
-            for count in range(2, MOST_ARGUMENTS + 1):
-                writer.memo(arguments(count))
+            writer.arguments(graph.arguments, at, decoder.long_size, text.template)
     job.draw(graph, leaves)
     return "exit" if leaves else "entry", 0, _END

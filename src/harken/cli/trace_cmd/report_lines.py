@@ -9,7 +9,7 @@ from ...render.ftrace_latency import LatencyLines
 from ...render.trace_cmd import Labelled, LabelledKernelLines, LabelledLatencyLines, LabelledLines, TimeDifferences, Wakeups
 from .filters import Filters
 from .report import Report, Source, _short, batches_of
-from .report_graph import draw_graph, kernel_graph
+from .report_graph import draw_graph, kernel_graph, recorded_arguments
 from .report_workers import parallel, workers
 
 TYPE_CHECKING = False
@@ -40,6 +40,9 @@ class _File:
                 self.streams.append((label, place.cpu))
         clock = trace.clock or "local"
         env = Env.of_file(trace, "kernel") if report.layout == "kernel" else Env.of_file(trace)
+        function = trace.events.find("ftrace:function")
+        if report.layout != "3.1" and function is not None and function.field("args") is not None:
+            env = env.replace(arguments=recorded_arguments(trace, unknown=report.layout == "3.4"))
         seconds = bool(source.hertz) or (trace.tsc2nsec is not None and clock in ("x86-tsc", "tsc2nsec"))
         shown = "local" if seconds else clock
         self.wakeups: Wakeups | None = None
