@@ -8,11 +8,14 @@ import os
 import py_compile
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+import harken
 from harken.base import cache, code_image
 from harken.base.code_image import CodeImage, pack
 
@@ -51,6 +54,107 @@ def test_modules_come_from_the_image_with_all_that_modules_have(folder: Path, im
     package = image.find_spec("harken.part")
     assert package is not None and package.submodule_search_locations == [str(folder / "part")]
     assert image.find_spec("harken.part.two") is None and image.find_spec("os") is None
+
+
+@pytest.fixture
+def some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, tuple[bytes, int, int, bool]]]:
+    """Modules that import one another, and note in ``sys.ran`` when they run; they are forgotten at the end."""
+    texts = {
+        "some.__init__": "",
+        "some.top": "from . import left\nfrom .deep import leaf\nfrom .right import RIGHT\nVALUE = (left.LEFT, leaf.LEAF, RIGHT)",
+        "some.left": "LEFT = 'left'",
+        "some.right": "from .deep.leaf import LEAF\nRIGHT = 'right'",
+        "some.deep.__init__": "from .leaf import LEAF",
+        "some.deep.leaf": "LEAF = 'leaf'",
+        "some.late": "",
+    }
+    parts = {}
+    for name, text in texts.items():
+        path = tmp_path / f"{name.replace('.', '/')}.py"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text("import sys\nsys.ran.append(__name__)\n" + text)
+        full = f"harken.{name.removesuffix('.__init__')}"
+        parts[full] = entry(path, path.read_text(), name.endswith("__init__"))
+    monkeypatch.setattr(sys, "ran", [], raising=False)
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
+    yield parts
+    forget()
+
+
+def forget() -> None:
+    for name in [name for name in sys.modules if name.startswith("harken.some")]:
+        del sys.modules[name]
+    harken.__dict__.pop("some", None)
+
+
+def imported(image: CodeImage) -> tuple[Any, list[str]]:
+    """harken.some.top, and what ran."""
+    forget()
+    sys.meta_path.insert(0, image)
+    sys.ran.clear()  # type: ignore[attr-defined]
+    try:
+        return importlib.import_module("harken.some.top"), [name.removeprefix("harken.some") for name in sys.ran]  # type: ignore[attr-defined]
+    finally:
+        sys.meta_path.remove(image)
+
+
+def test_what_an_import_brings_with_it_comes_as_a_group(tmp_path: Path, some: dict[str, Any]) -> None:
+    first = CodeImage(str(tmp_path), pack(some))
+    module, order = imported(first)
+    assert module.VALUE == ("left", "leaf", "right") and order == ["", ".top", ".left", ".deep", ".deep.leaf", ".right"]
+    seen = first._seen["harken.some.top"]
+    assert [name.removeprefix("harken.some") for name in seen] == [".left", ".deep.leaf", ".deep", ".right", ".top"]
+    image = CodeImage(str(tmp_path), pack(some, {"harken.some.top": seen}))
+    module, order = imported(image)
+    assert order == ["", ".left", ".deep.leaf", ".deep", ".right", ".top"] and not image._seen
+    assert module.VALUE == ("left", "leaf", "right") and module.left is sys.modules["harken.some.left"]
+    leaf, deep = sys.modules["harken.some.deep.leaf"], sys.modules["harken.some.deep"]
+    assert deep.leaf is leaf and leaf.__package__ == "harken.some.deep" == deep.__package__ and not hasattr(leaf, "__path__")
+    assert leaf.__file__ == str(tmp_path / "some/deep/leaf.py") and leaf.__spec__ is not None and leaf.__spec__.loader is leaf.__loader__
+    assert list(deep.__path__) == [str(tmp_path / "some/deep")] and importlib.import_module("harken.some.late") is not None
+    assert leaf.__cached__ == importlib.util.cache_from_source(leaf.__file__)
+
+
+def test_what_is_there_already_does_not_run_again(tmp_path: Path, some: dict[str, Any]) -> None:
+    first = CodeImage(str(tmp_path), pack(some))
+    imported(first)
+    image = CodeImage(str(tmp_path), pack(some, first._seen))
+    forget()
+    sys.meta_path.insert(0, image)
+    left = importlib.import_module("harken.some.left")
+    assert importlib.import_module("harken.some.top").left is left and sys.ran.count("harken.some.left") == 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("wrong", ["touched", "gone", "damaged", "raises"])
+def test_a_group_that_is_not_as_it_was(tmp_path: Path, some: dict[str, Any], wrong: str) -> None:
+    first = CodeImage(str(tmp_path), pack(some))
+    imported(first)
+    data = pack(some, first._seen)
+    image = CodeImage(str(tmp_path), data)
+    source = tmp_path / "some/deep/leaf.py"
+    if wrong == "touched":
+        os.utime(source, ns=(1, 1))
+    elif wrong == "gone":
+        del image.index["harken.some.deep.leaf"]
+    elif wrong == "damaged":
+        start, length, names = image.groups["harken.some.top"]
+        image.groups["harken.some.top"] = start, length // 2, names
+    else:
+        code = marshal.dumps(compile("raise ValueError(1)", str(source), "exec"))
+        image = CodeImage(str(tmp_path), pack({**some, "harken.some.deep.leaf": (code, *some["harken.some.deep.leaf"][1:])}, first._seen))
+        with pytest.raises(ValueError, match="1"):
+            imported(image)
+        left = {name for name in sys.modules if name.startswith("harken.some.")}
+        assert left == {"harken.some.left"}
+        return
+    module, order = imported(image)
+    assert module.VALUE == ("left", "leaf", "right") and order == ["", ".top", ".left", ".deep", ".deep.leaf", ".right"]
+
+
+def test_groups_of_changed_modules_are_not_kept(tmp_path: Path, some: dict[str, Any]) -> None:
+    groups = {"harken.some.top": ("harken.some.left", "harken.some.top"), "harken.some.right": ("harken.some.nowhere", "harken.some.right")}
+    assert set(CodeImage("", pack(some, groups)).groups) == {"harken.some.top"}
+    assert not CodeImage("", pack(some, groups, {"harken.some.left"})).groups
 
 
 @pytest.mark.parametrize("change", ["longer", "touched", "gone"])

@@ -5,6 +5,9 @@ done, and a start from a warm cache imports 55 modules, one that compiles 130.  
 one another with an index, and is mapped.  A module is taken from it only if its source is still of the size and time that it was of;
 everything else, and everything when there is no image, is imported as always.
 
+Python's import system itself takes 60 us a module, and each has its own copy of the names that it shares with others.  So what one import
+brings with it is kept a second time as a group: the modules in the order in which they ran, read as one.
+
 Only the command uses it: ``use`` at its start, ``CodeImage.extend`` at its end, which adds what had to be imported the long way.  What a
 running trace imports later opens no files then, and so does not show up in the events of a program that watches opens.
 """
@@ -21,10 +24,11 @@ from . import cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType
+    from collections.abc import Callable, Container
+    from types import CodeType, ModuleType
     from typing import Any
 
-__all__ = ("CodeImage", "pack", "use")
+__all__ = ("CodeImage", "ImageLoader", "pack", "use")
 
 _KIND = "code"
 _PACKAGE = __name__.partition(".")[0]
@@ -43,16 +47,20 @@ class CodeImage:
 
     Attributes:
         index: the modules in it: name -> (where the code is, its length, size and time (ns) of the source, whether it is a package).
+        groups: what importing a module brings with it: name -> (where the codes are, their length, the names, its own last).
     """
 
     def __init__(self, root: str, data: bytes | memoryview = b"") -> None:
         self.root, self._data = root, data
         self.index: dict[str, tuple[int, int, int, int, bool]] = {}
+        self.groups: dict[str, tuple[int, int, tuple[str, ...]]] = {}
+        self._seen: dict[str, tuple[str, ...]] = {}
+        self._running: list[str] | None = None
         start = len(MAGIC_NUMBER)
         if data[:start] == MAGIC_NUMBER:
             end = int.from_bytes(data[start : start + 4], "little")
             try:
-                self.index = marshal.loads(data[end:])
+                self.index, self.groups = marshal.loads(data[end:])
             except (EOFError, TypeError, ValueError):
                 pass
 
@@ -73,7 +81,7 @@ class CodeImage:
             return None
         if state.st_size != entry[2] or state.st_mtime_ns != entry[3]:
             return None
-        spec = ModuleSpec(name, _ImageLoader(name, source, self), origin=source, is_package=entry[4])
+        spec = ModuleSpec(name, ImageLoader(name, source, self), origin=source, is_package=entry[4])
         if entry[4]:
             spec.submodule_search_locations = [folder]
         spec.has_location = True
@@ -85,6 +93,61 @@ class CodeImage:
         start, length = self.index[name][:2]
         return self._data[start : start + length]
 
+    def run(self, module: ModuleType, alone: Callable[[ModuleType], None]) -> None:
+        """Runs the code of a module that the import system has made, with its group if that is as it was; ``alone`` runs only its own."""
+        name = module.__name__
+        group = self.groups.get(name)
+        if group is not None and self._running is None and self._run_group(module, *group):
+            return
+        outer = self._running
+        done = self._running = [] if outer is None else outer
+        try:
+            alone(module)
+            done.append(name)
+        finally:
+            self._running = outer
+        if outer is None and len(done) >= _WORTH:
+            self._seen[name] = tuple(done)
+
+    def _run_group(self, module: ModuleType, start: int, length: int, names: tuple[str, ...]) -> bool:
+        """Runs a group; False if something of it has changed."""
+        wanted = [(name, None if name in sys.modules else self.find_spec(name)) for name in names]
+        for name, spec in wanted:
+            parent = name.rpartition(".")[0]
+            if (spec is None and name not in sys.modules) or (parent not in sys.modules and parent not in names):
+                return False
+        try:
+            codes = marshal.loads(self._data[start : start + length])
+        except (EOFError, TypeError, ValueError):
+            return False
+        # packages whose turn comes after that of a module in them, which they import
+        early: dict[str, ModuleType] = {}
+        specs = {name: spec for name, spec in wanted if spec is not None}
+        try:
+            for (name, spec), code in zip(wanted, codes):
+                parent, _, own = name.rpartition(".")
+                if parent not in sys.modules:
+                    early[parent] = sys.modules[parent] = _module(specs[parent])
+                if spec is None:
+                    if name == names[-1]:
+                        exec(code, module.__dict__)
+                    continue
+                fresh = early.pop(name, None)
+                if fresh is None:
+                    if name in sys.modules:  # one of those before has imported it
+                        continue
+                    fresh = sys.modules[name] = _module(spec)
+                try:
+                    exec(code, fresh.__dict__)
+                except BaseException:
+                    sys.modules.pop(name, None)
+                    raise
+                setattr(sys.modules[parent], own, fresh)
+        finally:
+            for name in early:  # what did not get its turn
+                sys.modules.pop(name, None)
+        return True
+
     def extend(self) -> bool:
         """Keeps an image with what this process imported without it, if that is worth it; returns whether it did.  Never raises."""
         long_way = [
@@ -95,28 +158,63 @@ class CodeImage:
             and self.find_spec(name) is None  # else it was imported before the image was in place
         ]
         fresh = {name: found for name, found in [(name, _compiled(module)) for name, module in long_way] if found is not None}
-        if len(fresh) < _WORTH:
+        if len(fresh) < _WORTH and not self._seen:
             return False
         known = {name: (self.code(name), *entry[2:]) for name, entry in self.index.items()}
-        return cache.store(_KIND, _key(self.root), pack({**known, **fresh}))
+        groups = {name: names for name, (_, _, names) in self.groups.items()}
+        return cache.store(_KIND, _key(self.root), pack({**known, **fresh}, {**groups, **self._seen}, fresh))
 
 
-def pack(modules: dict[str, tuple[bytes | memoryview, int, int, bool]]) -> bytes:
-    """An image of modules: name -> (marshalled code, size and time of the source, whether it is a package)."""
-    index = {}
+def pack(
+    modules: dict[str, tuple[bytes | memoryview, int, int, bool]],
+    groups: dict[str, tuple[str, ...]] | None = None,
+    changed: Container[str] = (),
+) -> bytes:
+    """An image.
+
+    Args:
+        modules: name -> (marshalled code, size and time of the source, whether it is a package).
+        groups: name -> names of the modules that importing it runs, in that order; those that are not all there are left out.
+        changed: names whose code is another than it was when the groups were seen, which may have another order now.
+    """
+    index, together = {}, {}
+    parts: list[bytes | memoryview] = []
     start = len(MAGIC_NUMBER) + 4
     for name, (data, size, time, package) in modules.items():
         index[name] = (start, len(data), size, time, package)
+        parts.append(data)
         start += len(data)
-    return b"".join((MAGIC_NUMBER, start.to_bytes(4, "little"), *[entry[0] for entry in modules.values()], marshal.dumps(index)))
+    for name, names in (groups or {}).items():
+        if all([one in modules and one not in changed for one in names]):
+            try:
+                data = marshal.dumps(tuple([marshal.loads(modules[one][0]) for one in names]))
+            except (EOFError, TypeError, ValueError):
+                continue
+            together[name] = (start, len(data), names)
+            parts.append(data)
+            start += len(data)
+    return b"".join((MAGIC_NUMBER, start.to_bytes(4, "little"), *parts, marshal.dumps((index, together))))
 
 
-class _ImageLoader(SourceFileLoader):
+def _module(spec: ModuleSpec) -> ModuleType:
+    """A module as the import system makes it."""
+    made = type(sys)(spec.name)
+    package = spec.name if spec.submodule_search_locations is not None else spec.name.rpartition(".")[0]
+    made.__dict__.update(__spec__=spec, __loader__=spec.loader, __file__=spec.origin, __cached__=spec.cached, __package__=package)
+    if spec.submodule_search_locations is not None:
+        made.__path__ = spec.submodule_search_locations
+    return made
+
+
+class ImageLoader(SourceFileLoader):
     """Python's own loader of source files (for their text, and resources), which takes the code from the image."""
 
     def __init__(self, name: str, path: str, image: CodeImage) -> None:
         super().__init__(name, path)
         self._image = image
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._image.run(module, super().exec_module)
 
     def get_code(self, fullname: str) -> CodeType | None:
         try:
