@@ -142,6 +142,18 @@ def lines_of(text, label=""):
     return [re.sub(r"^ *\S.*?-(?=\d+ )", "", line.removeprefix(label)) for line in text.splitlines() if not line.startswith("#")]
 
 
+def test_a_reset_leaves_markers_in_the_top_buffer(root):
+    """Linux 6.16 made an option of it, which is on when a kernel comes up."""
+    if not root.exists("options/copy_trace_marker"):
+        pytest.skip("this kernel always puts what users write into the top buffer")
+    from harken.cli.trace_cmd.reset import _options
+    from harken.kernel.ftrace import Ftrace
+
+    root.write("options/copy_trace_marker", "0")
+    _options(Ftrace.top(root, durable=False))
+    assert root.read("options/copy_trace_marker").strip() == "1"
+
+
 def test_the_latency_layout_of_a_buffer_and_of_its_recording(root, clean, tmp_path, capfd):
     name = f"harken_test_{os.getpid()}"
     try:

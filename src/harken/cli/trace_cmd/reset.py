@@ -121,9 +121,10 @@ _DEFAULT_ON = frozenset(
 
 
 def _options(trace: Ftrace) -> None:
+    usual = _DEFAULT_ON if trace.name else _DEFAULT_ON | {"copy_trace_marker"}  # since Linux 6.16: what users write goes to the top buffer
     for name, on in trace.tracefs.options().items():
         # test_nop_* refuse by design, and what is an option of a tracer that is not chosen does not count
-        if on != (name in _DEFAULT_ON) and not name.startswith("test_nop") and trace.has(f"options/{name}"):
+        if on != (name in usual) and not name.startswith("test_nop") and trace.has(f"options/{name}"):
             if not on and name in ("trace_printk_dest", "graph-time", "sleep-time"):
                 continue
             _try(trace, f"options/{name}", "0" if on else "1")
