@@ -12,7 +12,8 @@
 struct walk {
 	const uint64_t *words;
 	uint64_t place, end;        /* in words; place is where it has come to */
-	uint32_t *samples, *others; /* room for a place for each word up to the end */
+	uint32_t *samples;          /* room for a place for each word up to the end, */
+	uint32_t *others;           /* which is this: others are written downwards from here */
 	uint64_t sample_count, other_count;
 	uint64_t least;             /* words of the shortest sample */
 };
@@ -47,7 +48,7 @@ EXPORT void harken_perf_walk(struct walk *walk)
 			if (size < walk->least)
 				walk->least = size;
 		} else {
-			walk->others[walk->other_count++] = (uint32_t)place;
+			*(walk->others - ++walk->other_count) = (uint32_t)place;
 		}
 		place += size;
 	}

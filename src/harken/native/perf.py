@@ -44,8 +44,10 @@ class Walker:
     def __init__(self, native: Any, data: bytes | mmap, end: int) -> None:
         self._go = native.harken_perf_walk
         self._go.argtypes = (Pointer,)
-        self._data, self._samples, self._others = data, room(4 * end), room(4 * end)
-        self._walk = _Walk(address(data), 0, end, address(self._samples), address(self._others), 0, 0, _MOST)
+        #: Places of samples from the start on, of others from the end on: large pages are expensive.
+        self._data, self._places, self._end = data, room(4 * end), end
+        self._done = 0
+        self._walk = _Walk(address(data), 0, end, address(self._places), address(self._places) + 4 * end, 0, 0, _MOST)
 
     @classmethod
     def of(cls, data: Any, end: int) -> Walker | None:
@@ -65,7 +67,7 @@ class Walker:
 
     @property
     def samples(self) -> memoryview:
-        return self._samples[: 4 * self._walk.sample_count].cast("I")
+        return self._places[: 4 * self._walk.sample_count].cast("I")
 
     @property
     def least(self) -> int:
@@ -73,8 +75,8 @@ class Walker:
 
     def others(self) -> list[int]:
         """Where the records are that are no samples, since the last question."""
-        count, self._walk.other_count = self._walk.other_count, 0
-        return self._others[: 4 * count].cast("I").tolist()
+        end, self._done = 4 * (self._end - self._done), self._walk.other_count
+        return self._places[4 * (self._end - self._done) : end].cast("I").tolist()[::-1]
 
 
 def words(data: bytes, places: memoryview, word: int) -> memoryview:
@@ -90,10 +92,8 @@ def halves(data: bytes, places: memoryview, half: int) -> memoryview:
 def columns(data: bytes, places: memoryview, half: int, first: int, second: int) -> list[memoryview | None]:
     """``halves`` and ``words`` of two words at once; -1: none of these."""
     count = len(places)
-    found = [
-        room(width * count)[: width * count].cast(letter) if number >= 0 else None
-        for number, width, letter in ((half, 4, "I"), (first, 8, "Q"), (second, 8, "Q"))
-    ]
+    wide = [room(8 * count)[: 8 * count].cast("Q") if word >= 0 else None for word in (first, second)]
+    found = [room(4 * count)[: 4 * count].cast("I") if half >= 0 else None, *wide]
     if count:
         into = [word for number, memory in zip((half, first, second), found) for word in (max(number, 0), address(memory) if memory else 0)]
         _function("harken_perf_columns", 9)(address(data), address(places), count, *into)
