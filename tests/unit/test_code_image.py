@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -210,11 +209,32 @@ def test_code_is_kept_that_python_itself_would_take(folder: Path, mode: str, kep
     """With a checked hash, the source may be another one by now, which only reading it would tell."""
     source = folder / "part" / "one.py"
     cached = py_compile.compile(str(source), invalidation_mode=py_compile.PycInvalidationMode[mode])
-    module = SimpleNamespace(__file__=str(source), __cached__=cached)
-    found = code_image._compiled(module)
+    found = code_image._compiled(cached, source.stat())
     assert (found is not None) == kept
     if found is not None:
         names: dict[str, int] = {}
-        exec(marshal.loads(found[0]), names)
-        state = source.stat()
-        assert names["VALUE"] == 1 and found[1:] == (state.st_size, state.st_mtime_ns, False)
+        exec(marshal.loads(found), names)
+        assert names["VALUE"] == 1
+    image = CodeImage(str(folder))
+    spec = image.find_spec("harken.part.one")
+    assert (spec is not None) == kept and code_image._compiled(str(folder / "nothing"), source.stat()) is None
+    if spec is not None and spec.loader is not None:
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        assert module.VALUE == 1
+    os.utime(source, ns=(1, 1))
+    assert (image.find_spec("harken.part.one") is not None) == (mode == "UNCHECKED_HASH")
+
+
+def test_a_group_does_not_run_old_code_of_a_module_that_was_compiled_anew(tmp_path: Path, some: dict[str, Any]) -> None:
+    first = CodeImage(str(tmp_path), pack(some))
+    imported(first)
+    image = CodeImage(str(tmp_path), pack(some, first._seen))
+    source = tmp_path / "some/right.py"
+    source.write_text("RIGHT = 'new'")
+    py_compile.compile(str(source))
+    assert imported(image)[0].VALUE == ("left", "leaf", "new")
+    again = CodeImage(str(tmp_path), pack({**some, **image._loose}, {**first._seen, **image._seen}, {"harken.some.left"}))
+    assert not again.groups and again.find_spec("harken.some.right") is not None and not again._loose
+    again = CodeImage(str(tmp_path), pack({**some, **image._loose}, image._seen))
+    assert again.groups and imported(again)[0].VALUE == ("left", "leaf", "new") and not again._seen

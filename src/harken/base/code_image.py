@@ -2,8 +2,8 @@
 
 Python finds a module by looking into folders, opens its ``.pyc``, asks for the time of its source and reads: 0.1 ms in which little is
 done, and a start from a warm cache imports 55 modules, one that compiles 130.  The image holds the contents of those ``.pyc`` files behind
-one another with an index, and is mapped.  A module is taken from it only if its source is still of the size and time that it was of;
-everything else, and everything when there is no image, is imported as always.
+one another with an index, and is mapped.  A module is taken from it only if its source is still of the size and time that it was of; of
+others the ``.pyc`` file is read, in fewer steps than Python takes, and what has no valid one is imported as always.
 
 Python's import system itself takes 60 us a module, and each has its own copy of the names that it shares with others.  So what one import
 brings with it is kept a second time as a group: the modules in the order in which they ran, read as one.
@@ -33,6 +33,7 @@ __all__ = ("CodeImage", "ImageLoader", "pack", "use")
 _KIND = "code"
 _PACKAGE = __name__.partition(".")[0]
 _PYC_HEAD = 16  # of a .pyc file (PEP 552): magic number, flags, time and size of the source (four bytes each) or its hash
+_BLOCK = 1 << 16
 _UNCHECKED = b"\1\0\0\0"  # flags: valid by hash, and Python takes it whatever the source is, as builders of reproducible packages have it
 #: So many modules that the image did not have are worth writing it anew.
 _WORTH = 4
@@ -54,6 +55,8 @@ class CodeImage:
         self.root, self._data = root, data
         self.index: dict[str, tuple[int, int, int, int, bool]] = {}
         self.groups: dict[str, tuple[int, int, tuple[str, ...]]] = {}
+        #: modules whose code is not in it, but in Python's own file
+        self._loose: dict[str, tuple[bytes | memoryview, int, int, bool]] = {}
         self._seen: dict[str, tuple[str, ...]] = {}
         self._running: list[str] | None = None
         start = len(MAGIC_NUMBER)
@@ -67,29 +70,39 @@ class CodeImage:
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """What the import system asks."""
         entry = self.index.get(name)
-        if entry is None:
+        if entry is None and not name.startswith(_PACKAGE + "."):
             return None
         folder = self.root + name[len(_PACKAGE) :].replace(".", "/")
-        if entry[4]:
-            source, stem = f"{folder}/__init__.py", "__init__"
+        for package in (False, True) if entry is None else (entry[4],):
+            source = f"{folder}/__init__.py" if package else f"{folder}.py"
+            try:
+                state = os.stat(source)
+                break
+            except OSError:
+                continue
         else:
-            source = f"{folder}.py"
+            return None
+        if package:
+            stem = "__init__"
+        else:
             folder, _, stem = folder.rpartition("/")
-        try:
-            state = os.stat(source)
-        except OSError:
-            return None
-        if state.st_size != entry[2] or state.st_mtime_ns != entry[3]:
-            return None
-        spec = ModuleSpec(name, ImageLoader(name, source, self), origin=source, is_package=entry[4])
-        if entry[4]:
+        cached = f"{folder}/__pycache__/{stem}.{sys.implementation.cache_tag}.pyc"
+        if entry is None or state.st_size != entry[2] or state.st_mtime_ns != entry[3]:
+            code = _compiled(cached, state)
+            if code is None:
+                return None
+            self._loose[name] = code, state.st_size, state.st_mtime_ns, package
+        spec = ModuleSpec(name, ImageLoader(name, source, self), origin=source, is_package=package)
+        if package:
             spec.submodule_search_locations = [folder]
         spec.has_location = True
-        spec.cached = f"{folder}/__pycache__/{stem}.{sys.implementation.cache_tag}.pyc"
+        spec.cached = cached
         return spec
 
     def code(self, name: str) -> bytes | memoryview:
         """The marshalled code of a module."""
+        if name in self._loose:
+            return self._loose[name][0]
         start, length = self.index[name][:2]
         return self._data[start : start + length]
 
@@ -114,7 +127,7 @@ class CodeImage:
         wanted = [(name, None if name in sys.modules else self.find_spec(name)) for name in names]
         for name, spec in wanted:
             parent = name.rpartition(".")[0]
-            if (spec is None and name not in sys.modules) or (parent not in sys.modules and parent not in names):
+            if (spec is None and name not in sys.modules) or name in self._loose or (parent not in sys.modules and parent not in names):
                 return False
         try:
             codes = marshal.loads(self._data[start : start + length])
@@ -150,14 +163,17 @@ class CodeImage:
 
     def extend(self) -> bool:
         """Keeps an image with what this process imported without it, if that is worth it; returns whether it did.  Never raises."""
-        long_way = [
-            (name, module)
-            for name, module in list(sys.modules.items())
-            if name.partition(".")[0] == _PACKAGE
-            and type(getattr(module, "__loader__", None)) is SourceFileLoader
-            and self.find_spec(name) is None  # else it was imported before the image was in place
-        ]
-        fresh = {name: found for name, found in [(name, _compiled(module)) for name, module in long_way] if found is not None}
+        fresh = dict(self._loose)
+        for name, module in list(sys.modules.items()):
+            # what was imported before the image was in place, and what Python had to compile
+            if name.partition(".")[0] == _PACKAGE and type(getattr(module, "__loader__", None)) is SourceFileLoader:
+                try:
+                    state = os.stat(module.__file__ or "")
+                    code = _compiled(module.__cached__, state)
+                except (OSError, AttributeError, TypeError):
+                    continue
+                if code is not None and self.index.get(name, ())[2:4] != (state.st_size, state.st_mtime_ns):
+                    fresh[name] = code, state.st_size, state.st_mtime_ns, hasattr(module, "__path__")
         if len(fresh) < _WORTH and not self._seen:
             return False
         known = {name: (self.code(name), *entry[2:]) for name, entry in self.index.items()}
@@ -224,18 +240,27 @@ class ImageLoader(SourceFileLoader):
         return code  # type: ignore[no-any-return]
 
 
-def _compiled(module: Any) -> tuple[bytes, int, int, bool] | None:
-    """What ``pack`` takes of an imported module, if Python has kept its code in a file."""
+def _compiled(cached: str, state: os.stat_result) -> bytes | None:
+    """The marshalled code that Python has kept in a file, if it is that of a source of some size and time."""
+    if sys.flags.optimize or sys.pycache_prefix is not None:
+        return None  # it is in another file
     try:
-        state = os.stat(module.__file__)
-        with open(module.__cached__, "rb") as file:
-            data = file.read()
-    except (OSError, AttributeError, TypeError):
+        fd = os.open(cached, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
         return None
+    try:
+        data = part = os.read(fd, _BLOCK)
+        while len(part) == _BLOCK:
+            part = os.read(fd, _BLOCK)
+            data += part
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
     time, size = (int(state.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little"), (state.st_size & 0xFFFFFFFF).to_bytes(4, "little")
     if data[:_PYC_HEAD] != MAGIC_NUMBER + bytes(4) + time + size and data[:8] != MAGIC_NUMBER + _UNCHECKED:
         return None  # of another source, or one that is compared in another way
-    return data[_PYC_HEAD:], state.st_size, state.st_mtime_ns, hasattr(module, "__path__")
+    return data[_PYC_HEAD:]
 
 
 def _key(root: str) -> str:
