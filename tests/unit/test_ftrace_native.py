@@ -180,7 +180,7 @@ def recording(seed, events, count=1200, damage=0):
 
 SIGNED_INT, ANY = Int("int", 4, True), Int("unsigned int", 4, False)
 FUNCTIONS = {
-    "function_100": Func("f", SIGNED_INT, (("a", ANY), ("b\x01c", SIGNED_INT), ("", Ptr(ANY)))),
+    "function_100": Func("f", SIGNED_INT, (("a", ANY), ("b\x01\x0ec", SIGNED_INT), ("", Ptr(ANY)))),
     "function_200": Func("g", SIGNED_INT, (("pair", Struct("p", 16, ())), ("last", SIGNED_INT))),
     "function_300 [mod]": Func("h", SIGNED_INT, ()),
 }
@@ -193,7 +193,7 @@ def printed(kind, streams, numpy=True, graph=None, **options):
         if graph is not None:
             retaddr = (lambda address: symbol(address)[0] if symbol(address) else "") if graph.values else None
             name = lambda address: symbol(address)[0] if symbol(address) else ""  # noqa: E731
-            arguments = Arguments(FUNCTIONS.get, unknown=graph.depth) if graph.values or graph.depth else None
+            arguments = Arguments(FUNCTIONS.get, trace_cmd=graph.depth) if graph.values or graph.depth else None
             lines.draw(GraphTexts(Decoder(ALL.values(), "<"), ReportText(name, graph, arguments, retaddr)))
     chunks = [(cpu, [data[: 4 * 4096], data[4 * 4096 :]]) for cpu, data in enumerate(streams)]
     return b"".join([lines.data(window) for window in windows(chunks, 4096, LAYOUT, numpy)])
@@ -241,7 +241,7 @@ def test_lines_of_tracers(settings, mixed, damage, monkeypatch):
     streams = recording(f"{settings}{mixed}", events, damage=damage)
     options = {"parent": bool(settings), "offset": mixed, "graph": ReportOptions(**settings)}
     if settings:
-        options["env"] = ENV.replace(arguments=Arguments(FUNCTIONS.get, unknown=mixed))
+        options["env"] = ENV.replace(arguments=Arguments(FUNCTIONS.get, trace_cmd=mixed))
     fast = printed(LabelledLines, streams, **options)
     without(monkeypatch)
     for numpy in (True, False):

@@ -144,6 +144,12 @@ def test_buffers_without_calls_keep_their_lines():
 INT, LONG = Int("int", 4, True), Int("unsigned long", 8, False)
 FUNCTIONS = {
     "f1": Func("f1", INT, (("a", Ptr(INT)), ("b", INT), ("c", Enum("e", 4, {})), ("", LONG))),
+    "f4": Func(
+        "f4",
+        INT,
+        (("c", Int("char", 1, False)), ("s", Int("short", 2, True)), ("t", Int("long", 8, True)), ("u", Int("u16", 2, False))),
+        True,
+    ),
     "f2": Func("f2", INT, (("x", Struct("pair", 16, ())), ("y", Struct("u", 8, (), "union")))),
 }
 
@@ -151,7 +157,8 @@ FUNCTIONS = {
 @pytest.mark.parametrize(
     ("name", "values", "text"),
     [
-        ("f1", (16, (1 << 64) - 5, 3, 255), "a=0x10, b=-5, c=3, 0xff"),
+        ("f1", (16, (1 << 64) - 5, 3, 255), "a=0x10, b=-5, c=3, =0xff"),
+        ("f4", (1, 2, 3, 4, 5), "c=0x1, s=2, t=3, u=0x4, =?0x5"),
         ("f1", (16, 2), "a=0x10, b=2, ..."),
         ("f2", (1, 2, 3), "x=(STRUCT)[0x1:0x2], y=(UNION)[0x3]"),
         ("f2", (1,), "x=(STRUCT)[0x1:...]"),
@@ -162,12 +169,25 @@ def test_arguments(name, values, text):
     assert Arguments(FUNCTIONS.get)(name, values) == text
 
 
-def test_arguments_of_functions_without_a_type():
-    assert Arguments(FUNCTIONS.get, unknown=True)("f3", (1, 2)) == "0x1, 0x2"
+MINUS = (1 << 64) - 100
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "text"),
+    [
+        ("f1", (16, MINUS, MINUS, MINUS), "a=0x10, b=4294967196, c=-100, =0xffffffffffffff9c"),
+        ("f2", (1, 2, 3), "x=(STRUCT)[0x1:0x2], y=(UNION)[0x3]"),
+        ("f4", (MINUS, MINUS, MINUS, MINUS, 5, 6), "c=0x9c, s=65436, t=-100, u=0xff9c, ="),
+        ("f4", (MINUS, MINUS, MINUS, MINUS), "c=0x9c, s=65436, t=-100, u=0xff9c, ..."),
+        ("f3", (MINUS, 2), "ffffffffffffff9c, 2"),
+    ],
+)
+def test_arguments_as_trace_cmd_has_them(name, values, text):
+    assert Arguments(FUNCTIONS.get, trace_cmd=True)(name, values) == text
     assert "%" not in template(FUNCTIONS["f1"], 6)
 
 
 def test_arguments_in_the_graph():
     stream = _batch(0, [(1000, _entry(7, 1, 0, 16, 5, 1, 9, 0, 0)), (2000, _exit(7, 1, 0, 1000, 2000)), (3000, _entry(7, 2, 0))])
     text = _text([[stream]], arguments=Arguments(FUNCTIONS.get))
-    assert text == " 0)   1.000 us    |  f1(a=0x10, b=5, c=1, 0x9);\n 0)               |  f2() {\n"
+    assert text == " 0)   1.000 us    |  f1(a=0x10, b=5, c=1, =0x9);\n 0)               |  f2() {\n"

@@ -221,7 +221,7 @@ class TraceFile:
     @property
     def btf(self) -> bytes:
         """The kernel's types (``/sys/kernel/btf/vmlinux``), which recordings of functions' arguments have; b"" if it is not in the file."""
-        return self._counted(layout.BTF_FILE, wide=True)
+        return bytes(self.section(layout.BTF_FILE))
 
     @property
     def uname(self) -> str:

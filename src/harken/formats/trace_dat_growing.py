@@ -13,7 +13,7 @@ import struct
 
 from . import trace_dat_layout as layout
 from .trace_dat_parts import BufferSource, Parts
-from .trace_dat_writer import DESCRIPTIONS, buffer_option, head_of, start_v7, write_strings
+from .trace_dat_writer import DESCRIPTIONS, HEAD, buffer_option, start_v7, write_strings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Growing:
         if not any(not buffer[0] for buffer in buffers):  # readers expect a top buffer
             buffers = [("", buffers[0][1] if buffers else "local", parts.page_size, ()), *buffers]
         out, sections = start_v7(fd, parts, "none")
-        places = [(number, sections.add(number, parts.body(number))) for number in head_of(parts)]
+        places = [(number, sections.add(number, parts.body(number))) for number in HEAD]
         comms = parts.body(layout.CMDLINES)
         self._comm_room = max(comm_room, len(comms))
         places.append((layout.CMDLINES, sections.header(layout.CMDLINES, self._comm_room)))

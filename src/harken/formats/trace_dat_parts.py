@@ -59,7 +59,7 @@ class Parts(Record):
     order: str = "<"
     long_size: int = 8
     page_size: int = 4096
-    #: ``/sys/kernel/btf/vmlinux``, for the arguments of functions; only version 7 has a place for it
+    #: ``/sys/kernel/btf/vmlinux``, for the arguments of functions; only compressed files have a place for it
     btf: bytes = b""
 
     @staticmethod
@@ -112,7 +112,7 @@ class Parts(Record):
         if number == layout.PRINTK:
             return u32(len(self.printk)) + self.printk
         if number == layout.BTF_FILE:
-            return u64(len(self.btf)) + self.btf
+            return self.btf
         return u64(len(self.cmdlines)) + self.cmdlines
 
 

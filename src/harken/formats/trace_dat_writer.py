@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-__all__ = ("DESCRIPTIONS", "HEAD", "buffer_option", "head_of", "start_v7", "write_strings", "write_trace")
+__all__ = ("DESCRIPTIONS", "HEAD", "buffer_option", "start_v7", "write_strings", "write_trace")
 
 _CHUNK_PAGES = 10  # as trace-cmd compresses; a reader expands a whole chunk to get at one page
 #: What trace-cmd calls the sections.
@@ -40,11 +40,6 @@ DESCRIPTIONS = {
 
 
 HEAD = (layout.HEADER_INFO, layout.FTRACE_EVENTS, layout.EVENT_FORMATS, layout.KALLSYMS, layout.PRINTK)
-
-
-def head_of(parts: Parts) -> tuple[int, ...]:
-    """The sections before the names of tasks, in version 7."""
-    return (*HEAD, layout.BTF_FILE) if parts.btf else HEAD
 
 
 def write_trace(
@@ -202,7 +197,10 @@ def buffer_option(buffer: BufferSource, order: str, at: int, places: Iterable[tu
 
 def _write_v7(fd: int, parts: Parts, buffers: Sequence[BufferSource], compression: str) -> list[tuple[str, int, int, int, int]]:
     out, sections = start_v7(fd, parts, compression)
-    places = [(number, sections.add(number, parts.body(number))) for number in (*head_of(parts), layout.CMDLINES)]
+    head = (*HEAD, layout.CMDLINES)
+    if parts.btf and sections.codec is not None:  # trace-cmd 3.4 reads types in compressed files, and no file that has them uncompressed
+        head = (*head, layout.BTF_FILE)
+    places = [(number, sections.add(number, parts.body(number))) for number in head]
     options = [(number, struct.pack(parts.order + "Q", at)) for number, at in places]
     sections.options([*options, *parts.options, (layout.CPUCOUNT, struct.pack(parts.order + "I", parts.cpus))])
     written = []

@@ -67,10 +67,15 @@ static uint64_t count_arguments(const struct line *line, const struct arguments 
 	return count > MOST_ARGUMENTS ? MOST_ARGUMENTS : count;
 }
 
-/* "file=0x1234, count=5": the text of a template, in which bytes 1 and 2 stand for values in hexadecimal and in decimal. */
+/* How the marks of templates show values: formats.function_arguments.MARKS. */
+static const struct {
+	uint8_t base, bits; /* bits that count; 0: all, with a sign if decimal */
+} marks[15] = { [1] = { 16, 0 }, [2] = { 10, 0 }, [3] = { 16, 8 }, [4] = { 16, 16 }, [5] = { 16, 32 }, [6] = { 10, 8 }, [7] = { 10, 16 }, [14] = { 10, 32 } };
+
+/* "file=0x1234, count=5": the text of a template, in which some bytes stand for values. */
 static int put_arguments(struct line *line, const struct arguments *arguments, uint64_t func, uint64_t count)
 {
-	static const struct op decimal = { .flags = SIGNED }, hexadecimal = { 0 };
+	static const struct op decimal = { .flags = SIGNED }, plain = { 0 };
 	uint64_t at = line->start + arguments->offset, from = 0, i;
 	const struct entry *form;
 	const uint8_t *text;
@@ -80,13 +85,16 @@ static int put_arguments(struct line *line, const struct arguments *arguments, u
 		return result;
 	text = line->job->table->texts + form->text;
 	for (i = 0; i < form->text_size; i++) {
-		if (text[i] != 1 && text[i] != 2)
+		if (text[i] > 14 || !marks[text[i]].base)
 			continue;
 		result = put(line, text + from, i - from);
 		if (!result && count) {
-			uint64_t value = load(line->record + at, arguments->size, text[i] == 2);
+			uint32_t bits = marks[text[i]].bits, base = marks[text[i]].base;
+			uint64_t value = load(line->record + at, arguments->size, !bits && base == 10);
 
-			result = put_number(line, text[i] == 2 ? &decimal : &hexadecimal, value, text[i] == 2 ? 10 : 16);
+			if (bits)
+				value &= (1ull << bits) - 1;
+			result = put_number(line, base == 10 ? &decimal : &plain, value, (int)base);
 			at += arguments->size;
 			count--;
 		}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ..analysis.function_graph import COMMENT, ENTRY, RETURN, leaves
 from ..formats.function_arguments import Arguments
+from ..formats.print_fmt_kernel import symbol_text
 from .function_graph import GraphText, Options
 
 TYPE_CHECKING = False
@@ -101,9 +102,7 @@ class KernelGraph:
             assert self.arguments is not None
             return self.arguments(symbol(address).partition(" ")[0], values)
 
-        def retaddr(address: int) -> str:
-            found = env.symbol(address) if env.symbol else None
-            return symbol(address) if found is None else f"{found[0].partition(' ')[0]}+0x{address - found[1]:x}"
+        places = symbol_text(env, offset=True)
 
         def comment(step: Step) -> str | None:
             event = own.events.get(step.type)
@@ -113,7 +112,7 @@ class KernelGraph:
             text = renderer(step.data)
             return text.partition(": ")[2] if event.name in _MESSAGES else own.name_format(event) + text
 
-        return GraphText(symbol, comm, self.options, comment, None, self.interrupts, arguments if self.arguments else None, retaddr)
+        return GraphText(symbol, comm, self.options, comment, None, self.interrupts, arguments if self.arguments else None, places.__getitem__)
 
     def _rows(self, batch: Batch, following: Sequence[Batch]) -> list[tuple[int, Any]]:
         """(time, marks and step) of a batch's records, leaves found."""

@@ -51,7 +51,7 @@ def draw_graph(lines: LabelledLines, report: Report, trace: TraceFile) -> frozen
         place = trace.symbols.find(address)
         return f"{place[0]}+0x{address - place[1]:x}" if place else ""
 
-    arguments = None if old or not decoder.has("args") else recorded_arguments(trace, unknown=True)
+    arguments = None if old or not decoder.has("args") else recorded_arguments(trace, trace_cmd=True)
     lines.draw(GraphTexts(decoder, ReportText(trace.symbol, settings, arguments=arguments, retaddr=None if old else caller)))
     return frozenset(event.id for name in ENTRY_EVENTS if (event := trace.events.find(f"ftrace:{name}")) is not None)
 
@@ -81,11 +81,11 @@ def kernel_graph(lines: LabelledKernelLines, report: Report, trace: TraceFile) -
     return KernelGraph(lines, decoder, shown, (interrupts[0], interrupts[1]), arguments)
 
 
-def recorded_arguments(trace: TraceFile, unknown: bool = False) -> Arguments:
+def recorded_arguments(trace: TraceFile, trace_cmd: bool = False) -> Arguments:
     """The arguments of a recording's functions, by the BTF in the file, or this kernel's own if it is the one that was recorded.
 
     Args:
-        unknown: as of ``Arguments``.
+        trace_cmd: as of ``Arguments``.
     """
     types: list[Any] = []
 
@@ -97,7 +97,7 @@ def recorded_arguments(trace: TraceFile, unknown: bool = False) -> Arguments:
         except HarkenError:
             return None
 
-    return Arguments(function, trace.kernel_long, unknown)
+    return Arguments(function, trace.kernel_long, trace_cmd)
 
 
 def _types(trace: TraceFile) -> Any:

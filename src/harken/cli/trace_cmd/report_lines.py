@@ -42,7 +42,7 @@ class _File:
         env = Env.of_file(trace, "kernel") if report.layout == "kernel" else Env.of_file(trace)
         function = trace.events.find("ftrace:function")
         if report.layout != "3.1" and function is not None and function.field("args") is not None:
-            env = env.replace(arguments=recorded_arguments(trace, unknown=report.layout == "3.4"))
+            env = env.replace(arguments=recorded_arguments(trace, trace_cmd=report.layout == "3.4"))
         seconds = bool(source.hertz) or (trace.tsc2nsec is not None and clock in ("x86-tsc", "tsc2nsec"))
         shown = "local" if seconds else clock
         self.wakeups: Wakeups | None = None
