@@ -185,7 +185,6 @@ def test_a_recorder_killed_when(tmp_path, moment):
         counts = events_of(path)
         assert set(counts) <= {"sys_enter", "sys_exit"}
         assert not MOMENTS[moment] or sum(counts.values()) > 3
-    assert any(name.startswith(f"harken_{child}_") for name in instance_names(root))
     left_over(root, child, earlier)
 
 
@@ -197,7 +196,6 @@ def test_a_recorder_of_the_top_buffer(tmp_path):
     path = tmp_path / "trace.dat"
     child = kill_at("pages were moved", path, "--top", "-C", "mono")
     assert set(events_of(path)) == {"sys_enter", "sys_exit"}
-    assert settings(root) != earlier
     left_over(root, child, earlier)
 
 

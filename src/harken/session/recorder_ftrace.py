@@ -157,6 +157,8 @@ class Recorder:
         finally:
             self._end()
         if self._failed is not None:
+            if isinstance(self._failed, OSError) and self._failed.filename is None:
+                self._failed.filename = self._growing_path
             raise self._failed
 
     def begin(self, interval_ms: int = 1000) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ("run", "record", "USAGE")
 
 _MUCH = 64 << 20  # bytes of records whose writing takes a while
+_LITTLE = 1 << 20  # bytes of records and symbols: to load zstd takes longer than all else that is done for them
 _FEW = 1 << 16  # bytes of records that are looked at for the function that was asked for
 
 USAGE = """\
@@ -80,7 +81,8 @@ def check(setup: Setup) -> None:
         from .worst_case import check_worst_case
 
         check_worst_case(setup)
-    choose_compression(setup)
+    if setup.compression != "any" or setup.version == 6:  # "any" is settled when it is known how much there is
+        choose_compression(setup)
 
 
 def choose_compression(setup: Setup) -> None:
@@ -188,6 +190,8 @@ def _record(running: Running) -> Outcome:
         events, _ = progress.counts()
         if recorder.size > _MUCH:
             progress.say(f"writing {setup.output} ...")
+        if setup.compression == "any":
+            setup.compression = usable_compression("any") if recorder.size + len(parts.kallsyms) >= _LITTLE else "none"
         outcome = recorder.finish(setup.version, setup.compression, options)
         progress.end()
         if setup.summary and not setup.quiet:

@@ -78,8 +78,9 @@ def write_text(root: Tracefs, setup: Setup, trace: Ftrace, release: bool = False
         release: whether the tracer may be switched off once the text is read.
     """
     from ...session.recorder_ftrace_parts import collect
-    from .record import extra_options
+    from .record import choose_compression, extra_options
 
+    choose_compression(setup)
     text = trace.tracefs.read("trace", _LIMIT).encode("utf-8", "surrogateescape")
     if release:
         trace.set("current_tracer", "nop")  # it watches every function; reading all formats below would take long
