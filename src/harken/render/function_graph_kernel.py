@@ -112,7 +112,8 @@ class KernelGraph:
             text = renderer(step.data)
             return text.partition(": ")[2] if event.name in _MESSAGES else own.name_format(event) + text
 
-        return GraphText(symbol, comm, self.options, comment, None, self.interrupts, arguments if self.arguments else None, places.__getitem__)
+        shown = arguments if self.arguments is not None else None
+        return GraphText(symbol, comm, self.options, comment, None, self.interrupts, shown, places.__getitem__)
 
     def _rows(self, batch: Batch, following: Sequence[Batch]) -> list[tuple[int, Any]]:
         """(time, marks and step) of a batch's records, leaves found."""
