@@ -197,10 +197,10 @@ def buffer_option(buffer: BufferSource, order: str, at: int, places: Iterable[tu
 
 def _write_v7(fd: int, parts: Parts, buffers: Sequence[BufferSource], compression: str) -> list[tuple[str, int, int, int, int]]:
     out, sections = start_v7(fd, parts, compression)
-    head = (*HEAD, layout.CMDLINES)
+    first: tuple[int, ...] = (*HEAD, layout.CMDLINES)
     if parts.btf and sections.codec is not None:  # trace-cmd 3.4 reads types in compressed files, and no file that has them uncompressed
-        head = (*head, layout.BTF_FILE)
-    places = [(number, sections.add(number, parts.body(number))) for number in head]
+        first = (*first, layout.BTF_FILE)
+    places = [(number, sections.add(number, parts.body(number))) for number in first]
     options = [(number, struct.pack(parts.order + "Q", at)) for number, at in places]
     sections.options([*options, *parts.options, (layout.CPUCOUNT, struct.pack(parts.order + "I", parts.cpus))])
     written = []
