@@ -131,7 +131,8 @@ def test_strings_go_through_scratch_memory() -> None:
 def test_the_perf_buffer_variant_loads() -> None:
     for tail in (0, 300):
         made = assemble(
-            events(tail, abi.BPF_PROG_TYPE_RAW_TRACEPOINT, "raw_tracepoint", 0), Target(target().machine, frozenset(target().features) - {"ringbuf"})
+            events(tail, abi.BPF_PROG_TYPE_RAW_TRACEPOINT, "raw_tracepoint", 0),
+            Target(target().machine, frozenset(target().features) - {"ringbuf"}),
         )
         load(live(), made.spec).close()
 

@@ -15,6 +15,7 @@ from harken.formats.event_records import split
 from harken.formats.function_arguments import Arguments
 from harken.formats.print_fmt import Env, compile_format
 from harken.formats.print_fmt_program import OPS, NotProgram, Program
+from harken.formats.print_fmt_shorter import shorter
 from harken.formats.ring_page import Layout, walk
 from harken.formats.ring_page_numpy import walk as numpy_walk
 from harken.native.columns import gather
@@ -313,6 +314,37 @@ def test_nearly_all_events_of_this_kernel_are_programs():
     assert left <= made // 20
 
 
+def test_operations_that_are_one():
+    def rows(text):
+        return [[OPS[name], int(flags), 0, int(place), int(value)] for name, flags, place, value in map(str.split, text.split(","))]
+
+    ends = "START 0 0 0,LOAD 4 8 0,CONST 0 0 65535,AND 0 0 0,ADD 0 0 0,START 0 0 0,LOAD 4 8 0,CONST 0 0 65535,AND 0 0 0,ADD 0 0 0"
+    ends += ",LOAD 4 8 0,CONST 0 0 16,SHR 0 0 0,ADD 0 0 0,STOP 0 0 0,MIN 0 0 0"
+    assert shorter(rows(ends + ",END 0 0 0")) == rows("DYNAMIC 4 8 0,END 0 0 0")
+    assert len(shorter(rows(ends.replace("LOAD 4 8 0,CONST 0 0 16", "LOAD 4 12 0,CONST 0 0 16")))) == 16, "of two different numbers"
+    assert shorter(rows("LOAD 20 8 0,CONST 0 0 4294967295,AND 0 0 0,EXTEND 8 0 0")) == rows("LOAD 4 8 0")
+    assert shorter(rows("LOAD 2 8 0,EXTEND 4 0 0,LOAD 4 8 0,EXTEND 2 0 0")) == rows("LOAD 2 8 0,LOAD 4 8 0,EXTEND 2 0 0")
+    assert shorter(rows("LOAD 4 8 0,CONST 0 0 255,AND 0 0 0")) == rows("LOAD 4 8 0,CONST 0 0 255,AND 0 0 0")
+    # what a jump leads to stays, and jumps lead to where it has gone
+    jumps = "LOAD 4 8 0,JUMP_ZERO 0 4 0,START 0 0 0,CONST 0 0 5,ADD 0 0 0,LOAD 4 8 0,EXTEND 4 0 0,JUMP 0 8 0,END 0 0 0"
+    assert shorter(rows(jumps)) == rows("LOAD 4 8 0,JUMP_ZERO 0 4 0,START 0 0 0,CONST 0 0 5,ADD 0 0 0,LOAD 20 8 0,JUMP 0 7 0,END 0 0 0")
+    assert shorter(rows(jumps.replace("JUMP_ZERO 0 4", "JUMP_ZERO 0 5")))[1][3] == 3
+
+
+def test_memory_of_records_is_used_again_when_nobody_has_them():
+    rooms = []
+    data = [page * 600 for page in (recording("a", [EVENTS[300]], 60)[0][:4096], recording("b", [EVENTS[301]], 60)[0][:4096])]
+    first, second = (walk(part, 4096, LAYOUT, None, rooms) for part in data)
+    times, types = list(first.times), set(second.types)
+    assert len(rooms) == 2 and list(walk(data[0], 4096, LAYOUT, None).times) == times
+    kept = second.times[5:]
+    del first, second
+    again = walk(data[0], 4096, LAYOUT, None, rooms)
+    other = walk(data[1], 4096, LAYOUT, None, rooms)
+    assert list(again.times) == times and set(other.types) == types and len(rooms) == 3
+    assert list(kept) == list(other.times[5:])
+
+
 def test_what_a_program_is_made_of():
     codes = Program("%d %s", ["f0", "k1[f0]"], {(8, "i"): "f0"}, {"k1": {0: "zero"}}, bytearray(), []).codes()
     names = {number: name for name, number in OPS.items()}
@@ -343,6 +375,33 @@ def test_fields_are_gathered_in_blocks_of_records(short):
         assert bytes(column) == b"".join(rows)
     sizes[short or 0] = len(data) + 1
     assert gather(address(data), len(data), starts, sizes, fields) is None
+
+
+def test_names_of_many_functions(monkeypatch):
+    """More than are known at first, so that what is known moves while a line is written; some have the same place in it."""
+    rng = random.Random(1)
+    addresses = [rng.randrange(1, 1 << 12) << 8 for _ in range(9000)] + [1 << 40 | n << 8 for n in range(9000)]
+    rng.shuffle(addresses)
+    event = TRACERS["function"]
+    calls = zip(addresses, addresses[1:] + addresses[:1])
+    records = [(10**9 + at, record(event, {"ip": ip, "parent_ip": parent}, "<", 1)) for at, (ip, parent) in enumerate(calls)]
+    streams = [pages(records[::2], "<"), pages(records[1::2], "<")]
+    fast = printed(LabelledLines, streams, parent=True)
+    without(monkeypatch)
+    assert printed(LabelledLines, streams, False, parent=True) == fast and fast.count(b"\n") == len(records)
+
+
+def test_two_losses_before_one_record_stand_in_their_order(monkeypatch):
+    event = EVENTS[310]
+    first, last = (pages([(10**9 + at, record(event, {}))], "<", lost={0: 5 + at}) for at in range(2))
+    nothing = (
+        first[:8] + (int.from_bytes(first[8:16], "little") & ~0xFFFFFFF).to_bytes(8, "little") + (5).to_bytes(8, "little") + first[24:]
+    )
+    streams = [nothing + last]
+    for _ in ("by the accelerator", "without it"):
+        for numpy in (True, False):
+            assert printed(LabelledLines, streams, numpy).splitlines()[:2] == [b"CPU:0 [5 EVENTS DROPPED]", b"CPU:0 [6 EVENTS DROPPED]"]
+        without(monkeypatch)
 
 
 def test_a_line_break_in_the_format_is_an_empty_line_of_the_kernel_only(monkeypatch):

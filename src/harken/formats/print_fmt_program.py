@@ -19,6 +19,7 @@ import re
 
 from ..native.text import OPS, Flags, op
 from .print_fmt_numbers import SIZES, NotProgram, Numbers, signed
+from .print_fmt_shorter import shorter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Program(Numbers):
         self.names, self.literals, self.memos, self.base = names, literals, memos, base
         self._format(text, list(values), lambda form, code: self._piece(form, ast.parse(code, mode="eval").body, code))
         self.add("END")
+        self.ops = shorter(self.ops)
 
     def codes(self) -> list[int]:
         """The operations' codes."""

@@ -264,7 +264,7 @@ def absolute(stamp: int, before: int) -> int:
     return stamp & 0xFFFFFFFFFFFFFFFF
 
 
-def walk(pages: Buffer, page_size: int, layout: Layout | None = None, numpy: Any = True) -> Records:
+def walk(pages: Buffer, page_size: int, layout: Layout | None = None, numpy: Any = True, rooms: list[Any] | None = None) -> Records:
     """Reads pages that stand back to back.
 
     Args:
@@ -272,6 +272,7 @@ def walk(pages: Buffer, page_size: int, layout: Layout | None = None, numpy: Any
         page_size: bytes of a page (``buffer_subbuf_size_kb``, the file's page size).
         layout: what ``header_page`` says; default: this machine's usual one.
         numpy: True for numpy arrays, if it is installed; None for columns of whatever kind is made fastest; False for the plain way.
+        rooms: a list that calls which come one after the other share, to use memory again.
 
     Raises:
         FormatError: the page size cannot be one.
@@ -283,7 +284,7 @@ def walk(pages: Buffer, page_size: int, layout: Layout | None = None, numpy: Any
     if numpy is not False and layout.order == "<" == Layout().order:
         from ..native.ring import walk as native_walk
 
-        walked = native_walk(pages, page_size, layout.time, layout.commit, layout.commit_size, layout.data, layout.long_size)
+        walked = native_walk(pages, page_size, layout.time, layout.commit, layout.commit_size, layout.data, layout.long_size, rooms)
         if walked is not None:
             records = Records(*walked)
             return records if module is None else records.arrays(module)

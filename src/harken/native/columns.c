@@ -50,18 +50,26 @@ EXPORT uint64_t harken_places(const uint16_t *types, uint64_t count, uint16_t ty
 EXPORT uint64_t harken_news(struct table *table, uint32_t memo, const uint8_t *buffer, uint64_t length, const struct records *records,
 			    uint16_t type, uint64_t offset, uint64_t *at, uint64_t *news, uint64_t room)
 {
-	uint8_t key[8];
+	uint8_t key[12] = { 0 };
 	uint64_t found = 0;
 
 	memcpy(key, &memo, 4);
 	for (; *at < records->count && found < room; ++*at) {
 		uint64_t start = (uint64_t)records->starts[*at], size = (uint64_t)records->sizes[*at];
+		const struct entry *entry;
+		uint32_t number;
 
 		if (records->types[*at] != type || start > length || size > length - start || size < 4 || offset > size - 4)
 			continue;
 		memcpy(key + 4, buffer + start + offset, 4);
-		if (table_find(table, key, sizeof(key)))
+		memcpy(&number, key + 4, 4);
+		if (known_find(table, memo, number))
 			continue;
+		entry = table_find(table, key, sizeof(key));
+		if (entry) {
+			known_put(table, memo, number, entry);
+			continue;
+		}
 		if (harken_table_put(table, key, sizeof(key), key, 0, 0))
 			break;
 		news[found++] = *at;

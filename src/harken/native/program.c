@@ -41,25 +41,36 @@ int find_text(struct line *line, const struct entry **entry)
 	return MISS;
 }
 
-int find_number(struct line *line, uint32_t memo, uint64_t number, const struct entry **entry)
+int learn_number(struct line *line, uint32_t memo, uint64_t number, struct piece *piece)
 {
-	uint8_t key[sizeof(memo) + sizeof(number)];
+	const struct entry *entry;
+	int result;
 
-	memcpy(key, &memo, sizeof(memo));
-	memcpy(key + sizeof(memo), &number, sizeof(number));
-	*entry = table_find(line->job->table, key, sizeof(key));
-	if (*entry)
-		return 0;
 	key_begin(line, memo);
 	key_add(line, &number, sizeof(number));
-	return find_text(line, entry);
+	result = find_text(line, &entry);
+	if (result)
+		return result;
+	known_put(line->job->table, memo, number, entry);
+	*piece = (struct piece){ entry->text, entry->text_size, entry->id };
+	return 0;
 }
 
 static int put_memo(struct line *line)
 {
 	const struct entry *entry;
-	int result = find_text(line, &entry);
+	struct piece piece;
+	uint32_t memo;
+	uint64_t number;
+	int result;
 
+	if (line->key_size == sizeof(memo) + sizeof(number)) {
+		memcpy(&memo, line->key, sizeof(memo));
+		memcpy(&number, line->key + sizeof(memo), sizeof(number));
+		result = find_number(line, memo, number, &piece);
+		return result ? result : put_piece(line, &piece);
+	}
+	result = find_text(line, &entry);
 	return result ? result : put(line, line->job->table->texts + entry->text, entry->text_size);
 }
 
@@ -74,13 +85,37 @@ static const uint8_t *memory(const struct line *line, uint64_t from, uint64_t to
 	return line->record + from;
 }
 
+/* The bytes of sixteen that are in front of the first zero byte. */
+static inline uint64_t length_16(const uint8_t *text)
+{
+	const uint64_t ones = 0x0101010101010101u;
+	uint64_t low, high, in_low, in_high;
+
+	if (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__) {
+		const uint8_t *end = memchr(text, 0, 16);
+
+		return end ? (uint64_t)(end - text) : 16;
+	}
+	memcpy(&low, text, 8);
+	memcpy(&high, text + 8, 8);
+	in_low = (low - ones) & ~low & ones << 7; /* the lowest bit is that of the first zero byte */
+	in_high = (high - ones) & ~high & ones << 7;
+	return in_low ? (uint64_t)__builtin_ctzll(in_low) / 8 : in_high ? 8 + (uint64_t)__builtin_ctzll(in_high) / 8 : 16;
+}
+
 /* A C string in the record.  Python counts characters: where bytes are not that, it makes the text itself. */
 static int put_string(struct line *line, const struct op *op, uint64_t from, uint64_t to)
 {
 	uint64_t size, blanks;
 	const uint8_t *text = memory(line, from, to, &size);
-	const uint8_t *end = memchr(text, 0, size);
+	const uint8_t *end;
 
+	if (size == 16 && !op->width && !op->place && line->end - line->at >= 16) { /* the name of a task */
+		memcpy(line->at, text, 16);
+		line->at += length_16(text);
+		return 0;
+	}
+	end = memchr(text, 0, size);
 	if (end)
 		size = (uint64_t)(end - text);
 	if (!op->width && !op->place)
@@ -160,7 +195,7 @@ static int calculate(struct line *line, const struct op *op)
 	return 0;
 }
 
-static int push(struct line *line, uint64_t value)
+static inline int push(struct line *line, uint64_t value)
 {
 	if (line->top >= STACK)
 		return BROKEN;
@@ -168,24 +203,40 @@ static int push(struct line *line, uint64_t value)
 	return 0;
 }
 
-/* Operations that put a number on the stack. */
-static int produce(struct line *line, const struct op *op)
+/* A number of the record; 0 if it lies outside. */
+static inline uint64_t loaded(const struct line *line, const struct op *op)
 {
 	uint32_t size = op->flags & 15;
 
+	if (size > 8 || op->place > line->length - line->start || size > line->length - line->start - op->place)
+		return 0;
+	return load(line->record + line->start + op->place, size, op->flags & SIGNED);
+}
+
+/* The two ends of a text whose place is in the lower half of a number, and its size in the upper one. */
+static int push_dynamic(struct line *line, const struct op *op)
+{
+	uint64_t where = loaded(line, op), from = line->start + (where & 0xFFFF), to = from + (where >> 16);
+
+	return push(line, from) || push(line, to < line->stop ? to : line->stop) ? BROKEN : 0;
+}
+
+/* Operations that put numbers on the stack. */
+static int produce(struct line *line, const struct op *op)
+{
 	switch (op->code) {
 	case OP_CONST:
 		return push(line, op->value);
 	case OP_START:
-		return push(line, line->start);
+		return push(line, line->start + op->value);
 	case OP_STOP:
 		return push(line, line->stop);
 	case OP_GET:
 		return push(line, line->variables[op->place % VARIABLES]);
+	case OP_DYNAMIC:
+		return push_dynamic(line, op);
 	default: /* OP_LOAD */
-		if (size > 8 || op->place > line->length - line->start || size > line->length - line->start - op->place)
-			return push(line, 0);
-		return push(line, load(line->record + line->start + op->place, size, op->flags & SIGNED));
+		return push(line, loaded(line, op));
 	}
 }
 
@@ -225,13 +276,9 @@ static int consume(struct line *line, const struct op *op)
 
 static int write_text(struct line *line, const struct op *op)
 {
-	const struct job *job = line->job;
-
 	switch (op->code) {
 	case OP_TEXT:
-		if (op->value > job->literal_size || op->place > job->literal_size - op->value)
-			return BROKEN;
-		return put(line, job->literals + op->value, op->place);
+		return put_literal(line, op->value, op->place);
 	case OP_KEY:
 		key_begin(line, (uint32_t)op->value);
 		return 0;
@@ -251,7 +298,7 @@ static int step(struct line *line, const struct op *op)
 
 	if (op->code >= OP_ADD && op->code <= OP_MAXS)
 		return calculate(line, op);
-	if (op->code == OP_CONST || (op->code >= OP_LOAD && op->code <= OP_STOP) || op->code == OP_GET)
+	if (op->code == OP_CONST || (op->code >= OP_LOAD && op->code <= OP_STOP) || op->code == OP_GET || op->code == OP_DYNAMIC)
 		return produce(line, op);
 	if (op->code != OP_SET && op->code != OP_DROP && (op->code < OP_DEC || op->code > OP_STRING) &&
 	    op->code != OP_KEY_INT && op->code != OP_KEY_MEMORY)
@@ -274,16 +321,24 @@ int run_program(struct line *line, uint32_t start)
 		case OP_END:
 			return 0;
 		case OP_TEXT: /* the operations that most programs are made of have the short way */
-			result = write_text(line, op);
+			result = put_literal(line, op->value, op->place);
 			break;
 		case OP_LOAD:
-			result = produce(line, op);
+			if (at + 1 < count && (op[1].code == OP_DEC || op[1].code == OP_HEX)) {
+				at++;
+				result = put_number(line, &op[1], loaded(line, op), op[1].code == OP_HEX ? 16 : 10);
+			} else {
+				result = push(line, loaded(line, op));
+			}
 			break;
-		case OP_DEC:
-		case OP_HEX:
-			if (line->top < 1)
+		case OP_START:
+			result = push(line, line->start + op->value);
+			break;
+		case OP_STRING:
+			if (line->top < 2)
 				return BROKEN;
-			result = consume(line, op);
+			line->top -= 2;
+			result = put_string(line, op, line->stack[line->top], line->stack[line->top + 1]);
 			break;
 		case OP_JUMP:
 		case OP_JUMP_ZERO:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 
 from . import library
 from .memory import address, room
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ("counts", "latest", "until", "walk")
 
 
+_ROOMS = 8
+getrefcount: Any = getattr(sys, "getrefcount", None)  # not every implementation of Python has it
+
+
 class _Layout(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint32) for name in "page_size time commit commit_size data long_size".split()]
 
@@ -25,13 +30,16 @@ class _Found(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in "times starts sizes types count lost lost_count".split()]
 
 
-def walk(pages: Any, page_size: int, time: int, commit: int, commit_size: int, data: int, long_size: int) -> Columns | None:
+def walk(
+    pages: Any, page_size: int, time: int, commit: int, commit_size: int, data: int, long_size: int, rooms: list[Any] | None = None
+) -> Columns | None:
     """All records of little-endian pages that stand back to back.
 
     Args:
         pages: ``bytes``, or other memory, which is copied if it is read-only.
         page_size: bytes of a page.
         time, commit, commit_size, data, long_size: offsets and sizes, as in ``ring_page.Layout``.
+        rooms: the memory of earlier calls, which is used again once nobody has a part of it any more; it gets that of this call.
 
     Returns:
         Times (Q), starts and sizes of payloads (q), event ids (H) as memory of equal length; (index, number) of what was lost.
@@ -48,7 +56,7 @@ def walk(pages: Any, page_size: int, time: int, commit: int, commit_size: int, d
         place = address(pages)
     most = length // 8 + 1
     gaps = length // page_size + 1
-    columns = room(26 * most + 7 & ~7)
+    columns = _again(rooms, 26 * most + 7 & ~7)
     lost = room(16 * gaps)
     base = address(columns)
     layout = _Layout(page_size, time, commit, commit_size, data, long_size)
@@ -61,6 +69,18 @@ def walk(pages: Any, page_size: int, time: int, commit: int, commit_size: int, d
     types = columns[24 * most : 24 * most + 2 * count].cast("H")
     pairs = lost[: 16 * found.lost_count].cast("Q").tolist()
     return parts[0], parts[1], parts[2], types, tuple(zip(pairs[::2], pairs[1::2]))
+
+
+def _again(rooms: list[Any] | None, size: int) -> memoryview:
+    """Memory, of which large pages need not be got and filled with zeros again if there is some that nobody refers to."""
+    if rooms is not None and getrefcount is not None:
+        for at in range(len(rooms)):
+            if getrefcount(rooms[at]) == 2 and len(rooms[at]) >= size:  # the list and this call's argument
+                return memoryview(rooms[at])[:size]
+    found = room(size)
+    if rooms is not None and getrefcount is not None and len(rooms) < _ROOMS:
+        rooms.append(found.obj)
+    return found
 
 
 def until(times: memoryview, horizon: int) -> int:

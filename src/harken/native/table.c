@@ -5,6 +5,8 @@
 #include <string.h>
 #include "table.h"
 
+#define FEW 8192 /* of the numbers that are known there is room for so many at first */
+
 /* Lays a table out in memory; 0, or -1 if it is too small.  The memory must be zero. */
 EXPORT int harken_table_init(struct table *table, uint8_t *memory, uint64_t size, uint64_t entries)
 {
@@ -12,23 +14,52 @@ EXPORT int harken_table_init(struct table *table, uint8_t *memory, uint64_t size
 
 	while (slots < 2 * entries && slots < 1u << 30)
 		slots *= 2;
-	need = slots * sizeof(uint32_t) + entries * sizeof(struct entry);
+	need = slots * sizeof(uint32_t) + entries * sizeof(struct entry) + slots * sizeof(struct known);
 	if (!entries || slots < 2 * entries || need >= size || size - need > UINT32_MAX)
 		return -1;
 	table->entries = (struct entry *)memory;
-	table->slots = (uint32_t *)(memory + entries * sizeof(struct entry));
+	table->known = (struct known *)(memory + entries * sizeof(struct entry));
+	table->slots = (uint32_t *)(memory + entries * sizeof(struct entry) + slots * sizeof(struct known));
 	table->texts = memory + need;
 	table->mask = (uint32_t)slots - 1;
 	table->most = (uint32_t)entries;
 	table->room = (uint32_t)(size - need);
-	table->used = table->filled = 0;
+	table->used = table->filled = table->known_used = 0;
+	table->known_mask = table->mask < FEW ? table->mask : FEW - 1;
 	return 0;
+}
+
+static void forget(struct table *table)
+{
+	memset(table->known, 0, ((size_t)table->known_mask + 1) * sizeof(struct known));
+	table->known_used = 0;
+}
+
+void known_put(struct table *table, uint32_t memo, uint64_t number, const struct entry *entry)
+{
+	struct known *known;
+	uint32_t slot = known_slot(memo, number), tries;
+
+	if (table->known_used > table->known_mask / 2 && table->known_mask < table->mask) {
+		table->known_mask = 2 * table->known_mask + 1;
+		forget(table); /* they are found in the table once more */
+	}
+	for (tries = 0; tries < TRIES - 1 && table->known[(slot + tries) & table->known_mask].used; tries++)
+		;
+	known = &table->known[(slot + tries) & table->known_mask];
+	if (!known->used)
+		table->known_used++;
+	known->number = number;
+	known->memo = memo;
+	known->used = 1;
+	known->piece = (struct piece){ entry->text, entry->text_size, entry->id };
 }
 
 EXPORT void harken_table_clear(struct table *table)
 {
 	memset(table->slots, 0, ((size_t)table->mask + 1) * sizeof(uint32_t));
 	table->used = table->filled = 0;
+	forget(table);
 }
 
 /* Puts a text in; 0, or -1 if there is no room. */
@@ -41,10 +72,12 @@ EXPORT int harken_table_put(struct table *table, const uint8_t *key, uint32_t ke
 	if (table->used >= table->most || (uint64_t)table->filled + key_size + text_size > table->room)
 		return -1;
 	slot = slot_of(table, hash, key, key_size);
-	if (table->slots[slot]) /* the new text takes the old one's place, which is lost until the table is emptied */
+	if (table->slots[slot]) { /* the new text takes the old one's place, which is lost until the table is emptied */
 		entry = &table->entries[table->slots[slot] - 1];
-	else
+		forget(table);
+	} else {
 		entry = &table->entries[table->used++];
+	}
 	entry->hash = hash;
 	entry->key = table->filled;
 	entry->key_size = key_size;

@@ -33,24 +33,15 @@ static const struct event *event_of(const struct job *job, uint16_t type)
 /* Task, CPU and flags; a record that is too short for them has what lies behind it. */
 static int put_head(struct line *line)
 {
-	const struct entry *entry;
+	struct piece piece;
 	uint64_t word = 0, key;
 	int result;
 
 	if (line->length >= 8 && line->start <= line->length - 8)
 		memcpy(&word, line->record + line->start, 8);
 	key = (word >> 32) << 32 | (line->stream->number & 0xFFFF) << 16 | (word >> 16 & 0xFF) << 8 | (word >> 24 & 0xFF);
-	result = find_number(line, 0, key, &entry);
-	return result ? result : put(line, line->job->table->texts + entry->text, entry->text_size);
-}
-
-static int put_literal(struct line *line, uint64_t start, uint64_t size)
-{
-	const struct job *job = line->job;
-
-	if (start > job->literal_size || size > job->literal_size - start)
-		return BROKEN;
-	return put(line, job->literals + start, size);
+	result = find_number(line, 0, key, &piece);
+	return result ? result : put_piece(line, &piece);
 }
 
 /* The lines that say what was lost before a record, from a mark on. */

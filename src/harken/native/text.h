@@ -25,6 +25,7 @@ enum code {
 	OP_EQ, OP_NE, OP_LT, OP_LE, OP_LTS, OP_LES, OP_MIN, OP_MINS, OP_MAX, OP_MAXS,
 	OP_JUMP, OP_JUMP_ZERO,
 	OP_DEC, OP_HEX, OP_STRING, OP_KEY, OP_KEY_INT, OP_KEY_MEMORY, OP_MEMO, OP_FOREIGN, OP_FUNCTION, OP_REPEATS,
+	OP_DYNAMIC, /* where a text is that a number of the record (__data_loc) tells the place and size of */
 };
 
 /* flags of OP_DEC, OP_HEX and OP_STRING */
@@ -150,17 +151,24 @@ struct line {
 /* Most pieces of a line are short, for which calling memcpy costs more than copying. */
 static inline void copy(uint8_t *to, const uint8_t *from, uint64_t size)
 {
-	if (size > 32) {
+	if (size > 64) {
 		memcpy(to, from, size);
+	} else if (size > 32) {
+		memcpy(to, from, 32);
+		memcpy(to + size - 32, from + size - 32, 32);
 	} else if (size >= 16) {
 		memcpy(to, from, 16);
 		memcpy(to + size - 16, from + size - 16, 16);
 	} else if (size >= 8) {
 		memcpy(to, from, 8);
 		memcpy(to + size - 8, from + size - 8, 8);
-	} else {
-		while (size--)
-			*to++ = *from++;
+	} else if (size >= 4) {
+		memcpy(to, from, 4);
+		memcpy(to + size - 4, from + size - 4, 4);
+	} else if (size) {
+		to[0] = from[0];
+		to[size / 2] = from[size / 2];
+		to[size - 1] = from[size - 1];
 	}
 }
 
@@ -171,6 +179,15 @@ static inline int put(struct line *line, const void *text, uint64_t size)
 	copy(line->at, text, size);
 	line->at += size;
 	return 0;
+}
+
+static inline int put_literal(struct line *line, uint64_t start, uint64_t size)
+{
+	const struct job *job = line->job;
+
+	if (start > job->literal_size || size > job->literal_size - start)
+		return BROKEN;
+	return put(line, job->literals + start, size);
 }
 
 /* format.c: 0 or FULL */
@@ -201,7 +218,23 @@ int run_program(struct line *line, uint32_t op);
 void key_begin(struct line *line, uint32_t memo);
 void key_add(struct line *line, const void *bytes, uint64_t size);
 int find_text(struct line *line, const struct entry **entry);
-int find_number(struct line *line, uint32_t memo, uint64_t number, const struct entry **entry);
+int learn_number(struct line *line, uint32_t memo, uint64_t number, struct piece *piece);
+
+/* The text of a memo and a number; 0, or MISS. */
+static inline int find_number(struct line *line, uint32_t memo, uint64_t number, struct piece *piece)
+{
+	const struct known *known = known_find(line->job->table, memo, number);
+
+	if (!known)
+		return learn_number(line, memo, number, piece);
+	*piece = known->piece;
+	return 0;
+}
+
+static inline int put_piece(struct line *line, const struct piece *piece)
+{
+	return put(line, line->job->table->texts + piece->text, piece->text_size);
+}
 
 /* tracers.c */
 int put_function(struct line *line, int repeats);

@@ -31,7 +31,7 @@ OPS = {
             "END TEXT CONST LOAD START STOP SET GET DROP "
             "ADD SUB MUL AND OR XOR SHL SHR DIV MOD NEG NOT EXTEND "
             "EQ NE LT LE LTS LES MIN MINS MAX MAXS JUMP JUMP_ZERO "
-            "DEC HEX STRING KEY KEY_INT KEY_MEMORY MEMO FOREIGN FUNCTION REPEATS"
+            "DEC HEX STRING KEY KEY_INT KEY_MEMORY MEMO FOREIGN FUNCTION REPEATS DYNAMIC"
         ).split()
     )
 }
@@ -49,8 +49,8 @@ op = struct.Struct("=BBHIQ").pack  # code, flags, width, place, value
 event = struct.Struct("=IIII").pack  # kind, program, needs, ended
 span = struct.Struct("=QQQ").pack  # index, start, size
 
-_TABLE_BYTES, _ENTRIES = 16 << 20, 1 << 16
-_OUT_BYTES = 1 << 20
+_TABLE_BYTES, _ENTRIES = 20 << 20, 1 << 16
+_OUT_BYTES = 1 << 18  # stays in the cache
 
 
 def _u64(names: str) -> list[tuple[str, Any]]:
@@ -86,7 +86,9 @@ class Stream(ctypes.Structure):
 
 
 class _Table(ctypes.Structure):
-    _fields_ = _u64("slots entries texts") + [(name, ctypes.c_uint32) for name in "mask most used room filled unused".split()]
+    _fields_ = _u64("slots entries texts known") + [
+        (name, ctypes.c_uint32) for name in "mask most used room filled known_mask known_used unused".split()
+    ]
 
 
 class Job(ctypes.Structure):

@@ -13,11 +13,6 @@ static uint64_t field_of(const struct line *line, const struct field *field)
 	return load(line->record + line->start + field->offset, field->size, (int)field->is_signed);
 }
 
-static int put_text(struct line *line, const struct entry *entry)
-{
-	return put(line, line->job->table->texts + entry->text, entry->text_size);
-}
-
 /* The place of the caller on its CPU's stack of names, which is changed: libtraceevent's way (render/ftrace_functions.py). */
 static uint64_t place_of(uint32_t *stack, uint32_t parent, uint32_t child)
 {
@@ -77,14 +72,14 @@ static int put_arguments(struct line *line, const struct arguments *arguments, u
 {
 	static const struct op decimal = { .flags = SIGNED }, plain = { 0 };
 	uint64_t at = line->start + arguments->offset, from = 0, i;
-	const struct entry *form;
+	struct piece form;
 	const uint8_t *text;
 	int result = find_number(line, arguments->templates + (uint32_t)count - 1, func, &form);
 
 	if (result)
 		return result;
-	text = line->job->table->texts + form->text;
-	for (i = 0; i < form->text_size; i++) {
+	text = line->job->table->texts + form.text;
+	for (i = 0; i < form.text_size; i++) {
 		if (text[i] > 14 || !marks[text[i]].base)
 			continue;
 		result = put(line, text + from, i - from);
@@ -102,14 +97,14 @@ static int put_arguments(struct line *line, const struct arguments *arguments, u
 			return result;
 		from = i + 1;
 	}
-	return put(line, text + from, form->text_size - from);
+	return put(line, text + from, form.text_size - from);
 }
 
 int put_function(struct line *line, int repeats)
 {
 	const struct job *job = line->job;
 	const struct field *fields = repeats ? job->repeats : job->function;
-	const struct entry *child, *parent;
+	struct piece child, parent;
 	uint64_t depth = 0, func = field_of(line, &fields[0]), count = repeats ? 0 : count_arguments(line, &job->function_arguments);
 	int result = find_number(line, (uint32_t)job->function_names, func, &child);
 
@@ -118,11 +113,11 @@ int put_function(struct line *line, int repeats)
 	if (result)
 		return result;
 	/* doing it again for the same record, when the output was full, changes nothing */
-	if (parent->id && job->indent)
-		depth = place_of(line->stream->stack, parent->id, child->id);
+	if (parent.id && job->indent)
+		depth = place_of(line->stream->stack, parent.id, child.id);
 	result = put_byte(line, ' ', 3 * depth);
 	if (!result)
-		result = put_text(line, child);
+		result = put_piece(line, &child);
 	if (!result && count) {
 		result = put(line, "(", 1);
 		if (!result)
@@ -133,7 +128,7 @@ int put_function(struct line *line, int repeats)
 	if (!result && job->parent)
 		result = put(line, " <-- ", 5);
 	if (!result && job->parent)
-		result = put_text(line, parent);
+		result = put_piece(line, &parent);
 	return result || !repeats ? result : put_repeats(line);
 }
 
@@ -189,7 +184,7 @@ static int put_value(struct line *line, const struct graph *graph, uint64_t valu
 /* A memo's text of a number; none for memo 0. */
 static int put_number_text(struct line *line, uint32_t memo, uint64_t number, uint32_t *size)
 {
-	const struct entry *entry;
+	struct piece entry;
 	int result;
 
 	*size = 0;
@@ -198,23 +193,23 @@ static int put_number_text(struct line *line, uint32_t memo, uint64_t number, ui
 	result = find_number(line, memo, number, &entry);
 	if (result)
 		return result;
-	*size = entry->text_size;
-	return put_text(line, entry);
+	*size = entry.text_size;
+	return put_piece(line, &entry);
 }
 
 /* "name(file=0x1234, count=5)" */
 static int put_call(struct line *line, const struct graph *graph)
 {
 	uint64_t func = field_of(line, &graph->func), count = count_arguments(line, &graph->arguments);
-	const struct entry *name;
+	struct piece name;
 	int result = find_number(line, graph->calls, func, &name);
 
 	if (result)
 		return result;
-	if (!count || !name->id || !name->text_size)
-		return put_text(line, name);
+	if (!count || !name.id || !name.text_size)
+		return put_piece(line, &name);
 	/* the memo's text ends with "()" */
-	if (put(line, line->job->table->texts + name->text, name->text_size - 1))
+	if (put(line, line->job->table->texts + name.text, name.text_size - 1))
 		return FULL;
 	result = put_arguments(line, &graph->arguments, func, count);
 	return result ? result : put(line, ")", 1);

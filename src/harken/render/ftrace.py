@@ -122,7 +122,7 @@ class Lines:
             lines, marks = self._with_numpy(batches, total)
         else:
             lines, marks = self._plain(batches)
-        for place, line in sorted(marks, key=lambda mark: mark[0], reverse=True):
+        for place, line in reversed(sorted(marks, key=lambda mark: mark[0])):  # the last ones first; two of a place keep their order
             lines[place] = line if lines[place] is None else line + "\n" + str(lines[place])
         kept = [line for line in lines if line is not None] if self.special else lines
         return ("\n".join(kept) + "\n" if kept else "").encode("utf-8", "surrogateescape")  # type: ignore[arg-type]

@@ -54,11 +54,12 @@ def windows(
     waiting: dict[int, Batch] = {}
     sources = {cpu: iter(chunks) for cpu, chunks in streams}
     ends: dict[int, int] = {}
+    rooms: list[Any] = []
 
     def fill(cpu: int) -> None:
         for chunk in sources[cpu]:
             data = bytes(chunk)
-            records = walk(data, page_size, layout, None if numpy is True else numpy)
+            records = walk(data, page_size, layout, None if numpy is True else numpy, rooms)
             if len(records):
                 waiting[cpu] = Batch(cpu, data, records)
                 ends[cpu] = _latest(records.times)
