@@ -348,10 +348,44 @@ def test_the_same_symbols(both, machine, bits, order) -> None:
     assert len(both(columns, elf(machine, bits, order))[0][0]) > 500
 
 
+def stubs(chance: random.Random, end: bool = False) -> bytes:
+    """Stubs of all layouts, places with several relocations, with none, with names that are none, and that a file's own code fills."""
+    builder, places = ElfBuilder(), [0x404000 + 8 * number for number in range(12)]
+    sections = [(".plt", 16, 16), (".plt.sec", 16, 0), (".plt.got", 8, 0)]
+    for name, step, first in sections:
+        address = (1 << 64) - 0x60 if end and name == ".plt.sec" else 0x401200 + 0x200 * len(name)
+        code = bytes(first)
+        for _ in range(6):
+            place = address + len(code)
+            before = b"" if step == 8 else chance.choice((b"", b"\xf3\x0f\x1e\xfa", b"\xff"))
+            slot = chance.choice(places) - (place + len(before) + 6)
+            code += (before + b"\xff\x25" + struct.pack("<I", slot & 0xFFFFFFFF) + b"\x66\x90" + bytes(8))[:step]
+        builder.section(name, code + bytes(chance.randrange(3)), address=address)
+    for name, kind in ((".rela.dyn", 4), (".rela.plt", 4), (".rel.plt", 9)):
+        rows = b""
+        for _ in range(10):
+            symbol = chance.choice((0, 1, 2, 3, 4, 99))
+            rows += struct.pack("<QQ", chance.choice(places), symbol << 32 | 7) + (struct.pack("<q", BASE) if kind == 4 else b"")
+        if name == ".rela.plt" and chance.random() < 0.3:
+            rows += struct.pack("<QQq", chance.choice(places), 37, BASE)
+        builder.section(name, rows, kind=kind)
+    for name in ("malloc", "", "f" * 5000, "free@V1"):
+        builder.symbol(name, 0, 0, 0x12, 0, dynamic=True)
+    return builder.function("ifunc", BASE, 8, False, 0x1A).build()
+
+
+def test_the_same_stubs(both) -> None:
+    chance, named_stubs = random.Random(8), 0
+    for number in range(60):
+        found = both(columns, stubs(chance, number % 5 == 0))
+        named_stubs += found[0][-1].count(b"@plt")
+    assert named_stubs > 300
+
+
 def test_damaged_files(both) -> None:
-    raw = elf()
-    for data in mutants(raw, 0, random.Random(3)):
-        both(columns, data)
+    for raw in (elf(), stubs(random.Random(1)), stubs(random.Random(4))):
+        for data in mutants(raw, 0, random.Random(3)):
+            both(columns, data)
 
 
 def test_no_symbols_at_all(both) -> None:

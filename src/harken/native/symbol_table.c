@@ -276,30 +276,3 @@ EXPORT void harken_table_nest(struct symbols *symbols)
 	}
 	end_pieces(symbols, depth, 0, 1);
 }
-
-/* Of rows of numbers, those whose first one is among some ascending ones; returns how many. */
-EXPORT uint64_t harken_table_rows(const uint64_t *rows, uint64_t count, uint64_t width, const uint64_t *wanted, uint64_t wanted_count,
-				  uint32_t *found)
-{
-	uint64_t used = 0;
-
-	if (!wanted_count)
-		return 0;
-	for (uint64_t row = 0; row < count; row++) {
-		uint64_t value = rows[width * row], low = 0, high = wanted_count;
-
-		if (value < wanted[0] || value > wanted[wanted_count - 1])
-			continue;
-		while (high - low > 1) {
-			uint64_t middle = low + (high - low) / 2;
-
-			if (wanted[middle] <= value)
-				low = middle;
-			else
-				high = middle;
-		}
-		if (wanted[low] == value)
-			found[used++] = (uint32_t)row;
-	}
-	return used;
-}

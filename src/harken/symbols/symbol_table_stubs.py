@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import sys
 
-from ..native.symbol_table import rows
+from ..native import symbol_table as native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ __all__ = ("add_stubs",)
 _MAX_STUBS = 1 << 18
 _MAX_RELOCATIONS = 1 << 22
 _RELA, _REL = 4, 9
+_RELOCATIONS = (".rela.plt", ".rel.plt", ".rela.dyn", ".rel.dyn", ".rela.iplt")
+#: R_*_IRELATIVE by machine.
+_RELATIVE = {62: 37, 183: 1032, 3: 42}
 _GLOBAL_FUNCTION = 0x12
 
 
@@ -35,6 +38,8 @@ def add_stubs(columns: Columns, elf: Elf, dynamic: Section) -> None:
     plts = [section for section in elf.sections if section.name in (".plt", ".plt.sec", ".plt.got", ".iplt", ".plt.bnd")]
     if decode is None or not plts or elf.big_endian:
         return
+    if elf.machine == 62 and elf.bits == 64 and sys.byteorder == "little" and _add_quickly(columns, elf, dynamic, plts):
+        return
     got = next((section.address for section in elf.sections if section.name == ".got.plt"), 0)
     stubs = [stub for plt in plts for stub in decode(bytes(plt.data[: _MAX_STUBS * 16]), plt.address, got)][:_MAX_STUBS]
     names = _slots(elf, dynamic, columns, frozenset([slot for _, _, slot in stubs]))
@@ -42,7 +47,7 @@ def add_stubs(columns: Columns, elf: Elf, dynamic: Section) -> None:
     source = len(columns.strings) << 32
     for start, size, slot in stubs:
         name = names.get(slot)
-        if name:
+        if name and not start >> 64:
             columns.values.append(start)
             columns.sizes.append(size)
             columns.infos.append(_GLOBAL_FUNCTION)
@@ -51,17 +56,47 @@ def add_stubs(columns: Columns, elf: Elf, dynamic: Section) -> None:
     columns.strings.append(bytes(strings))
 
 
+def _add_quickly(columns: Columns, elf: Elf, dynamic: Section, plts: list[Section]) -> bool:
+    """``add_stubs`` by the accelerator; False if it does not do it."""
+    if native.library() is None:
+        return False
+    names = bytes(elf.sections[dynamic.link].data) if dynamic.link < len(elf.sections) else b""
+    text = native.stubs(
+        columns.all(),
+        [(bytes(plt.data[: _MAX_STUBS * 16]), plt.address) for plt in plts],
+        _MAX_STUBS,
+        ((_rows(elf, section), 3 if section.type == _RELA else 2) for section in _sections(elf)),
+        _RELATIVE[62],
+        bytes(dynamic.data),
+        names,
+        len(columns.strings) << 32,
+    )
+    if text is not None:
+        columns.strings.append(text)
+    return text is not None
+
+
+def _sections(elf: Elf) -> list[Section]:
+    """Those with relocations of stubs; .rela.dyn, which may be a hundred times longer than .rela.plt, comes last."""
+    found = [section for section in elf.sections if section.type in (_RELA, _REL) and section.name in _RELOCATIONS]
+    return sorted(found, key=lambda section: ".dyn" in section.name)
+
+
+def _rows(elf: Elf, section: Section) -> bytes:
+    """Whole relocations."""
+    size = (3 if section.type == _RELA else 2) * (8 if elf.bits == 64 else 4)
+    return bytes(section.data[: min(len(section.data) // size, _MAX_RELOCATIONS) * size])
+
+
 def _slots(elf: Elf, dynamic: Section, columns: Columns, wanted: frozenset[int]) -> dict[int, bytes]:
     """Address of a slot of the global offset table -> name of the function that the dynamic linker puts there."""
     names = bytes(elf.sections[dynamic.link].data) if dynamic.link < len(elf.sections) else b""
     table, size = dynamic.data, 24 if elf.bits == 64 else 16
-    relative = {62: 37, 183: 1032, 3: 42}.get(elf.machine)  # R_*_IRELATIVE
+    relative = _RELATIVE.get(elf.machine)
     slots: dict[int, bytes] = {}
     resolvers: dict[int, int] = {}
-    for section in sorted(elf.sections, key=lambda section: ".dyn" in section.name):
-        if section.type not in (_RELA, _REL) or section.name not in (".rela.plt", ".rel.plt", ".rela.dyn", ".rel.dyn", ".rela.iplt"):
-            continue
-        if len(slots) + len(resolvers) == len(wanted):  # .rela.dyn may be a hundred times longer than .rela.plt
+    for section in _sections(elf):
+        if len(slots) + len(resolvers) == len(wanted):
             break
         for place, symbol, kind, addend in _relocations(elf, section, wanted):
             if symbol and (symbol + 1) * size <= len(table):
@@ -91,15 +126,12 @@ def _relocations(elf: Elf, section: Section, wanted: frozenset[int]) -> list[tup
 
     wide = elf.bits == 64
     count = 3 if section.type == _RELA else 2
-    width = 8 if wide else 4
-    words = array("Q" if wide else "I", bytes(section.data[: min(len(section.data) // (count * width), _MAX_RELOCATIONS) * count * width]))
+    words = array("Q" if wide else "I", _rows(elf, section))
     if sys.byteorder == "big":
         words.byteswap()
     shift, mask = (32, 0xFFFFFFFF) if wide else (8, 255)
-    indexes = rows(words, count, wanted)
-    if indexes is None:
-        places = words[0::count]
-        indexes = list(compress(range(len(places)), map(wanted.__contains__, places)))
+    places = words[0::count]
+    indexes = list(compress(range(len(places)), map(wanted.__contains__, places)))
     found = []
     for index in indexes:
         place, info = words[count * index], words[count * index + 1]
