@@ -391,6 +391,16 @@ def test_names_of_many_functions(monkeypatch):
     assert printed(LabelledLines, streams, False, parent=True) == fast and fast.count(b"\n") == len(records)
 
 
+def test_the_last_moment_there_is(monkeypatch):
+    """Damaged files have it; rounding must not lead beyond it."""
+    records = [((1 << 64) - 900 + at // 10, record(EVENTS[310], {})) for at in range(5000)]
+    fast = printed(LabelledLines, [pages(records, "<")])
+    assert b" 18446744073.709551: " in fast.splitlines()[0]
+    without(monkeypatch)
+    for numpy in (True, False):
+        assert printed(LabelledLines, [pages(records, "<")], numpy) == fast
+
+
 def test_two_losses_before_one_record_stand_in_their_order(monkeypatch):
     event = EVENTS[310]
     first, last = (pages([(10**9 + at, record(event, {}))], "<", lost={0: 5 + at}) for at in range(2))

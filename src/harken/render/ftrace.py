@@ -13,7 +13,7 @@ from ..analysis.merge import merge
 from ..formats.print_fmt import Env, compile_format
 from ..formats.print_fmt_helpers import Memo
 from .ftrace_batches import Batch, Group, Item, with_numpy
-from .ftrace_bulk import BULK, BulkSpecial, bulk_lines, bulk_text, time_matrix
+from .ftrace_bulk import BULK, BulkSpecial, bulk_lines, bulk_text, rounded, time_matrix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Lines:
             digits = len(str(second)) - 1
             form = f"%5d.%0{digits}d"
             return [form % divmod((time + unit // 2) // unit, second) for time in times]
-        values = (times + np.uint64(unit // 2)) // np.uint64(unit) if unit > 1 else times
+        values = rounded(times, unit, np)
         if not second:
             return list(map("%12d".__mod__, values.tolist()))
         return _time_texts(values, second, np)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     #: Records of one event, and what makes the texts of some of them: (first, behind the last) -> matrices from left to right.
     Texts = tuple[Group, Callable[[int, int], list[Any]]]
 
-__all__ = ("BULK", "BulkSpecial", "bulk_lines", "bulk_matrix", "bulk_text", "time_matrix")
+__all__ = ("BULK", "BulkSpecial", "bulk_lines", "bulk_matrix", "bulk_text", "rounded", "time_matrix")
 
 #: Fewer records than this are printed one by one: the dozens of steps of the other way cost as much.
 BULK = 200
@@ -32,6 +32,13 @@ class BulkSpecial(Record):
 
     texts: list[Texts]
     commit: Callable[[], None]
+
+
+def rounded(times: Any, unit: int, np: Any) -> Any:
+    """Times in another unit, in which a half is one; also of times so late that a sum would not fit into 64 bits."""
+    if unit <= 1:
+        return times
+    return times // np.uint64(unit) + (times % np.uint64(unit) >= np.uint64(unit - unit // 2))
 
 
 def time_matrix(values: Any, second: int, np: Any) -> Any:
@@ -116,7 +123,7 @@ def bulk_matrix(
     try:
         head = _head_rows(lines.keys(buffer, starts, np), lines.head_memo(group.batch.cpu).__getitem__, np)
         if second:
-            moment = time_matrix((times + np.uint64(unit // 2)) // np.uint64(unit) if unit > 1 else times, second, np)
+            moment = time_matrix(rounded(times, unit, np), second, np)
             if moment is None:
                 return None
         else:
