@@ -219,7 +219,7 @@ def _prepare(module: Module, program: Program, target: Target, counts: dict[str,
     ready: dict[str, Function] = {}
     for function in call_order(module.functions, program.function):
         copy = clone(function)
-        if not target.has("bpf_loop"):
+        if any([inst.op in ("loop", "atomic") for inst in copy.instructions()]) and not target.has("bpf_loop"):
             expand_loops(copy, target.has("bounded_loops"))
         inline_calls(copy, ready, counts)
         if optimising:
@@ -317,7 +317,6 @@ def _generate(
 
         linked = generate([(f, placements[f.name]) for f in ordered], target)
     else:
-        limit = 1_000_000 if target.has("insns_1m") else 4096
-        linked = link([(f.name, *code[f.name]) for f in ordered], limit, target.has("cpu_v4"))
+        linked = link([(f.name, *code[f.name]) for f in ordered], target)
     params = {f.name: tuple(p.name for p in f.params) if f.params or f is not functions[-1] else ("ctx",) for f in ordered}
     return _Compiled(linked, params, end if used_scratch else 0)

@@ -42,18 +42,17 @@ class Scan:
         what: what the user calls it, for messages.
 
     Raises:
-        FormatError: the blob is not well formed.
+        FormatError: the blob is not well formed, as far as its header tells; of its records, whoever needs them first is told.
     """
 
-    __slots__ = ("_column", "_data", "_enums", "_known", "_sections", "first", "kinds", "positions")
+    __slots__ = ("_column", "_data", "_enums", "_known", "_sections", "_walked", "first")
 
     copy = None
 
     def __init__(self, data: Buffer, what: str = "BTF") -> None:
         self._sections = split(data, what)
         self.first = 1
-        positions, kinds = walk(self._sections)
-        self.positions, self.kinds = memoryview(positions), memoryview(kinds)  # type: ignore[arg-type]
+        self._walked: tuple[memoryview, memoryview] | None = None
         self._data = data if isinstance(data, bytes) else bytes(data)
         #: the records' name offsets
         self._column = b""
@@ -61,6 +60,21 @@ class Scan:
         self._enums: tuple[bytes, list[int], list[int]] | None = None
         #: name -> ids of types, ids of enums
         self._known: dict[bytes, tuple[list[int], list[int]]] = {}
+
+    @property
+    def positions(self) -> memoryview:
+        """Where each record is, in words (``btf_layout.walk``); names that nothing has are answered without it."""
+        return (self._walked or self._walk())[0]
+
+    @property
+    def kinds(self) -> memoryview:
+        """Of what kind each record is."""
+        return (self._walked or self._walk())[1]
+
+    def _walk(self) -> tuple[memoryview, memoryview]:
+        positions, kinds = walk(self._sections)
+        self._walked = found = memoryview(positions), memoryview(kinds)  # type: ignore[arg-type]
+        return found
 
     @property
     def decl_tags(self) -> list[int]:

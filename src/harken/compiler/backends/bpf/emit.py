@@ -5,6 +5,7 @@ from __future__ import annotations
 from ....base.errors import LimitError
 from ....formats.insn import LD_IMM64, encode
 from ....formats.spec import Reloc
+from ...target import Target
 from .operands import MachineBlock, Selected
 
 TYPE_CHECKING = False
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ("Linked", "layout", "link")
 
 _JA, _JA32 = 0x05, 0x06
+#: Instructions that every kernel takes (BPF_MAXINSNS).
+_ALWAYS = 4096
 _INVERSE = {0x10: 0x50, 0x50: 0x10, 0x20: 0xB0, 0xB0: 0x20, 0x30: 0xA0, 0xA0: 0x30, 0x60: 0xD0, 0xD0: 0x60, 0x70: 0xC0, 0xC0: 0x70}
 
 
@@ -131,34 +134,31 @@ def _peephole(code: list[Machine]) -> list[Machine]:
     return out
 
 
-def link(functions: list[Laid], limit: int, long_jumps: bool) -> Linked:
+def link(functions: list[Laid], target: Target) -> Linked:
     """One program from the code of its functions, the entry first.
-
-    Args:
-        limit: how many instructions the kernel takes.
-        long_jumps: the kernel has jumps with 32 bits of distance.
 
     Raises:
         LimitError: too many instructions, or a jump too far.
     """
     placed = _places(functions)
-    if placed[2] > 32000 and long_jumps:
+    if placed[2] > 32000 and target.has("cpu_v4"):
         functions = [(name, _far(blocks), span) for name, blocks, span in functions]
         placed = _places(functions)
-    return _write(functions, *placed, limit)
+    if placed[2] > _ALWAYS:
+        limit = 1_000_000 if target.has("insns_1m") else _ALWAYS
+        if placed[2] > limit:
+            raise LimitError(
+                f"the program has {placed[2]} instructions; this kernel takes {limit}",
+                "split it into several probes, or make loops shorter",
+            )
+    return _write(functions, *placed[:2])
 
 
 def _write(
     functions: list[Laid],
     starts: dict[str, int],
     places: list[dict[int, int]],
-    total: int,
-    limit: int,
 ) -> Linked:
-    if total > limit:
-        raise LimitError(
-            f"the program has {total} instructions; this kernel takes {limit}", "split it into several probes, or make loops shorter"
-        )
     out: list[Insn] = []
     relocs: list[Reloc] = []
     marks: list[tuple[int, Span | None]] = []
