@@ -171,6 +171,31 @@ def test_the_latency_layout_of_a_buffer_and_of_its_recording(root, clean, tmp_pa
         assert run(["reset", "-B", name, "-d"]) == 0
 
 
+@pytest.mark.parametrize("options", [(), ("funcgraph-proc", "funcgraph-abstime", "funcgraph-tail")])
+def test_a_graph_in_the_kernels_layout(root, clean, tmp_path, capfd, options):
+    """What the kernel draws, drawn again from the recording of the same buffer; events among the calls are comments."""
+    if "function_graph" not in root.tracers():
+        pytest.skip("no function_graph tracer")
+    path, words = tmp_path / "trace.dat", [word for option in options for word in ("-O", option)]
+    try:
+        functions = ["-l", "vfs_*", "-l", "*path_lookupat"]
+        assert run(["start", "-p", "function_graph", *functions, *words, "-e", "sched:sched_switch", "-e", "raw_syscalls:sys_enter"]) == 0
+        for _ in range(5):
+            time.sleep(0.001)
+            os.stat("/proc/self")
+        assert run(["stop"]) == 0
+        capfd.readouterr()
+        assert run(["show"]) == 0
+        shown = [line for line in capfd.readouterr().out.splitlines() if not line.startswith("#")]
+        assert run(["extract", "-q", "-o", str(path)]) == 0
+    finally:
+        assert run(["reset", "-d"]) == 0
+    capfd.readouterr()
+    assert run(["report", "--layout", "kernel", *words, "-i", str(path)]) == 0
+    drawn = capfd.readouterr().out.splitlines()
+    assert drawn == shown and any("vfs_" in line for line in shown) and any("/* sys_enter: " in line for line in shown)
+
+
 def test_a_killed_recording_is_readable_and_leaves_nothing(root, clean, tmp_path):
     path = tmp_path / "trace.dat"
     child = os.fork()
