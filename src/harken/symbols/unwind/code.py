@@ -10,7 +10,7 @@ from bisect import bisect_right
 
 from ...base.errors import HarkenError
 from .frame_table import FrameTable
-from .steps import FP_CHAIN, NOWHERE, SIGNAL_FRAME, behind_system_call, compile_row, is_trampoline, undescribed
+from .steps import FP_CHAIN, NOWHERE, SIGNAL_FRAME, behind_system_call, by_epilogue, compile_row, is_trampoline, undescribed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ __all__ = ("Code", "ProcessCode")
 
 _MAX_CACHE = 1 << 18
 _MAX_FILES = 4096
+#: Bytes of code in which a function that was made at run time has to return.
+_EPILOGUE = 32
 
 
 class ProcessCode:
@@ -111,7 +113,7 @@ class Code:
     def _compile(self, pid: int, mapping: Mapping, lookup: int, pc: int, exact: bool) -> Step:
         opened = self._table(pid, mapping)
         if opened is None:
-            return FP_CHAIN
+            return FP_CHAIN if exact else self._generated(pid, mapping, pc)
         elf, table = opened
         try:
             address = elf.address_of(mapping.file_offset(lookup))
@@ -134,6 +136,19 @@ class Code:
                 return undescribed(self._machine, elf, address) if exact else FP_CHAIN
             return compile_row(self._machine, fde, fde.row(address), pc)
         except HarkenError:
+            return FP_CHAIN
+
+    def _generated(self, pid: int, mapping: Mapping, pc: int) -> Step:
+        """The step at a return address in code that was made at run time."""
+        kernel, path = self._processes.kernel, mapping.path
+        made = not path.startswith("/") or path.startswith(("//", "/memfd:", "/dev/zero", "/SYSV")) or path.endswith(".dump")
+        if kernel is None or self._machine.name != "x86_64" or not made:
+            return FP_CHAIN
+        from ..python_memory import MemoryView, Unreadable
+
+        try:
+            return by_epilogue(MemoryView(kernel, pid).read(pc, _EPILOGUE))
+        except Unreadable:
             return FP_CHAIN
 
     def _table(self, pid: int, mapping: Mapping) -> tuple[Elf, FrameTable] | None:

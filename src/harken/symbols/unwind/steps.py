@@ -23,6 +23,7 @@ __all__ = (
     "compile_row",
     "undescribed",
     "behind_system_call",
+    "by_epilogue",
     "is_trampoline",
     "BY_SP",
     "BY_FP",
@@ -104,6 +105,44 @@ def undescribed(machine: Machine, elf: Elf, address: int) -> Step:
     word = int.from_bytes(code, "little")
     if any(word & mask == value for mask, value in _BARE_AARCH64):
         return (LEAF, 0, 0, 0, None, None)
+    return FP_CHAIN
+
+
+def by_epilogue(code: bytes) -> Step:
+    """The step at a return address in code of x86-64 that nothing describes but its own end, if that follows.
+
+    Trampolines and stubs that are made at run time (CPython's of ``-X perf``) do little more than call; where the next instructions take
+    the frame from the stack and return, they tell where it lies.
+
+    Args:
+        code: what is there.
+
+    Example:
+        >>> by_epilogue(bytes.fromhex("4883c408c3"))[:4]  # add $8, %rsp; ret
+        (0, 16, -8, 0)
+        >>> by_epilogue(bytes.fromhex("5b5dc3"))[:4]  # pop %rbx; pop %rbp; ret
+        (0, 24, -8, -16)
+        >>> by_epilogue(bytes.fromhex("ffd0c3")) is FP_CHAIN
+        True
+    """
+    place, size, saved_fp = 0, 0, -1
+    while place < len(code) and size < 1 << 16:
+        byte, rest = code[place], code[place : place + 3]
+        if byte == 0xC3 or rest[:2] == b"\xf3\xc3":
+            return (BY_SP, size + 8, -8, saved_fp - size - 8 if saved_fp >= 0 else 0, None, None)
+        if rest == b"\x48\x83\xc4" and place + 4 <= len(code) and code[place + 3] < 128 and not code[place + 3] & 7:
+            size, place = size + code[place + 3], place + 4
+        elif rest == b"\x48\x81\xc4" and place + 7 <= len(code) and not code[place + 3] & 7:
+            size, place = size + int.from_bytes(code[place + 3 : place + 7], "little"), place + 7
+        elif 0x58 <= byte <= 0x5F and byte != 0x5C:
+            saved_fp = size if byte == 0x5D else saved_fp
+            size, place = size + 8, place + 1
+        elif byte == 0x41 and len(rest) > 1 and 0x58 <= rest[1] <= 0x5F:
+            size, place = size + 8, place + 2
+        elif rest == b"\xc5\xf8\x77":  # vzeroupper
+            place += 3
+        else:
+            break
     return FP_CHAIN
 
 

@@ -202,7 +202,7 @@ class Unwinder:
         end = LIMIT
         while True:
             steps = process.exact if exact_here else process.calls
-            kind, _, _, _, fde, row = steps.get(pc) or self._code.step(pid, process, pc, exact_here)
+            kind, offset, _, saved_fp, fde, row = steps.get(pc) or self._code.step(pid, process, pc, exact_here)
             if kind == UNMAPPED and len(addresses) > 1:
                 del addresses[-1], pointers[-1]
                 if exact[-1] == len(addresses):
@@ -216,6 +216,11 @@ class Unwinder:
             try:
                 if kind == SIGNAL:
                     following = self._by_context(values, memory)
+                elif kind == BY_SP and fde is None and not exact_here:  # code that is known by its end (``steps.by_epilogue``)
+                    cfa = before + offset
+                    following = values | {machine.sp: cfa, machine.pc: memory(cfa - machine.word, machine.word)}
+                    if saved_fp:
+                        following[machine.fp] = memory(cfa + saved_fp, machine.word)
                 elif fde is None or row is None:
                     following = self._by_frame_pointer(process, values, memory, exact_here and kind != NO_CFI)
                 else:
