@@ -163,7 +163,7 @@ class GraphText:
         comment: the text of a COMMENT; None: it has none and is left out.
         line: the whole line of a COMMENT that the tracer does not treat as one (stack traces, the function tracer's records), or "".
         interrupts: addresses from..to of functions that begin interrupts (``__irqentry_text_start`` and ``__irqentry_text_end``).
-        arguments: (function, argument registers) -> their text between the parentheses.
+        arguments: (function's name, argument registers) -> their text between the parentheses.
         retaddr: return address -> its text.
 
     Example:
@@ -184,7 +184,7 @@ class GraphText:
         comment: Callable[[Step], str | None] | None = None,
         line: Callable[[Step], str] | None = None,
         interrupts: tuple[int, int] = (0, 0),
-        arguments: Callable[[Any, tuple[int, ...]], str] | None = None,
+        arguments: Callable[[str, tuple[int, ...]], str] | None = None,
         retaddr: Callable[[int], str] | None = None,
     ) -> None:
         self.options = options or Options()
@@ -281,7 +281,7 @@ class GraphText:
     def _call(self, step: Step) -> str:
         name = self._name(step.func)
         if step.args and self._arguments is not None:
-            return f"{name}({self._arguments(step.func, step.args)})"
+            return f"{name}({self._arguments(name.partition(' ')[0], step.args)})"
         return name + "()"
 
     def _value(self, value: int) -> str:

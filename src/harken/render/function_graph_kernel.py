@@ -98,10 +98,6 @@ class KernelGraph:
         def comm(pid: int) -> str:
             return env.comm(pid) if env.comm else "<...>"
 
-        def arguments(address: Any, values: tuple[int, ...]) -> str:
-            assert self.arguments is not None
-            return self.arguments(symbol(address).partition(" ")[0], values)
-
         places = symbol_text(env, offset=True)
 
         def comment(step: Step) -> str | None:
@@ -112,8 +108,7 @@ class KernelGraph:
             text = renderer(step.data)
             return text.partition(": ")[2] if event.name in _MESSAGES else own.name_format(event) + text
 
-        shown = arguments if self.arguments is not None else None
-        return GraphText(symbol, comm, self.options, comment, None, self.interrupts, shown, places.__getitem__)
+        return GraphText(symbol, comm, self.options, comment, None, self.interrupts, self.arguments, places.__getitem__)
 
     def _rows(self, batch: Batch, following: Sequence[Batch]) -> list[tuple[int, Any]]:
         """(time, marks and step) of a batch's records, leaves found."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ...analysis.function_graph import Call, Step
+    from ...formats.function_arguments import Arguments
     from ...render.function_graph import GraphText
 
 __all__ = ("NAME", "HELP", "Options", "run")
@@ -192,7 +193,10 @@ def _recording(chosen: Options) -> int:
             found = names[func] = any(test(name) for test in tests)
         return found
 
-    output = _Output(chosen, graph.symbol, graph.comm, graph.comment, graph.interrupts, wanted=wanted if tests else None)
+    from ..trace_cmd.report_graph import recorded_arguments
+
+    filtered, arguments = wanted if tests else None, recorded_arguments(graph.trace)
+    output = _Output(chosen, graph.symbol, graph.comm, graph.comment, graph.interrupts, wanted=filtered, arguments=arguments)
     steps = graph.steps(leaves=output.live)
     if chosen.pid:
         steps = (step for step in steps if step.pid == chosen.pid)
@@ -218,6 +222,7 @@ def _interruptible(stop: Callable[[], None]) -> None:
 
 def _function_graph(chosen: Options, trace: Any) -> int:
     from ...session.command import Command
+    from ..trace_cmd.report_graph import live_arguments
 
     command = Command(trace.kernel, chosen.command) if chosen.command else None
     try:
@@ -227,7 +232,7 @@ def _function_graph(chosen: Options, trace: Any) -> int:
         trace.function_graph(
             *chosen.functions, only=chosen.only, depth=chosen.depth, options=words, pids=pids, children=command is not None
         )
-        output = _Output(chosen, trace.symbol, trace.comm, trace.comment, trace.interrupts)
+        output = _Output(chosen, trace.symbol, trace.comm, trace.comment, trace.interrupts, arguments=live_arguments(trace.kernel))
         trace.start()
         if command is not None:
             command.release()
@@ -299,6 +304,7 @@ class _Output:
         interrupts: Callable[[], tuple[int, int]] | None,
         tracer: str = "function_graph",
         wanted: Callable[[Any], bool] | None = None,
+        arguments: Arguments | None = None,
     ) -> None:
         from ...render.function_graph import GraphText, header, options_of
 
@@ -312,7 +318,8 @@ class _Output:
             self.summary = Summary(symbol)
         else:
             shown = options_of(chosen.words, cpus=os.cpu_count() or 1)
-            self.text = GraphText(symbol, comm, shown, comment, interrupts=interrupts() if interrupts is not None else (0, 0))
+            ends = interrupts() if interrupts is not None else (0, 0)
+            self.text = GraphText(symbol, comm, shown, comment, interrupts=ends, arguments=arguments)
             self.write(header(shown, tracer=tracer))
         #: steps are printed as they come
         self.live = self.text is not None and not chosen.threshold and wanted is None and not (chosen.input and chosen.depth)

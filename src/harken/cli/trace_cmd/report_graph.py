@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 
     from ...analysis.function_graph_records import Decoder
     from ...formats.trace_dat import TraceFile
+    from ...kernel.kernel import Kernel
     from ...render.function_graph_kernel import KernelGraph
     from ...render.trace_cmd import LabelledKernelLines, LabelledLines
     from .report import Report
 
-__all__ = ("draw_graph", "kernel_graph", "recorded_arguments")
+__all__ = ("draw_graph", "kernel_graph", "live_arguments", "recorded_arguments")
 
 
 def _decoder(trace: TraceFile) -> Decoder | None:
@@ -98,6 +99,21 @@ def recorded_arguments(trace: TraceFile, trace_cmd: bool = False) -> Arguments:
             return None
 
     return Arguments(function, trace.kernel_long, trace_cmd)
+
+
+def live_arguments(kernel: Kernel) -> Arguments:
+    """The arguments of this kernel's functions."""
+    from ...kernel.btf import KernelTypes
+
+    types = KernelTypes(kernel)
+
+    def function(name: str) -> Any:
+        try:
+            return types.vmlinux.function(name)
+        except HarkenError:
+            return None
+
+    return Arguments(function)
 
 
 def _types(trace: TraceFile) -> Any:
