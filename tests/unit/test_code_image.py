@@ -150,10 +150,9 @@ def test_a_group_that_is_not_as_it_was(tmp_path: Path, some: dict[str, Any], wro
     assert module.VALUE == ("left", "leaf", "right") and order == ["", ".top", ".left", ".deep", ".deep.leaf", ".right"]
 
 
-def test_groups_of_changed_modules_are_not_kept(tmp_path: Path, some: dict[str, Any]) -> None:
+def test_groups_need_all_of_their_modules(tmp_path: Path, some: dict[str, Any]) -> None:
     groups = {"harken.some.top": ("harken.some.left", "harken.some.top"), "harken.some.right": ("harken.some.nowhere", "harken.some.right")}
     assert set(CodeImage("", pack(some, groups)).groups) == {"harken.some.top"}
-    assert not CodeImage("", pack(some, groups, {"harken.some.left"})).groups
 
 
 @pytest.mark.parametrize("change", ["longer", "touched", "gone"])
@@ -226,7 +225,9 @@ def test_code_is_kept_that_python_itself_would_take(folder: Path, mode: str, kep
     assert (image.find_spec("harken.part.one") is not None) == (mode == "UNCHECKED_HASH")
 
 
-def test_a_group_does_not_run_old_code_of_a_module_that_was_compiled_anew(tmp_path: Path, some: dict[str, Any]) -> None:
+def test_a_group_does_not_run_old_code_of_a_module_that_was_compiled_anew(
+    tmp_path: Path, some: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = CodeImage(str(tmp_path), pack(some))
     imported(first)
     image = CodeImage(str(tmp_path), pack(some, first._seen))
@@ -234,7 +235,17 @@ def test_a_group_does_not_run_old_code_of_a_module_that_was_compiled_anew(tmp_pa
     source.write_text("RIGHT = 'new'")
     py_compile.compile(str(source))
     assert imported(image)[0].VALUE == ("left", "leaf", "new")
-    again = CodeImage(str(tmp_path), pack({**some, **image._loose}, {**first._seen, **image._seen}, {"harken.some.left"}))
-    assert not again.groups and again.find_spec("harken.some.right") is not None and not again._loose
-    again = CodeImage(str(tmp_path), pack({**some, **image._loose}, image._seen))
+    monkeypatch.setenv("HARKEN_CACHE", str(tmp_path / "cache"))
+    seen, image._seen = image._seen, {}
+    for name in range(code_image._WORTH):  # so much more that it is worth it
+        image._loose[f"harken.more{name}"] = some["harken.some.left"]
+    assert image.extend()
+    kept = CodeImage(str(tmp_path), cache.load("code", code_image._key(str(tmp_path))) or b"")
+    assert "harken.more1" in kept.index and "harken.some.top" not in kept.groups
+    assert kept.find_spec("harken.some.right") is not None and not kept._loose
+    image._seen = seen
+    assert image.extend()
+    kept = CodeImage(str(tmp_path), cache.load("code", code_image._key(str(tmp_path))) or b"")
+    assert kept.groups["harken.some.top"][2] == seen["harken.some.top"]
+    again = CodeImage(str(tmp_path), pack({**some, **image._loose}, seen))
     assert again.groups and imported(again)[0].VALUE == ("left", "leaf", "new") and not again._seen

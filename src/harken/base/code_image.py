@@ -24,7 +24,7 @@ from . import cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Mapping
     from types import CodeType, ModuleType
     from typing import Any
 
@@ -177,21 +177,25 @@ class CodeImage:
         if len(fresh) < _WORTH and not self._seen:
             return False
         known = {name: (self.code(name), *entry[2:]) for name, entry in self.index.items()}
-        groups = {name: names for name, (_, _, names) in self.groups.items()}
-        return cache.store(_KIND, _key(self.root), pack({**known, **fresh}, {**groups, **self._seen}, fresh))
+        groups, made = dict(self._seen), {}
+        for name, (start, length, names) in self.groups.items():
+            # of code that has changed, the order may be another now
+            if name not in groups and not any([one in fresh for one in names]):
+                groups[name], made[name] = names, self._data[start : start + length]
+        return cache.store(_KIND, _key(self.root), pack({**known, **fresh}, groups, made))
 
 
 def pack(
     modules: dict[str, tuple[bytes | memoryview, int, int, bool]],
     groups: dict[str, tuple[str, ...]] | None = None,
-    changed: Container[str] = (),
+    made: Mapping[str, bytes | memoryview] | None = None,
 ) -> bytes:
     """An image.
 
     Args:
         modules: name -> (marshalled code, size and time of the source, whether it is a package).
         groups: name -> names of the modules that importing it runs, in that order; those that are not all there are left out.
-        changed: names whose code is another than it was when the groups were seen, which may have another order now.
+        made: what an image has of groups already.
     """
     index, together = {}, {}
     parts: list[bytes | memoryview] = []
@@ -201,9 +205,9 @@ def pack(
         parts.append(data)
         start += len(data)
     for name, names in (groups or {}).items():
-        if all([one in modules and one not in changed for one in names]):
+        if all([one in modules for one in names]):
             try:
-                data = marshal.dumps(tuple([marshal.loads(modules[one][0]) for one in names]))
+                data = (made or {}).get(name) or marshal.dumps(tuple([marshal.loads(modules[one][0]) for one in names]))
             except (EOFError, TypeError, ValueError):
                 continue
             together[name] = (start, len(data), names)
