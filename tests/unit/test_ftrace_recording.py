@@ -36,6 +36,7 @@ def test_columns_and_buffers(ticks: str) -> None:
     with harken.ftrace.read(ticks) as found:
         columns = found.columns()
         assert list(columns) == ["test:tick"] and list(columns["test:tick"]["value"]) == [7, -9, 8]
+        assert list(found.columns(load=True)["test:tick"].rows()) == list(columns["test:tick"].rows())
     with harken.ftrace.read(ticks, buffer="other") as found:
         assert [record["value"] for record in found.records()] == [1]
     with pytest.raises(UsageError) as caught:

@@ -124,15 +124,18 @@ class Recording:
         except FormatError as error:
             self.problems.append(f"{error}: the rest of CPU {cpu} cannot be read")
 
-    def columns(self) -> dict[str, EventColumns]:
+    def columns(self, load: bool = False) -> dict[str, EventColumns]:
         """Everything as columns, without a Python object per record: "category:name" -> columns of all CPUs in the order of time.
+
+        Args:
+            load: makes all columns in the same pass over the recording, for who wants most of them; else each is made when asked for.
 
         Raises:
             FormatError: the recording is damaged.
         """
         from ..formats.event_records import of_file
 
-        return of_file(self.trace, self.buffer)
+        return of_file(self.trace, self.buffer, load)
 
     def text(self, record: TraceRecord) -> str:
         """The text of a record as the kernel's ``trace`` file has it behind the event's name."""
