@@ -105,3 +105,8 @@ def test_files_that_are_no_programs(path: str, hint: str) -> None:
 def test_operators_and_blanks(target: str, count: int) -> None:
     catalogue: Any = Catalogue()
     assert len(providers.resolve(providers.parse(f'uprobe:/bin/program:cpp:"{target}"'), catalogue)) == count
+
+
+def test_markers_of_a_file_that_has_none() -> None:
+    message, hint = said("usdt:/bin/program:libc:setjmp")
+    assert message == "No matches for usdt /bin/program:libc:setjmp." and "/bin/program has no markers at all" in hint

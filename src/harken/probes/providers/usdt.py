@@ -58,9 +58,15 @@ class Usdt:
 
     def near(self, pattern: Pattern, catalogue: Any) -> list[str]:
         names: dict[str, None] = {}
-        for path in paths_of(pattern, catalogue)[:16]:
+        paths = paths_of(pattern, catalogue)
+        for path in paths[:16]:
             for marker in _markers(path, pattern, catalogue, True):
                 names[f"{marker.provider}:{marker.name}"] = None
+        if not names and paths:
+            which = paths[0] if len(paths) == 1 else f"none of these {len(paths)} files"
+            has = "has no markers at all" if len(paths) == 1 else "has a marker"
+            hint = f"{which} {has}: programs have them only if they were built so (`readelf -n` shows them)"
+            fail(f"No matches for {self.kind} {':'.join(pattern.words)}.", pattern.span, hint)
         prefix = f"{self.kind}:{pattern.words[0]}:"
         plain = {name.partition(":")[2]: name for name in names}
         found = near_names(":".join(pattern.words[1:]), names) or [plain[name] for name in near_names(pattern.words[-1], plain)]
