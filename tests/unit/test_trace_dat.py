@@ -352,9 +352,14 @@ def test_the_kernel_names_only_its_own_addresses():
 
 def test_the_types_of_the_kernel_are_kept():
     made = parts().replace(btf=b"\x9f\xeb\x01\0" + bytes(100))
-    for version, compression, kept in ((7, "zlib", made.btf), (7, "none", b""), (6, "none", b"")):
+    for version, compression, kept in ((7, "zlib", made.btf), (7, "none", made.btf), (6, "none", b"")):
         with open(os.memfd_create("x"), "w+b") as stream:
             write_trace(stream.fileno(), made, [BufferSource("", "local", 4096)], version, compression)
             trace = TraceFile(os.pread(stream.fileno(), 1 << 20, 0))
-        # trace-cmd reads types in compressed files only, and refuses others that have them
         assert trace.btf == kept and Parts.of(trace).btf == kept and not trace.problems
+        assert all(number != layout.OWN_BTF for number, _ in Parts.of(trace).options)
+        # trace-cmd 3.4 reads such a section in compressed files only, and refuses others that have one
+        assert bool(trace.section(layout.BTF_FILE)) == (compression == "zlib")
+    with open(os.memfd_create("x"), "w+b") as stream:
+        Growing(stream.fileno(), made, [("", "local", 4096, (0,))]).finish({("", 0): 0}, [])
+        assert TraceFile(os.pread(stream.fileno(), 1 << 20, 0)).btf == made.btf

@@ -221,7 +221,7 @@ class TraceFile:
     @property
     def btf(self) -> bytes:
         """The kernel's types (``/sys/kernel/btf/vmlinux``), which recordings of functions' arguments have; b"" if it is not in the file."""
-        return bytes(self.section(layout.BTF_FILE))
+        return bytes(self.section(layout.BTF_FILE)) or self.option(layout.OWN_BTF) or b""
 
     @property
     def uname(self) -> str:

@@ -51,6 +51,7 @@ __all__ = (
     "CMDLINES",
     "BUFFER_TEXT",
     "BTF_FILE",
+    "OWN_BTF",
     "OPTION_NAMES",
     "Option",
     "CpuData",
@@ -75,6 +76,9 @@ MAGIC = b"\x17\x08\x44tracing"
     15
 )
 (STRINGS, HEADER_INFO, FTRACE_EVENTS, EVENT_FORMATS, KALLSYMS, PRINTK, CMDLINES, BUFFER_TEXT, BTF_FILE) = range(15, 24)
+
+#: An option of harken's own: the kernel's types in files that are not compressed, where trace-cmd 3.4 cannot read a section of them.
+OWN_BTF = 0x4842
 
 #: Names of option ids, for messages and ``dump``.
 OPTION_NAMES = tuple(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ("BufferSource", "CpuSource", "Parts", "sources_of")
 
-_TABLES = frozenset((layout.BUFFER, layout.CPUCOUNT, layout.DONE, *range(layout.STRINGS, layout.BUFFER_TEXT + 4)))
+_TABLES = frozenset((layout.BUFFER, layout.CPUCOUNT, layout.DONE, layout.OWN_BTF, *range(layout.STRINGS, layout.BUFFER_TEXT + 4)))
 
 
 class CpuSource(Record):
@@ -59,7 +59,7 @@ class Parts(Record):
     order: str = "<"
     long_size: int = 8
     page_size: int = 4096
-    #: ``/sys/kernel/btf/vmlinux``, for the arguments of functions; only compressed files have a place for it
+    #: ``/sys/kernel/btf/vmlinux``, for the arguments of functions; not in version 6
     btf: bytes = b""
 
     @staticmethod

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-__all__ = ("DESCRIPTIONS", "HEAD", "buffer_option", "start_v7", "write_strings", "write_trace")
+__all__ = ("DESCRIPTIONS", "HEAD", "buffer_option", "own_types", "start_v7", "write_strings", "write_trace")
 
 _CHUNK_PAGES = 10  # as trace-cmd compresses; a reader expands a whole chunk to get at one page
 #: What trace-cmd calls the sections.
@@ -195,14 +195,23 @@ def buffer_option(buffer: BufferSource, order: str, at: int, places: Iterable[tu
     return layout.BUFFER, head + struct.pack(order + "II", buffer.page_size, len(entries)) + b"".join(entries)
 
 
+def own_types(parts: Parts, codec: Any = None) -> list[tuple[int, bytes]]:
+    """The option with the kernel's types: trace-cmd 3.4 reads no file that has them in an uncompressed section, and skips what it does
+    not know.
+    """
+    return [(layout.OWN_BTF, parts.btf)] if parts.btf and codec is None else []
+
+
 def _write_v7(fd: int, parts: Parts, buffers: Sequence[BufferSource], compression: str) -> list[tuple[str, int, int, int, int]]:
     out, sections = start_v7(fd, parts, compression)
     first: tuple[int, ...] = (*HEAD, layout.CMDLINES)
-    if parts.btf and sections.codec is not None:  # trace-cmd 3.4 reads types in compressed files, and no file that has them uncompressed
+    if parts.btf and sections.codec is not None:
         first = (*first, layout.BTF_FILE)
     places = [(number, sections.add(number, parts.body(number))) for number in first]
     options = [(number, struct.pack(parts.order + "Q", at)) for number, at in places]
-    sections.options([*options, *parts.options, (layout.CPUCOUNT, struct.pack(parts.order + "I", parts.cpus))])
+    sections.options(
+        [*options, *parts.options, *own_types(parts, sections.codec), (layout.CPUCOUNT, struct.pack(parts.order + "I", parts.cpus))]
+    )
     written = []
     for buffer in buffers:
         if buffer.text is not None:
