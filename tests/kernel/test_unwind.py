@@ -83,3 +83,20 @@ def test_samples_carry_a_tracepoints_record_and_the_kernels_chain() -> None:
     for sample in samples:
         assert int.from_bytes(sample.raw[4:8], "little", signed=True) == os.getpid()  # common_pid
         assert sample.in_kernel and all(address >> 63 for address in sample.kernel) and sample.user
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="/proc/PID/map_files is root's")
+def test_a_program_that_runs_from_memory_has_its_call_frame_information() -> None:
+    from harken.symbols.unwind.files import Files
+    from harken.testing.elf_builder import ElfBuilder
+
+    fd = os.memfd_create("program")
+    os.write(fd, ElfBuilder().function("main", 0x401000, 16).build())
+    mapped = mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_EXEC)
+    with Processes(live()) as processes:
+        (mapping,) = [one for one in processes.mappings(os.getpid()) if one.path.startswith("/memfd:program")]
+        elf = Files(processes).open(os.getpid(), mapping)
+        assert elf is not None and elf.symbol("main") is not None
+        assert Files(processes).open(os.getpid(), mapping.replace(start=mapping.start + 4096)) is None
+    mapped.close()
+    os.close(fd)

@@ -36,11 +36,13 @@ class Files:
         kernel, path = self._kernel, mapping.path
         if path == "[vdso]":
             return of_mapping(kernel, pid, mapping)
-        if not path.startswith("/") or path.startswith(("//", "/memfd:", "/dev/", "/SYSV")):
+        if not path.startswith("/") or path.startswith(("//", "/dev/", "/SYSV")):
             return None
         choices = [self._processes.root(pid) + path]
         if path.endswith(_DELETED):
             choices = [f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}", path.removesuffix(_DELETED)]
+            if path.startswith("/memfd:"):  # a program may run from there, and generated code
+                del choices[1]
         for choice in choices:
             try:
                 elf = open_elf(kernel, choice)
