@@ -202,8 +202,8 @@ class Batch:
         return indexes, moments, list(zip([pids[indexes[start]] for start in starts], starts, ends))
 
     def recorded_by_process(self) -> tuple[Any, Any, Any, Any]:
-        """``by_process`` as memory: indexes (32 bits), moments (64), processes of the samples as they are recorded (32; None: not known),
-        and where those of each process end in the indexes (32); only if ``native``.
+        """``by_process`` as memory: indexes (32 bits); times (64; None: there are none) and processes (32; None: not known) of the samples
+        as they are recorded; and where those of each process end in the indexes (32); only if ``native``.
         """
         from ..native import perf
 
@@ -213,12 +213,10 @@ class Batch:
             indexes, ends = perf.by_value(pids, order)
         else:
             pids, indexes, ends = None, order, [self._count][: self._count]
+        times = None
         if self.timed:
-            recorded = self._moments if type(self._moments) is memoryview else _memory("Q", self._moments)
-            moments = perf.words_at(recorded, indexes)
-        else:
-            moments = _memory("Q", indexes)
-        return indexes, moments, pids, _memory("I", ends)
+            times = self._moments if type(self._moments) is memoryview else _memory("Q", self._moments)
+        return indexes, times, pids, _memory("I", ends)
 
     def moments_of(self, times: Sequence[int]) -> Sequence[Any]:
         """Times as moments."""

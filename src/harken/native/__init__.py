@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ("VERSION", "library")
 
 #: What harken_native_version() of a library must give that fits these Python sources: raised with each change of a C function's meaning.
-VERSION = 23
+VERSION = 24
 
 _found: list[Any] = []
 

@@ -124,9 +124,10 @@ def run(native: Any, job: Job, rows: Rows, meet: Callable[[list[int]], None]) ->
     Raises:
         AssertionError: the rows contradict themselves.
     """
-    rooms = _Rooms(16 * _KEYS, 4 << _SLOT_BITS, 8 * _KEYS, 16 * _KEYS, 16 * _KEYS, 24 * _NEEDS, 4 * _MOST, 4 * _IDS, _TEXTS)
+    ids = _IDS if job.starts else min(_IDS, 2 * job.count)  # an address takes two
+    rooms = _Rooms(16 * _KEYS, 4 << _SLOT_BITS, 8 * _KEYS, 16 * _KEYS, 16 * _KEYS, 24 * _NEEDS, 4 * _MOST, 4 * ids, _TEXTS)
     job.keys, job.slots, job.key_texts, job.pending, job.spare, job.needs, job.ends, job.ids, job.texts = rooms.places
-    job.key_room, job.slot_bits, job.need_room, job.id_room, job.text_room = _KEYS, _SLOT_BITS, _NEEDS, _IDS, _TEXTS
+    job.key_room, job.slot_bits, job.need_room, job.id_room, job.text_room = _KEYS, _SLOT_BITS, _NEEDS, ids, _TEXTS
     # nobody can write a recording whose addresses all meet in one slot
     job.multiplier, job.multiplier_of_space = [word | 1 for word in memoryview(os.urandom(16)).cast("Q")]
     job.step, job.most = _STEP, _MOST

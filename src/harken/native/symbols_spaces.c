@@ -169,6 +169,14 @@ static struct group *find_group(struct spaces *spaces, uint64_t pid)
 	return low < spaces->group_count && spaces->groups[low].pid == pid ? &spaces->groups[low] : NULL;
 }
 
+/* When a sample was taken; its number, if samples have no time. */
+static uint64_t moment_of(const struct spaces *spaces, uint64_t place)
+{
+	uint64_t index = spaces->indexes[place];
+
+	return spaces->times ? spaces->times[index] : index;
+}
+
 /* A table for the samples of a process up to one of them. */
 static void add_table(struct spaces *spaces, struct group *group, uint64_t row, uint64_t count, uint64_t end)
 {
@@ -191,7 +199,7 @@ static int retire(struct spaces *spaces, struct group *group, uint64_t moment)
 	uint64_t low, high, row = 0, count = 0;
 	const struct space *space;
 
-	if (!group || group->ended >= group->end || spaces->sample_moments[group->ended] >= moment)
+	if (!group || group->ended >= group->end || moment_of(spaces, group->ended) >= moment)
 		return ALL_DONE;
 	if (spaces->table_count >= spaces->table_room)
 		return MORE_TABLES;
@@ -212,7 +220,7 @@ static int retire(struct spaces *spaces, struct group *group, uint64_t moment)
 	while (low < high) {
 		uint64_t middle = low + (high - low) / 2;
 
-		if (spaces->sample_moments[middle] < moment)
+		if (moment_of(spaces, middle) < moment)
 			low = middle + 1;
 		else
 			high = middle;

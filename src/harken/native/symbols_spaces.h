@@ -40,7 +40,7 @@ struct spaces {
 	uint64_t event_count, event_at;
 	uint64_t trailer;           /* bytes at the end of records */
 	const uint32_t *indexes;    /* samples by process and moment */
-	const uint64_t *sample_moments;
+	const uint64_t *times;      /* of samples as they are recorded; NULL: they have none */
 	uint64_t sample_count;
 	const uint32_t *pids;       /* of samples as they are recorded; NULL: not known */
 	const uint32_t *ends;       /* where the samples of a process end in indexes */

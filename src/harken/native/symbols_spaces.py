@@ -41,7 +41,7 @@ class _Spaces(Structure):
     _fields_ = [
         (name, Word)
         for name in (
-            "words word_count events moments event_count event_at trailer indexes sample_moments sample_count pids ends groups group_count "
+            "words word_count events moments event_count event_at trailer indexes times sample_count pids ends groups group_count "
             "spaces_of others other_count damaged begun rows row_room row_used free_rows spaces space_first space_count most_spaces "
             "space_slots space_bits kinds kind_room kind_count kind_slots kind_bits slotted paths path_room path_used tables table_room "
             "table_count live most_live copied most_copied ended most_ended most_maps multiplier"
@@ -111,7 +111,7 @@ class Spaces:
         return bool(native.harken_symbols_spaces_sizes() == sizes)
 
     def apply(
-        self, data: Any, events: Any, moments: Any, trailer: int, indexes: Any, sample_moments: Any, pids: Any, ends: Any
+        self, data: Any, events: Any, moments: Any, trailer: int, indexes: Any, times: Any, pids: Any, ends: Any
     ) -> list[int] | None:
         """Applies the records of a batch.
 
@@ -119,7 +119,8 @@ class Spaces:
             data: the records.
             events, moments: places (in words) and moments of records that are no samples, in order.
             trailer: bytes at the end of each of them.
-            indexes, sample_moments: samples by process and moment; and these.
+            indexes: samples by process and moment.
+            times: of samples as they are recorded; None: they have none, and moments are their numbers.
             pids: processes of samples as they are recorded; None: they are not known.
             ends: where the samples of a process end in ``indexes``.
 
@@ -132,11 +133,11 @@ class Spaces:
         job, count = self._job, len(events)
         others, groups = numbers("I", [0] * count), memoryview(bytearray(_GROUP * len(ends)))
         self.spaces_of = room(4 * len(indexes))[: 4 * len(indexes)].cast("I")
-        self._held = data, events, moments, indexes, sample_moments, pids, ends, others, groups
+        self._held = data, events, moments, indexes, times, pids, ends, others, groups
         job.words, job.word_count = address(data), len(data) // 8
         job.events, job.moments, job.event_count, job.event_at = _place(events), _place(moments), count, 0
         job.trailer, job.sample_count, job.begun = trailer, len(indexes), 0
-        job.indexes, job.sample_moments, job.pids, job.ends = map(_place, (indexes, sample_moments, pids, ends))
+        job.indexes, job.times, job.pids, job.ends = map(_place, (indexes, times, pids, ends))
         job.groups, job.group_count, job.spaces_of, job.others = _place(groups), len(ends), _place(self.spaces_of), _place(others)
         while (outcome := self._native.harken_symbols_spaces(addressof(job))) != _DONE:
             if not _DONE < outcome < _TOO_MUCH:

@@ -3,5 +3,5 @@
 
 EXPORT int harken_native_version(void)
 {
-	return 23;
+	return 24;
 }
