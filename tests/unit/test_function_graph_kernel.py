@@ -131,6 +131,11 @@ def test_windows_cut_anywhere_give_the_same_text():
         assert size == 1 or cut == whole
 
 
+def test_a_depth_that_no_kernel_has():
+    stream = _batch(0, [(1000, _entry(7, 1, 0x7FFFFFFF)), (1500, _switch(7, 8)), (2000, _exit(7, 1, 0x7FFFFFFF, 1000, 2000))])
+    assert 2000 < len(_text([[stream]])) < 10_000
+
+
 def test_buffers_without_calls_keep_their_lines():
     other = _batch(1, [(1500, _switch(9, 4))])
     text = _text([[STREAM, other]], (("", 0), ("other: ", 1)))

@@ -31,6 +31,8 @@ __all__ = ("GraphText", "Options", "header", "mark", "options_of")
 
 #: Returns deeper than this are not compared with entries (FTRACE_RETFUNC_DEPTH).
 _DEPTH = 50
+#: Depths that are drawn: no kernel's stack of calls is deeper, a damaged file says what it likes.
+_DEEPEST = 1000
 _RULE = " ------------------------------------------\n"
 _BLANK = "              |  "
 
@@ -307,7 +309,7 @@ class GraphText:
         text = self._switch(step, state) + self._interrupt(func, context, "==========>") + context
         leaf = step.leaf
         call = self._call(step)
-        indent = "  " * depth
+        indent = "  " * min(depth, _DEEPEST)
         if leaf is None:
             state.depth = depth
             if 0 <= depth < _DEPTH:
@@ -340,7 +342,7 @@ class GraphText:
             known = state.entered[depth] == func
             state.entered[depth] = 0
         context = self._context(step)
-        text = f"{self._switch(step, state)}{context}{self._duration(step.end - step.start)}{'  ' * depth}}}"
+        text = f"{self._switch(step, state)}{context}{self._duration(step.end - step.start)}{'  ' * min(depth, _DEEPEST)}}}"
         if options.retval and step.retval is not None:
             text += f" /* {self._name(func)}{self._value(step.retval)} */"
         elif options.tail or not known:
@@ -358,7 +360,7 @@ class GraphText:
         comment = self._comment(step) if self._comment is not None else None
         if comment is None:
             return ""
-        indent = "  " * (state.depth + 1) if state.depth > 0 else ""
+        indent = "  " * min(state.depth + 1, _DEEPEST) if state.depth > 0 else ""
         text = self._switch(step, state) + self._context(step)
         return f"{text}{self._blank()}{indent}/* {comment.removesuffix(chr(10))} */\n"
 
