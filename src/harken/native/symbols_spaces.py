@@ -110,9 +110,7 @@ class Spaces:
         sizes = 8 * len(_Spaces._fields_) | _KIND.size << 16 | _ROW.size << 32 | _SPACE << 48
         return bool(native.harken_symbols_spaces_sizes() == sizes)
 
-    def apply(
-        self, data: Any, events: Any, moments: Any, trailer: int, indexes: Any, times: Any, pids: Any, ends: Any
-    ) -> list[int] | None:
+    def apply(self, data: Any, events: Any, moments: Any, trailer: int, indexes: Any, times: Any, pids: Any, ends: Any) -> list[int] | None:
         """Applies the records of a batch.
 
         Args:

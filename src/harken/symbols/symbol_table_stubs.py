@@ -10,7 +10,8 @@ from __future__ import annotations
 import struct
 import sys
 
-from ..native import symbol_table as native
+from ..native import library
+from ..native.symbol_table import stubs as name_stubs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,10 +59,10 @@ def add_stubs(columns: Columns, elf: Elf, dynamic: Section) -> None:
 
 def _add_quickly(columns: Columns, elf: Elf, dynamic: Section, plts: list[Section]) -> bool:
     """``add_stubs`` by the accelerator; False if it does not do it."""
-    if native.library() is None:
+    if library() is None:
         return False
     names = bytes(elf.sections[dynamic.link].data) if dynamic.link < len(elf.sections) else b""
-    text = native.stubs(
+    text = name_stubs(
         columns.all(),
         [(bytes(plt.data[: _MAX_STUBS * 16]), plt.address) for plt in plts],
         _MAX_STUBS,
