@@ -19,6 +19,7 @@ import language  # noqa: E402
 
 from harken.abi.arch import for_machine  # noqa: E402
 from harken.compiler.target import Target  # noqa: E402
+from harken.kernel.features import Answer, Features  # noqa: E402
 from harken.session.api import trace  # noqa: E402
 
 ME = os.getpid()
@@ -82,8 +83,10 @@ def test_the_verifier_takes_every_form(probe: str, feature: str) -> None:
 def test_the_verifier_takes_loops_that_are_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """As for Linux 5.15 and 5.16, which have no bpf_loop."""
     needs("tracepoint_perf", "helper:tracepoint:task_pt_regs")
-    has = Target.has
+    has, answer = Target.has, Features.answer
     monkeypatch.setattr(Target, "has", lambda self, name: name != "bpf_loop" and has(self, name))
+    no = Answer("no", "not here")
+    monkeypatch.setattr(Features, "answer", lambda self, name, fresh=False: no if name == "bpf_loop" else answer(self, name, fresh))
     truth: list[list[tuple[str, str, int]]] = []
     with trace(f"{PROBE} {{ print(ustack(python)); @[ustack(mixed)] = count(); }}", cached=False) as running:
         again(3, truth)
@@ -250,3 +253,54 @@ def test_a_python_process_that_is_gone() -> None:
         running.run(30)
     ((stack, count),) = running.maps["@"].items()
     assert count == 3 and [(frame.name, frame.file, frame.line) for frame in stack] == [("f", "<string>", 4), ("<module>", "<string>", 5)]
+
+
+def test_return_probes_do_not_cut_stacks() -> None:
+    """A return probe that waits has the kernel's address in the place of the caller's, which leads nowhere."""
+    needs("uprobe_perf", "helper:tracepoint:task_pt_regs")
+    if os.uname().machine != "x86_64":
+        pytest.skip("where the address was taken from is known on x86-64 only")
+    needs("bpf_loop")
+    import ctypes
+
+    libraries = language._catalogue.libraries("libc")
+    if not libraries:
+        pytest.skip("no libc found")
+    libc = ctypes.CDLL(libraries[0])
+    libc.fopen.restype = libc.popen.restype = ctypes.c_void_p
+    own = f"/pid == {ME}/"
+    program = (
+        f"uretprobe:{libraries[0]}:fopen {own} {{ @returned = count(); }} "
+        f"uprobe:{libraries[0]}:fopen {own} {{ @in = 1; }} "
+        f"uprobe:{libraries[0]}:malloc {own} {{ if (@in == 1) {{ print(ustack(dwarf)); @in = 2; }} }}"
+    )
+
+    def work() -> None:
+        libc.fclose(ctypes.c_void_p(libc.fopen(b"/dev/null", b"r")))
+
+    text, session = language.run(program, work=work)
+    assert not session.losses and "@returned: 1\n" in text
+    (stack,) = [one for one in chain(text) if one[0].endswith("malloc")]
+    above = [place for place, name in enumerate(stack) if name.startswith("_PyEval") or "ffi" in name or "Py_" in name]
+    assert len(above) > 3, text
+
+
+@pytest.mark.parametrize("mode", ["dwarf", "mixed"])
+def test_generated_code_is_crossed_by_its_end(mode: str) -> None:
+    """A trampoline without frame pointer, as CPython's of -X perf: sub $8, %rsp; call *%rdi; add $8, %rsp; ret."""
+    needs("tracepoint_perf", "helper:tracepoint:task_pt_regs")
+    if os.uname().machine != "x86_64":
+        pytest.skip("the code is that of x86-64")
+    if mode == "mixed":
+        needs_python()
+    import ctypes
+    import mmap
+
+    code = mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    code[:11] = bytes.fromhex("4883ec08 ffd7 4883c408 c3")
+    place = ctypes.addressof(ctypes.c_char.from_buffer(code))
+    target = ctypes.cast(ctypes.CDLL(None).getpgid, ctypes.c_void_p)
+    call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(place)
+    text, session = language.run(f"{PROBE} {{ print(ustack({mode}, 100)); }}", work=lambda: call(target))
+    (stack,) = chain(text)
+    assert stack[1] == f"{place + 6:#x}" and stack[-1] == "_start" and not session.losses, text

@@ -28,13 +28,13 @@ def python_groups(data: bytes) -> tuple[list[list[Pair]], list[int]]:
     """Python's frames in a record, one group for each native frame that ran some, and the marks of these.
 
     Args:
-        data: u32 process id, u32 number of pairs, pairs: frames, and (0, mark) behind the frames that it closes.
+        data: u32 process id, u16 number of pairs, two bytes, pairs: frames, and (0, mark) behind the frames that it closes.
 
     Example:
         >>> python_groups(struct.pack("=II8Q", 7, 4, 10, 11, 20, 21, 0, 999, 30, 31))
         ([[(10, 11), (20, 21)], [(30, 31)]], [999])
     """
-    count = min(int.from_bytes(data[4:8], "little"), (len(data) - 8) // 16)
+    count = min(int.from_bytes(data[4:6], "little"), (len(data) - 8) // 16)
     words = struct.unpack_from(f"={2 * count}Q", data, 8)
     groups: list[list[Pair]] = []
     marks: list[int] = []

@@ -291,6 +291,12 @@ class SessionSymbols:
         self.seen(pid)
         registers = {name: int.from_bytes(data[head + place : head + place + 8], "little") for name, place in self._registers}
         stack = memoryview(data)[head + self._registers_size :]
+        taken = int.from_bytes(data[6:8], "little")
+        if taken:
+            from ..symbols.unwind.machines import narrow
+            from ..symbols.unwind.return_probes import given_back
+
+            stack = memoryview(given_back(stack, taken, registers["sp"], 4 if narrow(unwinder.machine, registers) else 8))
         walk = unwinder.walk(pid, registers, stack, limit, pointers)
         if walk.end == "lost" and self._news(pid):
             walk = unwinder.walk(pid, registers, stack, limit, pointers)

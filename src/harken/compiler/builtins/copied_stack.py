@@ -7,9 +7,11 @@ when the record arrives; so does perf record with --call-graph dwarf.
 
 ::
 
-    u32 process id, u32 number of pairs | pairs | struct pt_regs | bytes of the stack, from the stack pointer upwards
+    u32 process id, u16 number of pairs, u16 number of return addresses | pairs | struct pt_regs |
+    bytes of the stack, from the stack pointer upwards | return addresses
 
-The pairs are Python's frames and their marks (``python_frames.write_marked``), in a place of fixed size; mode ``dwarf`` has none.
+The pairs are Python's frames and their marks (``python_frames.write_marked``), in a place of fixed size; mode ``dwarf`` has none.  The
+return addresses are those that return probes have taken from the stack (``return_probes``), 16 bytes each.
 
 Such a value can be printed, and it can be the key of an aggregation: that map lies in harken and not in the kernel, since two equal
 stacks are different bytes before they are unwound.  It can be nothing else; the check says so.
@@ -25,7 +27,7 @@ from __future__ import annotations
 
 from ...abi.arch import for_machine
 from ...base.diagnostics import Span
-from ..ir import I32, PTR, Const, Value
+from ..ir import I32, I64, PTR, Const, Value
 from . import python_frames, return_probes
 from . import types as T
 from .code import Code, Val
@@ -63,7 +65,8 @@ def check(scope: Scope, mode: str, limit: int, span: Span) -> T.Type:
     if mode == "mixed":
         limit = python_frames.check(scope, mode, limit, span).detail[1]
         pairs = limit + limit // 4 + 8  # few native frames run the interpreter
-    kind = T.copied_stack(limit, machine, for_machine(machine).registers_size, scope.user_stack_bytes, pairs)
+    room = return_probes.ROOM if return_probes.places(scope.catalogue, machine) is not None else 0
+    kind = T.copied_stack(limit, machine, for_machine(machine).registers_size, scope.user_stack_bytes + room, pairs)
     if kind.size > _MOST_SIZE:
         scope.error(
             f"ustack({mode}, {limit}) would take {kind.size} bytes, at most {_MOST_SIZE} can be sent",
@@ -79,6 +82,8 @@ def lower(code: Code, kind: T.Type, site: Any) -> Val:
     pairs = kind.detail[3]
     place = _HEAD + 16 * pairs  # of the registers
     start = place + arch.registers_size
+    where = return_probes.places(site.catalogue, arch.name)
+    most = kind.size - start - (return_probes.ROOM if where is not None else 0)
 
     def append(to: Value) -> Value:
         b = code.b
@@ -99,18 +104,19 @@ def lower(code: Code, kind: T.Type, site: Any) -> Val:
 
         def copy() -> None:
             pointer = b.load(to, offset=place + arch.registers[arch.sp])
-            b.store(length, _copied(code, code.at(to, start), pointer, kind.size - start))
-            if arch.name == "x86_64":
-                where = return_probes.places(site.catalogue.btf)
-                if where is not None:
-                    segment = b.load(to, offset=place + arch.registers["cs"])
-                    return_probes.restore(code, where, code.at(to, start), pointer, b.load(length), kind.size - start, segment)
+            b.store(length, _copied(code, code.at(to, start), pointer, most))
 
         code.when(b.icmp("eq", failed, Const(0)), lambda: code.when(b.icmp("eq", mode, Const(wanted)), copy))
         # the verifier has followed every way to copy: from here on it need not know how much it was
         b.atomic("add", length, Const(0))
         got = b.load(length)
-        return b.add(b.select(b.icmp("ule", got, Const(kind.size - start)), got, Const(0)), Const(start))
+        size = b.add(b.select(b.icmp("ule", got, Const(most)), got, Const(0)), Const(start))
+        if where is None:
+            return size
+        addresses, bytes_of_them = return_probes.taken(code, where)
+        b.helper("probe_read_kernel", b.gep(to, size), bytes_of_them, addresses)
+        b.store(to, b.resize(b.add(b.resize(b.load(to, I32, 4), I64, False), b.binary("shl", bytes_of_them, Const(12))), I32, False), 4)
+        return b.add(size, bytes_of_them)
 
     return Val(kind, append=append)
 
