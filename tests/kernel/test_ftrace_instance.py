@@ -159,6 +159,23 @@ def test_what_others_changed_since_is_theirs(root, tmp_path):
         root.write(file, before)
 
 
+def test_a_list_of_tasks_that_have_ended_is_taken_back(root, tmp_path):
+    """With the option that adds children the kernel takes away who ends, and what is left, an empty list, lets nobody through."""
+    before = root.read("set_event_pid"), root.read("options/event-fork")
+    child = os.fork()
+    if not child:
+        try:
+            settings = ftrace_journal.DurableSettings(root, str(tmp_path))
+            settings.set("set_event_pid", str(os.getpid()))
+            settings.set("options/event-fork", "1")
+            os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    os.waitpid(child, 0)
+    assert sorted(ftrace_journal.sweep_journals(root.kernel, str(tmp_path))) == ["options/event-fork", "set_event_pid"]
+    assert (root.read("set_event_pid"), root.read("options/event-fork")) == before and os.listdir(tmp_path) == []
+
+
 def test_a_living_owners_journal_stays(root, tmp_path):
     file = "buffer_percent"
     if not root.exists(file):

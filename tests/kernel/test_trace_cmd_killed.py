@@ -39,8 +39,9 @@ def settings(root):
             found[name] = root.read(name)
         except KernelError:  # there is none, or this kernel does not let it be read
             continue
-    if " (expanded: " in found["buffer_size_kb"]:  # of a buffer that was never used before: it is what it would be when it is used
-        found["buffer_size_kb"] = found["buffer_size_kb"].rpartition(" ")[2].replace(")", "")
+    # a buffer that was never used before is then what it would be when it is used; sizes are rounded up to whole pages
+    size = found["buffer_size_kb"].split()
+    found["buffer_size_kb"] = str(int(size[-1].rstrip(")")) // 16)
     return found
 
 

@@ -29,6 +29,10 @@ __all__ = ("DIRECTORY", "FUNCTION_LISTS", "ListSettings", "DurableSettings", "pu
 #: Lists of functions: the kernel takes one word per write(2) and applies them when the file is closed (kernel/trace/ftrace.c).
 FUNCTION_LISTS = frozenset(("set_ftrace_filter", "set_ftrace_notrace", "set_graph_function", "set_graph_notrace"))
 
+#: Lists of tasks, and the options by which the kernel adds children to them and takes away who ends: an empty one lets nobody through.
+_TASKS = frozenset(("set_event_pid", "set_ftrace_pid", "set_event_notrace_pid", "set_ftrace_notrace_pid"))
+_FORKS = frozenset(("options/event-fork", "options/function-fork"))
+
 _BUSY = FUNCTION_LISTS | {"current_tracer"}
 
 DIRECTORY = "/run/harken"
@@ -227,10 +231,11 @@ def _take_back(kernel: Kernel, text: str) -> tuple[list[str], bool]:
     first: dict[str, tuple[str, bool]] = {}
     for entry in entries:
         first.setdefault(entry[0], (_text(entry[1]), entry[2] == "1"))
+    forks = any(_text(key) in _FORKS and last[key][3] == _hex("1") for key in last)
     for key in reversed(list(first)):
         name, (old, old_append) = _text(key), first[key]
         try:
-            if not _still(tracefs, name, _text(last[key][3]), last[key][4] == "1"):
+            if not _still(tracefs, name, _text(last[key][3]), last[key][4] == "1") and not (forks and name in _TASKS):
                 continue
             put(tracefs, name, old, old_append)
             undone.append(name)
