@@ -280,7 +280,7 @@ class ReportLines(Lines):
         found = super().bulk_special([group for group in groups if self.special.get(group.kind) != self._functions], np)
         if found is None:
             return None
-        if any(self.events[group.kind].name != "function" for group in mine) or (mine and self.env.arguments is not None):
+        if any(self.events[group.kind].name != "function" or self._have_arguments(group) for group in mine):
             return None
         stacks = {group.batch.cpu: list(self._stacks.get(group.batch.cpu, ())) for group in mine}
         texts = list(found.texts)
@@ -297,6 +297,10 @@ class ReportLines(Lines):
             found.commit()
 
         return BulkSpecial(texts, commit)
+
+    def _have_arguments(self, group: Group) -> bool:
+        args = self.events[group.kind].field("args") if self.env.arguments is not None else None
+        return args is not None and int(group.sizes.max()) >= args.offset + self.env.long_size
 
     def _bulk_functions(self, group: Group, stack: list[str], np: Any) -> Callable[[int, int], list[Any]] | None:
         """As ``_function`` for all records of a CPU; ``stack`` is changed."""
