@@ -25,7 +25,7 @@ from .ftrace_functions import FunctionLists
 from .ftrace_journal import DurableSettings, ListSettings
 from .kernel import Call
 from .tracefs import Tracefs
-from .tracefs_instances import Instance
+from .tracefs_instances import Instance, let_top_grow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -368,7 +368,7 @@ class Ftrace(FunctionLists):
 
     def set_buffer_kb(self, size: int) -> None:
         """The size of each CPU's buffer."""
-        self.set("buffer_size_kb", str(size))
+        let_top_grow(self.root, lambda: self.set("buffer_size_kb", str(size)))
 
     def set_cpumask(self, mask: str) -> None:
         """Traces only these CPUs: a hexadecimal mask, or -1 for all."""

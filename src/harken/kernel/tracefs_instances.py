@@ -16,7 +16,11 @@ from .kernel import Call
 from .tracefs import Tracefs
 from .tracefs_dynamic import owner_name, owner_of, owner_state
 
-__all__ = ("Settings", "Instance", "sweep_instances", "instance_names")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ("Settings", "Instance", "let_top_grow", "sweep_instances", "instance_names")
 
 _AT_FDCWD = -100
 _AT_REMOVEDIR = 0x200
@@ -111,6 +115,18 @@ def undo_entry(name: str, text: str) -> tuple[str, str, bool] | None:
         size = words[2].rstrip(")") if len(words) == 3 and words[1] == "(expanded:" else words[0] if words else ""
         return (name, size, False) if size.isdigit() else None
     return name, text.strip() or "\n", False
+
+
+def let_top_grow(root: Tracefs, resize: Callable[[], None]) -> None:
+    """Gives a buffer another size, without harm to the top buffer.
+
+    A top buffer that nobody has used yet ("7 (expanded: 1408)") grows when it is used.  Before Linux 6.7 an instance that gets a size takes
+    that from it ("7"), and whoever uses it next would lose most events: so it grows now.
+    """
+    before = root.read("buffer_size_kb").split()
+    resize()
+    if len(before) == 3 and root.read("buffer_size_kb").split() == before[:1]:
+        root.write("buffer_size_kb", before[2].rstrip(")"))
 
 
 class Instance(Tracefs):
