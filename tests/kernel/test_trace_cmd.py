@@ -172,7 +172,7 @@ def test_the_latency_layout_of_a_buffer_and_of_its_recording(root, clean, tmp_pa
 
 
 @pytest.mark.parametrize("options", [(), ("funcgraph-proc", "funcgraph-abstime", "funcgraph-tail")])
-def test_a_graph_in_the_kernels_layout(root, clean, tmp_path, capfd, options):
+def test_a_graph_in_the_kernels_layout(root, tmp_path, capfd, options):
     """What the kernel draws, drawn again from the recording of the same buffer; events among the calls are comments."""
     if "function_graph" not in root.tracers():
         pytest.skip("no function_graph tracer")
@@ -189,7 +189,7 @@ def test_a_graph_in_the_kernels_layout(root, clean, tmp_path, capfd, options):
         shown = [line for line in capfd.readouterr().out.splitlines() if not line.startswith("#")]
         assert run(["extract", "-q", "-o", str(path)]) == 0
     finally:
-        assert run(["reset", "-d"]) == 0
+        assert run(["reset", "-k", "all"]) == 0
     capfd.readouterr()
     assert run(["report", "--layout", "kernel", *words, "-i", str(path)]) == 0
     drawn = capfd.readouterr().out.splitlines()
