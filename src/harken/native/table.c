@@ -3,9 +3,26 @@
  * The caller gives the memory, of any size, and looks after it; nothing is moved or taken out.  When it is full, the caller empties it
  * and begins again, so that what a hostile file brings stays bounded. */
 #include <string.h>
+#include <sys/auxv.h>
 #include "table.h"
 
 #define FEW 8192 /* of the numbers that are known there is room for so many at first */
+
+uint64_t hash_key = 0x9E3779B97F4A7C15u;
+
+/* The kernel gives every process sixteen random bytes (AT_RANDOM, getauxval(3)); they are not to be told from the key. */
+__attribute__((constructor)) static void draw_hash_key(void)
+{
+	const uint8_t *random = (const uint8_t *)getauxval(AT_RANDOM);
+	uint64_t words[2];
+
+	if (!random)
+		return;
+	memcpy(words, random, sizeof(words));
+	words[0] = (words[0] ^ words[1] >> 17) * 0xFF51AFD7ED558CCDu;
+	words[0] = (words[0] ^ words[0] >> 33 ^ words[1]) * 0xC4CEB9FE1A85EC53u;
+	hash_key = (words[0] ^ words[0] >> 29) | 1;
+}
 
 /* Lays a table out in memory; 0, or -1 if it is too small.  The memory must be zero. */
 EXPORT int harken_table_init(struct table *table, uint8_t *memory, uint64_t size, uint64_t entries)
