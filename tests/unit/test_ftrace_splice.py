@@ -87,6 +87,11 @@ def _until(condition):
         os.sched_yield()
 
 
+def _table(fd):
+    """(where the region's data begin, how many bytes there are), as the file says."""
+    return struct.unpack("=QQ", os.pread(fd, 16, TABLE).ljust(16, b"\0"))
+
+
 def test_pages_arrive_in_their_order_and_the_table_says_so(moved):
     stream, writer, fd = moved()
     loop = _Loop(stream)
@@ -94,7 +99,7 @@ def test_pages_arrive_in_their_order_and_the_table_says_so(moved):
     for at in range(0, len(data), 3 * PAGE):
         os.write(writer, data[at : at + 3 * PAGE])
     _until(lambda: stream.size == len(data))
-    _until(lambda: struct.unpack("=QQ", os.pread(fd, 16, TABLE)) == (START, len(data)))
+    _until(lambda: _table(fd) == (START, len(data)))
     loop.stop()
     assert loop.error is None and os.pread(fd, len(data) + 1, START) == data
     stream.close()
@@ -107,12 +112,31 @@ def test_the_last_bytes_are_kept(moved):
     for number in range(total >> 16):
         os.write(writer, bytes([number]) * (1 << 16))
     _until(lambda: stream.size == total)
-    _until(lambda: sum(struct.unpack("=QQ", os.pread(fd, 16, TABLE))) == START + total)
+    _until(lambda: sum(_table(fd)) == START + total)
     loop.stop()
-    start, size = struct.unpack("=QQ", os.pread(fd, 16, TABLE))
+    start, size = _table(fd)
     assert 1 << 20 <= size < 2 << 20 and start % PAGE == 0
     assert os.pread(fd, size, start) == b"".join(bytes([number]) * (1 << 16) for number in range(total >> 16))[-size:]
     assert os.pread(fd, 16, START) == bytes(16)  # its room was given back
+    stream.close()
+
+
+def test_a_cpu_that_is_never_done_is_in_the_table(moved, tmp_path):
+    """/dev/zero always has more, so the loop never waits; what it has moved is told of all the same, and only the last bytes are kept."""
+    stream, _, fd = moved(keep=1 << 20)
+    zero, empty = os.open("/dev/zero", os.O_RDONLY), os.dup(stream.fd)
+    os.dup2(zero, stream.fd)
+    ready, tell = os.pipe()
+    ended, end = os.pipe()
+    thread = threading.Thread(target=stream.serve, args=(50, ended, tell))
+    thread.start()
+    _until(lambda: sum(_table(fd)) > START + (6 << 20))
+    assert _table(fd)[0] > START
+    os.write(end, b"x")
+    os.dup2(empty, stream.fd)
+    thread.join()
+    for other in (zero, empty, ready, tell, ended, end):
+        os.close(other)
     stream.close()
 
 

@@ -27,6 +27,7 @@ _MOVE, _NONBLOCK = 1, 2  # SPLICE_F_* in include/linux/splice.h
 _SETPIPE_SZ = 1031  # F_SETPIPE_SZ in include/uapi/linux/fcntl.h
 _PIPE = 1 << 16  # bytes that a pipe holds when it is made: pipe(7)
 _UPDATE = 0.02  # seconds between two looks at the file's table of sizes: what came later is lost when the recorder is killed
+_OFTEN = 1 << 20  # so many bytes of a CPU that is never done are told of at the latest
 _NICE = -20
 
 
@@ -146,7 +147,7 @@ class PageStream:
             KernelError: the buffer cannot be read.
             OSError: the file cannot be written.
         """
-        state, moved = self._state, False
+        state, moved, told = self._state, False, self._state.size
         while True:
             try:
                 result = os.splice(self.fd, self._writer, state.room, flags=_MOVE | _NONBLOCK)
@@ -164,6 +165,9 @@ class PageStream:
                     raise OSError(errno.EIO, os.strerror(errno.EIO))
                 state.size += done
                 left -= done
+            if state.size - told >= _OFTEN:  # whoever kills harken now finds it in the file
+                self.tell()
+                told = state.size
             if result < state.room // 2:  # there was no more of it; who asks again gets little for another call
                 return True
             if state.room == _PIPE:

@@ -12,6 +12,9 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+/* So many bytes of a CPU that is never done are told of at the latest. */
+#define OFTEN (1 << 20)
+
 struct stream {
 	uint64_t raw, ended, reader, writer, target;  /* the raw file, what tells to stop, the pipe between, the file; raw does not block */
 	uint64_t ready;             /* gets a byte when the loop begins to wait; then 0 */
@@ -57,33 +60,6 @@ static void enlarge(struct stream *stream)
 	stream->room = size > 0 ? (uint64_t)size : stream->room - 1;  /* not asked for again */
 }
 
-/* All full pages: how many bytes were moved, or an error. */
-static int64_t drain(struct stream *stream)
-{
-	uint64_t before = stream->size;
-
-	for (;;) {
-		ssize_t found = splice((int)stream->raw, NULL, (int)stream->writer, NULL, stream->room,
-				        SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-		int wrong;
-
-		if (found < 0 && errno == EINTR)
-			continue;
-		if (found < 0 && errno != EAGAIN)
-			return failed(stream, 0);
-		if (found <= 0)
-			break;
-		wrong = put(stream, (uint64_t)found);
-		if (wrong)
-			return wrong;
-		if ((uint64_t)found < stream->room / 2)  /* there was no more; who asks again gets little for another call */
-			break;
-		if (stream->room == 1 << 16)
-			enlarge(stream);
-	}
-	return (int64_t)(stream->size - before);
-}
-
 /* Gives back the room of all but the last bytes that are to be kept, and says in the file's table what is there. */
 static int tell(struct stream *stream)
 {
@@ -104,6 +80,37 @@ static int tell(struct stream *stream)
 	if (pwrite((int)stream->target, words, sizeof(words), (loff_t)stream->table) != sizeof(words))
 		return failed(stream, 1);
 	return 0;
+}
+
+/* All full pages: how many bytes were moved, or an error. */
+static int64_t drain(struct stream *stream)
+{
+	uint64_t before = stream->size, told = before;
+
+	for (;;) {
+		ssize_t found = splice((int)stream->raw, NULL, (int)stream->writer, NULL, stream->room,
+				        SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+		int wrong;
+
+		if (found < 0 && errno == EINTR)
+			continue;
+		if (found < 0 && errno != EAGAIN)
+			return failed(stream, 0);
+		if (found <= 0)
+			break;
+		wrong = put(stream, (uint64_t)found);
+		if (!wrong && stream->size - told >= OFTEN) {  /* whoever kills harken now finds it in the file */
+			wrong = tell(stream);
+			told = stream->size;
+		}
+		if (wrong)
+			return wrong;
+		if ((uint64_t)found < stream->room / 2)  /* there was no more; who asks again gets little for another call */
+			break;
+		if (stream->room == 1 << 16)
+			enlarge(stream);
+	}
+	return (int64_t)(stream->size - before);
 }
 
 /* Returns 0 when it was told to stop, else minus the number of an error. */
