@@ -62,10 +62,10 @@ def _batch(stream, rows, lost=()):
     return Batch(stream, buffer, Records(times, starts, [len(data) for _, (_, data) in rows], [kind for _, (kind, _) in rows], tuple(lost)))
 
 
-def _graph(streams, arguments=None, **options):
+def _graph(streams, arguments=None, calls=("",), **options):
     lines = LabelledKernelLines(EVENTS, ENV)
     lines.streams = streams
-    return KernelGraph(lines, Decoder(EVENTS.values(), "<", 8), Options(cpus=2, **options), (0, 0), arguments)
+    return KernelGraph(lines, Decoder(EVENTS.values(), "<", 8), Options(cpus=2, **options), (0, 0), arguments, calls.__contains__)
 
 
 def _text(windows, streams=(("", 0), ("", 1)), **more):
@@ -143,7 +143,12 @@ def test_buffers_without_calls_keep_their_lines():
         "other:            task9-9       [001] .....     0.000002: sched_switch: next=4\n" in text
         and " 0)   7.000 us    |    f2();\n" in text
     )
-    assert _text([[other]], (("", 0), ("", 1))) == "           task9-9       [001] .....     0.000002: sched_switch: next=4\n"
+    assert _text([[other]], (("", 0), ("", 1)), calls=()) == "           task9-9       [001] .....     0.000002: sched_switch: next=4\n"
+
+
+def test_events_before_the_first_call_are_comments_too():
+    early = _batch(0, [(500, _switch(7, 6))])
+    assert _text([[early], [STREAM]]).startswith(" 0)               |  /* sched_switch: next=6 */\n 0)               |  f1() {\n")
 
 
 INT, LONG = Int("int", 4, True), Int("unsigned long", 8, False)

@@ -64,7 +64,8 @@ def test_another_byte_order_and_records_that_end_early():
 def test_the_event_stands_behind_user_stack():
     text = blktrace_format(12).replace(b"blktrace", b"user_stack")
     events = Events([("ftrace", text)])
-    assert events[13].name == "blktrace" and events.find("ftrace:blktrace").id == 13
+    assert events[13].name == "blktrace" and events.find("ftrace:blktrace").id == events.find("blktrace").id == 13
+    assert list(events.names) == ["ftrace:user_stack"] and events.ids == (12,) and events.get(14) is None
     assert compile_print_fmt(events[13], Env("<", 8, dialect="trace-cmd"))(record(1 | QUEUE)) == "7"
     taken = Events([("ftrace", text), ("sched", blktrace_format(13).replace(b"blktrace", b"other"))])
     assert taken[13].name == "other"

@@ -32,19 +32,21 @@ class Events(dict[int, EventFormat]):
             # The kernel never has two events of one id; a file that does has the first one meant.
             self._texts.setdefault(number, (category, text))
             self._names.setdefault(f"{category}:{name}", number)
-        self._add_blktrace()
-
-    def _add_blktrace(self) -> None:
-        """The records of the tracer blk, which have no format file: their event is the one behind user_stack."""
+        #: what has no format file: names -> ids
+        self._unlisted: dict[str, int] = {}
         before = self._names.get("ftrace:user_stack")
-        if before is not None and before + 1 not in self._texts:
-            self._texts[before + 1] = "ftrace", blktrace_format(before + 1)
-            self._names["ftrace:blktrace"] = before + 1
+        if before is not None and before + 1 not in self._texts:  # records of the tracer blk are of the event behind user_stack
+            self._unlisted["ftrace:blktrace"] = before + 1
 
     def __missing__(self, number: int) -> EventFormat:
-        category, text = self._texts[number]
+        category, text = self._texts[number] if number in self._texts else self._of_tracer(number)
         event = self[number] = parse(bytes(text), category)
         return event
+
+    def _of_tracer(self, number: int) -> tuple[str, bytes]:
+        if number not in self._unlisted.values():
+            raise KeyError(number)
+        return "ftrace", blktrace_format(number)
 
     def get(self, number: int, default: Any = None) -> Any:
         """The format of an event; ``default`` if the file has none, or one that cannot be parsed."""
@@ -69,7 +71,8 @@ class Events(dict[int, EventFormat]):
 
     def find(self, name: str) -> EventFormat | None:
         """An event by "category:name", or by its name alone."""
-        number = self._names.get(name)
+        known = {**self._names, **self._unlisted}
+        number = known.get(name)
         if number is None and ":" not in name:
-            number = next((value for key, value in self._names.items() if key.partition(":")[2] == name), None)
+            number = next((value for key, value in known.items() if key.partition(":")[2] == name), None)
         return None if number is None else self.get(number)

@@ -14,7 +14,7 @@ from .function_graph import GraphText, Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from ..analysis.function_graph import Step
@@ -37,13 +37,20 @@ class KernelGraph:
         options: how calls are shown.
         interrupts: as of ``GraphText``.
         arguments: of functions, None if their types are not known.
+        has_calls: whether the buffer with a label has calls, wherever in it: the events before the first one are comments, too.
     """
 
     def __init__(
-        self, lines: LabelledKernelLines, decoder: Decoder, options: Options, interrupts: tuple[int, int], arguments: Arguments | None
+        self,
+        lines: LabelledKernelLines,
+        decoder: Decoder,
+        options: Options,
+        interrupts: tuple[int, int],
+        arguments: Arguments | None,
+        has_calls: Callable[[str], bool],
     ) -> None:
         self.lines, self.decoder, self.options, self.interrupts = lines, decoder, options, interrupts
-        self.arguments = arguments
+        self.arguments, self.has_calls = arguments, has_calls
         self._texts: dict[str, GraphText | None] = {}  # by label; None: a buffer without calls
         self._taken: dict[int, int] = {}  # stream -> records that belong to the window before
 
@@ -58,7 +65,6 @@ class KernelGraph:
             yield from self._window(before, [])
 
     def _window(self, window: list[Batch], following: list[Batch]) -> Iterator[bytes]:
-        self._decide(window)
         drawn = [batch for batch in window if self._text_of(batch) is not None]
         others = [batch for batch in window if self._text_of(batch) is None]
         if not drawn:
@@ -74,19 +80,10 @@ class KernelGraph:
         yield "".join(out).encode("utf-8", "surrogateescape")
 
     def _text_of(self, batch: Batch) -> GraphText | None:
-        return self._texts.get(self.lines.streams[batch.cpu][0])
-
-    def _decide(self, window: Sequence[Batch]) -> None:
-        """Which of the buffers that are new have calls."""
-        found: dict[str, bool] = {}
-        for batch in window:
-            label = self.lines.streams[batch.cpu][0]
-            if label not in self._texts:
-                kinds = batch.records.types
-                met = set(kinds.tolist() if hasattr(kinds, "tolist") else kinds)
-                found[label] = found.get(label, False) or bool(met & self.decoder.ids)
-        for label, drawn in found.items():
-            self._texts[label] = self._graph() if drawn else None
+        label = self.lines.streams[batch.cpu][0]
+        if label not in self._texts:
+            self._texts[label] = self._graph() if self.has_calls(label) else None
+        return self._texts[label]
 
     def _graph(self) -> GraphText:
         env, own = self.lines.env, self.lines

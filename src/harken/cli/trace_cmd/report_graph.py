@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ...base.errors import HarkenError
+from ...base.errors import FormatError, HarkenError
 from ...formats.function_arguments import Arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
     from typing import Any
 
     from ...analysis.function_graph_records import Decoder
@@ -57,8 +58,11 @@ def draw_graph(lines: LabelledLines, report: Report, trace: TraceFile) -> frozen
     return frozenset(event.id for name in ENTRY_EVENTS if (event := trace.events.find(f"ftrace:{name}")) is not None)
 
 
-def kernel_graph(lines: LabelledKernelLines, report: Report, trace: TraceFile) -> KernelGraph | None:
+def kernel_graph(lines: LabelledKernelLines, report: Report, trace: TraceFile, labels: Mapping[str, str]) -> KernelGraph | None:
     """What prints a recording as the kernel does under the tracer function_graph; None if it has no such events.
+
+    Args:
+        labels: in front of the lines of a buffer -> its name.
 
     ``-O`` takes the tracer's options (``funcgraph-proc``, ``nofuncgraph-irqs``, ...): what a ``trace`` file looks like is not recorded.
     """
@@ -79,7 +83,26 @@ def kernel_graph(lines: LabelledKernelLines, report: Report, trace: TraceFile) -
                 interrupts[ends[name]] = address
     arguments = recorded_arguments(trace) if decoder.has("args") else None
     shown = options_of(words, cpus=trace.cpus, **named)
-    return KernelGraph(lines, decoder, shown, (interrupts[0], interrupts[1]), arguments)
+    return KernelGraph(
+        lines, decoder, shown, (interrupts[0], interrupts[1]), arguments, lambda label: _has_calls(trace, labels[label], decoder.ids)
+    )
+
+
+def _has_calls(trace: TraceFile, name: str, kinds: Collection[int]) -> bool:
+    """Whether a buffer has records of these events, as far as it can be read."""
+    from ...formats.ring_page import parse_layout, walk
+
+    buffer = trace.buffer(name)
+    layout = parse_layout(trace.header_page, trace.order, trace.kernel_long)
+    for place in buffer.cpus if buffer is not None else ():
+        try:
+            for chunk in trace.chunks(place.cpu, name):
+                found = walk(chunk, buffer.page_size if buffer is not None else 0, layout).types
+                if not set(found.tolist() if hasattr(found, "tolist") else found).isdisjoint(kinds):
+                    return True
+        except FormatError:  # reported when it is printed
+            pass
+    return False
 
 
 def recorded_arguments(trace: TraceFile, trace_cmd: bool = False) -> Arguments:

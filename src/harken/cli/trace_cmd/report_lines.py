@@ -32,9 +32,11 @@ class _File:
         self.trace, self.report, self.source = trace, report, source
         self.streams: list[tuple[str, int]] = []
         self.number_of: dict[tuple[str, int], int] = {}
+        labels: dict[str, str] = {}
         for buffer in trace.buffers:
             name = buffer.name or (_short(trace.name) if many else "")
             label = (f"{name:>{width}}: " if name else " " * (width + 2)) if width else ""
+            labels[label] = buffer.name
             for place in buffer.cpus:
                 self.number_of[buffer.name, place.cpu] = len(self.streams)
                 self.streams.append((label, place.cpu))
@@ -52,7 +54,7 @@ class _File:
         if report.layout == "kernel":
             kernel_lines = self.lines = (LabelledLatencyLines if report.has("l") else LabelledKernelLines)(trace.events, env, shown)
             if isinstance(kernel_lines, LabelledKernelLines):
-                self.graph = kernel_graph(kernel_lines, report, trace)
+                self.graph = kernel_graph(kernel_lines, report, trace, labels)
         else:
             lines = self.lines = self._report_lines(trace, env, shown)
             self._entries = draw_graph(lines, report, trace)
