@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 _TESTS = """
@@ -76,3 +78,47 @@ def test_a_failure_is_tried_again_and_told(pytester: pytest.Pytester) -> None:
     assert "setup 1" in text and "setup 2" not in text
     assert "left behind" in text and "left later" in text and "the first of two" in text
     assert text.count("passed at the second try") == 1
+
+
+class _Guest:
+    """Says what it is told to; silent guests have no more to say."""
+
+    console, up_after, state = "console.log", 1.0, "up"
+
+    def __init__(self, messages):
+        self.messages = messages
+
+    def start(self):
+        pass
+
+    def stop(self):
+        self.state = "dead"
+
+    def log_tail(self):
+        return "the end of it"
+
+    def poll(self):
+        messages, self.messages = self.messages, []
+        return messages
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_test_in_which_a_guest_hung_has_a_second_try(pytestconfig, tmp_path, monkeypatch, again):
+    from harken.testing import pytest_plugin
+
+    def passed(test):
+        reports = [pytest.TestReport(test, ("x.py", 1, test), {}, "passed", None, when) for when in ("setup", "call", "teardown")]
+        return [{"event": "start", "test": test}, *({"event": "report", "data": report._to_json()} for report in reports)]
+
+    hangs = [{"event": "start", "test": "two"}]
+    boots = iter([[*passed("one"), *hangs], [*hangs] if again else [*passed("two"), *passed("three")], passed("three")])
+    items = [SimpleNamespace(original=name, nodeid=f"{name}[6.1]", location=("x.py", 1, name)) for name in ("one", "two", "three")]
+    run = pytest_plugin._Run(pytestconfig, "6.1", items, tmp_path)
+    monkeypatch.setattr(run, "_boot", lambda tests: _Guest(next(boots)))
+    monkeypatch.setattr(run, "_patience", -31.0)  # so that silence is noticed at once
+    run.start()
+    for _ in range(9):
+        run.poll()
+    call = run.reports["two"]["call"]
+    assert call.outcome == ("failed" if again else "passed") and run.reports["three"]["call"].passed and run.boots == (3 if again else 2)
+    assert "hung" in str(call.longrepr if again else dict(call.user_properties)["first try"])

@@ -143,6 +143,8 @@ class _Run:
         self._guest: Guest | None = None
         self._begun = 0.0
         self._problem = ""
+        #: tests in which a guest hung, and why that was thought
+        self._interrupted: dict[str, str] = {}
         self._patience = float(config.getini("vm_patience"))
 
     @property
@@ -213,7 +215,7 @@ class _Run:
         silent = time.monotonic() - self._heard
         if guest.state == "up" and silent > 2 * self._patience + 60:
             guest.stop()
-            self._end(guest, f"the guest hung: nothing was heard from it for {silent:.0f} seconds")
+            self._end(guest, f"the guest hung: nothing was heard from it for {silent:.0f} seconds", hung=True)
         elif guest.state == "done" and not self._problem and self._current == "":
             self._guest = None
             for name in list(self.remaining):  # such as parameters that depend on the machine
@@ -236,6 +238,8 @@ class _Run:
                 data["longrepr"] = (path.replace("/harken/", f"{self.config.rootpath}/", 1), line, reason)
             report = pytest.TestReport._from_json(data)
             name = report.nodeid
+            if report.when == "call" and name in self._interrupted:
+                report.user_properties.append((second_try.FIRST_TRY, self._interrupted[name]))
             self.reports.setdefault(name, {})[str(report.when)] = report
             if report.when == "teardown":
                 self.finished.add(name)
@@ -245,8 +249,11 @@ class _Run:
         elif event in ("collect_failed", "error"):
             self._problem += message["text"] + "\n"
 
-    def _end(self, guest: Guest, reason: str) -> None:
-        """The guest is gone: the test it was in failed; what is left runs in a new one, unless booting makes no sense."""
+    def _end(self, guest: Guest, reason: str, hung: bool = False) -> None:
+        """The guest is gone: the test it was in failed; what is left runs in a new one, unless booting makes no sense.
+
+        A test in which an emulated machine hangs (it may come to do nothing but handle its own timer) has a second try, as others have.
+        """
         self._guest = None
         if not self.remaining:
             return
@@ -255,7 +262,11 @@ class _Run:
         if guest.state == "done" or not guest.up_after or not self._current or self.boots >= _MAX_BOOTS:
             self._give_up(log)
         else:
-            self._fail(self._current, log)
+            if hung and self._current not in self._interrupted:
+                self._interrupted[self._current] = reason
+                self._current = ""
+            else:
+                self._fail(self._current, log)
             self.start()
 
     def _fail(self, name: str, text: str) -> None:

@@ -19,9 +19,10 @@ from _pytest.runner import runtestprotocol
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ()
+__all__ = ("FIRST_TRY",)
 
-_PROPERTY = "first try"
+#: property of a report: what the first try of the test failed with
+FIRST_TRY = "first try"
 _MARKERS = ("kernel", "oracle")
 
 
@@ -37,7 +38,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         passed = not any(report.failed for report in reports)
         for report in reports:
             if report.when == "call" and passed:
-                report.user_properties.append((_PROPERTY, failure))
+                report.user_properties.append((FIRST_TRY, failure))
             elif report.failed:
                 report.sections.append(("first try", failure))
     for report in reports:
@@ -55,7 +56,7 @@ def _failure(reports: Iterable[pytest.TestReport]) -> str:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     for report in terminalreporter.stats.get("passed", ()):
         for name, text in report.user_properties:
-            if name == _PROPERTY:
+            if name == FIRST_TRY:
                 lines = str(text).splitlines()
                 causes = [line[1:].strip() for line in lines if line.startswith("E ")] or lines[-1:]
                 terminalreporter.write_line(f"passed at the second try: {report.nodeid}: {causes[0] if causes else ''}")
