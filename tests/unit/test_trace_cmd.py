@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+from types import SimpleNamespace
+
 import pytest
 
-from harken.base.errors import UsageError
+from harken.base.errors import KernelError, UsageError
 from harken.cli.commands.trace_cmd import COMMANDS, REFUSED, run
 from harken.cli.trace_cmd.arguments import parse
 from harken.cli.trace_cmd.filters import Filter, Filters
@@ -282,3 +287,26 @@ def open_trace_of(data):
     from harken.formats.trace_dat import TraceFile
 
     return TraceFile(data)
+
+
+def test_a_reader_that_goes_away_is_no_error_of_the_file(tmp_path, monkeypatch):
+    """As in ``show | head``: the command ends without a word (cli.main), and does not say that the file cannot be read."""
+    from harken.cli.trace_cmd.buffers import copy_file
+
+    class Trace:
+        kernel, path = SimpleNamespace(open=lambda path: os.open(path, os.O_RDONLY), close=os.close), str(tmp_path / "trace")
+        _of = staticmethod(lambda file: SimpleNamespace(path=lambda name: Trace.path, refused=None))
+
+    (tmp_path / "trace").write_bytes(b"x" * 300_000)
+    reader, writer = os.pipe()
+    with open(writer, "wb", closefd=True) as out:
+        monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=out))
+        os.close(reader)
+        with pytest.raises(BrokenPipeError):
+            copy_file(Trace, "trace")
+        monkeypatch.undo()
+        with contextlib.suppress(BrokenPipeError):
+            out.close()
+    Trace.path = str(tmp_path)
+    with pytest.raises(KernelError, match="cannot read"):
+        copy_file(Trace, "trace")

@@ -60,9 +60,8 @@ def copy_file(trace: Ftrace, file: str) -> None:
 
     Raises:
         KernelError: it cannot be read.
+        OSError: standard output cannot be written.
     """
-    import os
-
     tracefs = trace._of(file)
     try:
         fd = trace.kernel.open(tracefs.path(file))
@@ -70,12 +69,19 @@ def copy_file(trace: Ftrace, file: str) -> None:
         raise tracefs.refused(file, error, "read") from None
     out = sys.stdout.buffer
     try:
-        while data := os.read(fd, 1 << 16):
+        while data := _read(fd, tracefs.path(file)):
             out.write(data)
             out.flush()
     except KeyboardInterrupt:
         pass
-    except OSError as error:
-        raise KernelError(f"cannot read {tracefs.path(file)}: {error.strerror}", errno=error.errno or 0) from None
     finally:
         trace.kernel.close(fd)
+
+
+def _read(fd: int, path: str) -> bytes:
+    import os
+
+    try:
+        return os.read(fd, 1 << 16)
+    except OSError as error:
+        raise KernelError(f"cannot read {path}: {error.strerror}", errno=error.errno or 0) from None
