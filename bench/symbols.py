@@ -14,9 +14,9 @@ perf      ``perf script --no-inline -F ip,sym,dso``
 warm      ``harken symbolize --recording``, with the symbol tables of an earlier run in harken's cache
 cold      the same with an empty cache, which it fills
 
-100,000 samples, CPython 3.11, perf 6.1, two processors that are busy with other work too: harken has 5.6 and 6.9 times the speed of perf
-flat in two rounds of 15 pairs (0.124 and 0.692 s, 0.154 and 1.061 s), 7.4 times with call chains (0.178 and 1.322 s), and 1.2 and 1.5 times
-with an empty cache.
+100,000 samples, CPython 3.11, perf 6.1, two processors without other work: in three rounds of 15 pairs harken has 5.3, 5.4 and 5.0 times
+the speed of perf flat (0.095 and 0.515 s in the middle one), 6.5, 7.1 and 7.5 times with call chains (0.143 and 1.011 s), and 0.7 to 1.1 and
+1.3 to 1.5 times with an empty cache.
 """
 
 from __future__ import annotations
