@@ -15,8 +15,8 @@ warm      ``harken symbolize --recording``, with the symbol tables of an earlier
 cold      the same with an empty cache, which it fills
 
 100,000 samples, CPython 3.11, perf 6.1, two processors without other work: in three rounds of 15 pairs harken has 5.3, 5.4 and 5.0 times
-the speed of perf flat (0.095 and 0.515 s in the middle one), 6.5, 7.1 and 7.5 times with call chains (0.143 and 1.011 s), and 0.7 to 1.1 and
-1.3 to 1.5 times with an empty cache.
+the speed of perf flat (0.095 and 0.515 s in the middle one), 6.5, 7.1 and 7.5 times with call chains (0.143 and 1.011 s), and 0.7 to 1.1
+and 1.3 to 1.5 times with an empty cache.
 """
 
 from __future__ import annotations
