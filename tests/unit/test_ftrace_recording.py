@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,10 +34,13 @@ def test_records_come_in_the_order_of_time(tmp_path: Path, order: str) -> None:
         assert found.comm(43) == "task-43" and found.symbol(0xFFFFFFFF81000104) == "do_it" and not found.lost and not found.problems
 
 
-def test_columns_and_buffers(ticks: str) -> None:
+def test_columns_and_buffers(ticks: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with harken.ftrace.read(ticks) as found:
         columns = found.columns()
         assert list(columns) == ["test:tick"] and list(columns["test:tick"]["value"]) == [7, -9, 8]
+        monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=dict))  # takes a mapping of columns
+        frame = columns["test:tick"].frame()
+        assert list(frame) == ["time", "cpu", "value"] and list(frame["cpu"]) == [0, 1, 0]
         assert list(found.columns(load=True)["test:tick"].rows()) == list(columns["test:tick"].rows())
     with harken.ftrace.read(ticks, buffer="other") as found:
         assert [record["value"] for record in found.records()] == [1]

@@ -232,6 +232,12 @@ class EventColumns:
             found[field.name] = list(column) if getattr(column, "ndim", 1) > 1 else column
         return found
 
+    def frame(self) -> Any:
+        """A ``pandas.DataFrame`` of ``to_dict``."""
+        import pandas  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+        return pandas.DataFrame(self.to_dict())
+
     def to_arrow(self) -> Any:
         """A ``pyarrow.Table``; texts are dictionary arrays."""
         import pyarrow  # type: ignore[import-not-found, unused-ignore]
