@@ -71,7 +71,7 @@ def states(text: str) -> Any:
     """Transitions of sockets on our ports."""
     moves: dict[str, int] = {}
     for line in text.splitlines():
-        found = re.search(r"(80|81)\s+(\S+)\s+(\d+)\s+(\S+)\s+-> (\S+)", line)
+        found = re.search(r"(?<![\d.])(80|81)\s+(\S+)\s+(\d+)\s+(\S+)\s+-> (\S+)", line)
         if found:
             key = f"{found[1]} {found[4]} -> {found[5]}"
             moves[key] = moves.get(key, 0) + 1
@@ -180,14 +180,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.bcc_matrix.compare")
     parser.add_argument("--record", type=Path, help="run the real BCC and keep what it prints")
     parser.add_argument("--json", action="store_true", help="harken's outputs and what of them is compared, as JSON")
+    parser.add_argument("--only", metavar="NAME", help="of one tool")
     options = parser.parse_args()
+    pairs = tuple(pair for pair in PAIRS if options.only in (None, pair.case.name))
     if options.record:
         record(options.record)
     elif options.json:
-        found = run(PAIRS, False)
+        found = run(pairs, False)
         print(json.dumps(found))
     else:
-        for (name, result), pair in zip(run(PAIRS, False).items(), PAIRS):
+        for (name, result), pair in zip(run(pairs, False).items(), pairs):
             print(name, json.dumps(pair.essence(result["stdout"]))[:400], result["stderr"][-300:])
     return 0
 
