@@ -92,7 +92,10 @@ def named_late(one, other, text):
         ["-F", "sched_switch: prev_pid > 0 && next_prio < 200"], ["-F", "sched_switch,sched_wakeup.*"], ["-v", "-F", "sys_.*"],
         ["-F", ".*: COMM == \"ls\""], ["-F", "raw_syscalls/sys_enter: id == 0"], ["-r", "sched_switch"], ["-n", "sched_switch"],
         ["--cpus"], ["--first-event", "--last-event"], ["--stat"], ["--uname"], ["--version"], ["-e"], ["-E"], ["-f"], ["-P"], ["--events"],
-        ["-T", "-F", "sched_switch: prev_pid == 0 || (next_pid > 3)"], ["--check-events"],
+        ["-T", "-F", "sched_switch: prev_pid == 0 || (next_pid > 3)"], ["-T", "-F", "sched: prev_pid == 1 && bogus == 2"],
+        ["-T", "-F", "sched: !(bogus == 1) && pid > 1"], ["--check-events"], ["-L"], ["-r", "sys.*"], ["-r", "SCHED"], ["-n", "sched.*"],
+        ["-n", "sched_sw"], ["--pid", "0"], ["--comm", "ls"], ["--event", "sched:SW"], ["--event", "sys_"], ["--event", "x:y"],
+        ["--first-event", "--raw-ts"], ["--kallsyms", "/proc/kallsyms"],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -103,6 +106,18 @@ def test_the_ways_to_report(recordings, options):
     assert theirs.stdout.count("\n") == ours.stdout.count("\n")
     whole = run(*HARKEN, "report", "-i", str(recordings / "v6.dat")).stdout
     assert differing(theirs.stdout.split("\n"), ours.stdout.split("\n"), whole) == []
+
+
+@pytest.mark.parametrize("options", [["--first-event"], ["--last-event", "--nodate"], ["--first-event", "-t"]], ids=" ".join)
+def test_dates_of_first_and_last_events(recordings, options):
+    same(["report", *options, "-i", str(recordings / "date.dat")])
+
+
+@pytest.mark.parametrize("text", ["nosuch", "sched_switch,nosuch", "nosuch: a == 1", "sched_switch: prev_comm == ls", "sched_w*"])
+def test_filters_that_mean_nothing_are_refused(recordings, text):
+    words = ["report", "-F", text, str(recordings / "v6.dat")]
+    theirs, ours = run("trace-cmd", *words, check=False), run(*HARKEN, *words, check=False)
+    assert ours.returncode == theirs.returncode == 255 and ours.stdout == ""
 
 
 def test_two_files_in_one_order(recordings):

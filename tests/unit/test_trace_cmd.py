@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harken.base.errors import KernelError, UsageError
+from harken.base.errors import HarkenError, KernelError, UsageError
 from harken.cli.commands.trace_cmd import COMMANDS, REFUSED, run
 from harken.cli.trace_cmd.arguments import parse
 from harken.cli.trace_cmd.filters import Filter, Filters
@@ -204,8 +204,28 @@ def test_report_and_its_selections(path, capsys):
     assert lines(capsys, "report", "-E", path)[1] == ["test:tick"]
     assert lines(capsys, "report", "-T", "-F", "tick: value==1", path)[1] == [" 'tick: value == 1'"]
     assert lines(capsys, "report", "--check-events", path)[0] == 0
+    assert lines(capsys, "report", "-V4", "-L", "--cpus", path)[1][1:] == ["  0", "  1"]
+    assert lines(capsys, "report", "--event", "TEST:^tick$", path)[1] == lines(capsys, "report", "--events", path)[1]
+    assert lines(capsys, "report", "--event", "tock", path)[1] == []
+    assert lines(capsys, "report", "-r", "TEST", path)[1] == lines(capsys, "report", "-r", "t.*k", path)[1] != text
+    assert lines(capsys, "report", "-r", "tic", path)[1] == text
     with pytest.raises(UsageError):
         Report(["--layout", "9"])
+
+
+def test_a_filter_of_what_no_recording_has_is_refused_or_told(path, capsys):
+    for words, problem in (
+        (["-F", "tock"], "no event of the recording is called 'tock'"),
+        (["-F", "tick, nosuch: value == 1"], "called 'nosuch'"),
+        (["-F", "tick: COMM == cat"], "no field of its events"),
+        (["--kallsyms", "/nosuch"], "cannot read /nosuch"),
+    ):
+        with pytest.raises(HarkenError, match=problem):
+            run(["report", *words, path])
+    capsys.readouterr()
+    assert run(["report", "-F", "tick: bogus == 1 || value == 1", "--comm", "cat", path]) == 0
+    told = capsys.readouterr().err
+    assert "has a field 'bogus'" in told and "no task of the recording is called 'cat'" in told
 
 
 def test_several_files_are_merged_under_their_names(tmp_path, capsys):

@@ -33,6 +33,10 @@ class Symbols:
         self._starts: array[int] | None = None
         self._lines: list[bytes] = []
 
+    def add(self, text: bytes) -> None:
+        """More lines of a ``kallsyms``, before the first address is asked for."""
+        self._text = (self._text + b"\n" + text)[:_MAX_TEXT]
+
     def _load(self) -> array[int]:
         if self._starts is not None:
             return self._starts

@@ -20,7 +20,7 @@ def parse(words: list[str], letters: str, names: tuple[str, ...] = (), command: 
     """Splits a command line.
 
     Args:
-        letters: as for getopt(3): a colon behind those with a value.
+        letters: as for getopt(3): a colon behind those with a value, two behind those that may have one in the same word.
         names: long options, a "=" behind those with a value, a "?" behind those that may have one (``--name=value``).
         command: the first word that is no option ends the options.
 
@@ -66,7 +66,7 @@ def parse(words: list[str], letters: str, names: tuple[str, ...] = (), command: 
                 found.append((letter, ""))
                 continue
             value = word[place:]
-            if not value:
+            if not value and letters[index + 2 : index + 3] != ":":
                 if at >= len(words):
                     raise UsageError(f"-{letter} needs a value")
                 value = words[at]

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     #: (buffer, start, end, cpu, time) -> value
     Value = Callable[[Any, int, int, int, int], Any]
 
-__all__ = ("Filter", "Filters")
+__all__ = ("ALWAYS", "Filter", "Filters", "show", "whole")
+
+#: what every record has
+ALWAYS = frozenset(("COMM", "CPU", "PID", "TIMESTAMP", "TIMESTAMP_USECS"))
 
 _TOKEN = re.compile(
     r"""\s*(?:(0[xX][0-9a-fA-F]+|\d+)|("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|([A-Za-z_][\w.]*)"""
@@ -72,7 +75,7 @@ class Filter:
 
     def __str__(self) -> str:
         names = self.text.partition(":")[0].strip()
-        return f"{names}: {_show(self.tree, False)}" if self.tree is not None else names
+        return f"{names}: {show(self.tree, False)}" if self.tree is not None else names
 
     def matches(self, event: EventFormat) -> bool:
         """Whether the filter is about this event."""
@@ -130,9 +133,10 @@ class Filters:
 
 class _Name:
     def __init__(self, text: str) -> None:
-        system, slash, event = text.strip().partition("/")
-        self.system = _regex(system) if slash or system else None
-        self.event = _regex(event) if slash and event else None
+        self.text = text.strip()
+        system, slash, event = self.text.partition("/")
+        self.system = whole(system) if slash or system else None
+        self.event = whole(event) if slash and event else None
         self.both = not slash
 
     def matches(self, event: EventFormat) -> bool:
@@ -141,7 +145,12 @@ class _Name:
         return bool((self.system is None or self.system(event.category)) and (self.event is None or self.event(event.name)))
 
 
-def _regex(text: str) -> Any:
+def whole(text: str) -> Any:
+    """A function that tells whether a regular expression is all of a name, in whatever case.
+
+    Raises:
+        UsageError: it is none.
+    """
     try:
         return re.compile(f"^(?:{text})$", re.IGNORECASE).match
     except re.error as error:
@@ -215,15 +224,16 @@ class _Parser:
         return self.tokens[self.at - 2][1] if self.at >= 2 else ""
 
 
-def _show(tree: Any, inner: bool) -> str:
+def show(tree: Any, inner: bool) -> str:
+    """An expression as text; ``inner``: in parentheses if it has an operator."""
     kind = tree[0]
     if kind in ("num", "name"):
         return str(tree[1])
     if kind == "str":
         return f'"{tree[1]}"'
     if len(tree) == 2:
-        return f"{kind}({_show(tree[1], False)})" if not inner else f"({kind}({_show(tree[1], False)}))"
-    text = f"{_show(tree[1], True)} {kind} {_show(tree[2], True)}"
+        return f"{kind}({show(tree[1], False)})" if not inner else f"({kind}({show(tree[1], False)}))"
+    text = f"{show(tree[1], True)} {kind} {show(tree[2], True)}"
     return f"({text})" if inner else text
 
 

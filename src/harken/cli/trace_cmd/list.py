@@ -14,11 +14,11 @@ from .setup import open_tracefs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ...kernel.tracefs import Tracefs
 
-__all__ = ("run",)
+__all__ = ("finder", "run")
 
 USAGE = """\
 usage:
@@ -134,23 +134,28 @@ def _compile(pattern: str) -> object:
         raise UsageError(f"{pattern!r} is not a regular expression: {error}") from None
 
 
-def _matching(root: Tracefs, pattern: str) -> Iterator[tuple[str, str]]:
-    """Events whose system or name, or both ("SYSTEM:NAME"), a regular expression finds."""
+def finder(pattern: str) -> Callable[[str, str], bool]:
+    """Whether a regular expression finds an event's system or its name, or both ("SYSTEM:NAME"); "" finds all.
+
+    Raises:
+        UsageError: it is no regular expression.
+    """
     system_text, colon, event_text = pattern.partition(":")
-    by_system: dict[str, list[str]] = {}
-    for system, event in _all_events(root):
-        by_system.setdefault(system, []).append(event)
     system_found = _compile(system_text).search  # type: ignore[attr-defined]
-    event_found = _compile(event_text).search if event_text else None  # type: ignore[attr-defined]
+    event_found = _compile(event_text).search  # type: ignore[attr-defined]
+    if colon:
+        return lambda system, event: bool(system_found(system) and event_found(event))
+    return lambda system, event: bool(system_found(system) or system_found(event))
+
+
+def _matching(root: Tracefs, pattern: str) -> Iterator[tuple[str, str]]:
+    """The events that a pattern finds, those of a system together."""
+    wanted = finder(pattern)
+    by_system: dict[str, list[str]] = {}
+    for system, event in root.events():
+        by_system.setdefault(system, []).append(event)
     for system, events in by_system.items():
-        if system_found(system):
-            yield from ((system, event) for event in events if event_found is None or event_found(event))
-        elif not colon:
-            yield from ((system, event) for event in events if system_found(event))
-
-
-def _all_events(root: Tracefs) -> list[tuple[str, str]]:
-    return root.events()
+        yield from ((system, event) for event in events if wanted(system, event))
 
 
 def _events(root: Tracefs, pattern: str | None, flags: set[str]) -> None:

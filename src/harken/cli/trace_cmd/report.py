@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from ...render.ftrace_batches import Batch
     from .filters import Filter
 
-__all__ = ("run", "Source", "Report", "open_recording", "batches_of", "safe_chunks")
+__all__ = ("run", "Source", "Report", "open_recording", "opened", "batches_of", "safe_chunks")
 
-LETTERS = "hi:H:feGpRr:tlPLNn:EF:vVTqO:wISo:c:s"
+_MAX_SYMBOLS = 64 << 20
+
+LETTERS = "hi:H:feGpRr:tlPLNn:EF:vV::TqO:wISc:"
 NAMES = (
-    "cpu= cpus events filter-test kallsyms stat uname version profile by-comm ts-offset= ts2secs= ts-diff ts-check nodate raw-ts align-ts "
+    "cpu= cpus events event= filter-test kallsyms= stat uname version profile by-comm "
+    "ts-offset= ts2secs= ts-diff ts-check nodate raw-ts align-ts "
     "first-event last-event boundary check-events debug verbose? comm= pid= layout= help"
 ).split()
 
@@ -39,7 +42,7 @@ usage:
    -t nanoseconds  --ts-diff  --ts-check  --align-ts  --raw-ts  --nodate
    -R fields only  -r EVENT  -N no handlers  -n EVENT  -l latency layout  -w wakeup latencies  -O [PLUGIN:]OPTION[=VALUE]
    --layout 3.1|3.4|kernel   the lines of which trace-cmd (3.1), or of the kernel's trace file (with -l of its latency format)
-   --stat  --uname  --version  --cpus  --first-event  --last-event  --boundary  --events  -e  -f  --kallsyms  -P  -E  --check-events
+   --stat  --uname  --version  --cpus  --first-event  --last-event  --boundary  --events  --event REGEX  -e  -f  -P  -E  --check-events
 """
 
 
@@ -58,6 +61,8 @@ class Report:
         pairs, rest = parse(argv, LETTERS, tuple(NAMES))
         self.pairs = pairs
         self.given = {name for name, _ in pairs}
+        if "L" in self.given:  # handlers that are installed with trace-cmd are built in here: without them none is left
+            self.given.add("N")
         self.sources: list[Source] = []
         self.filters: list[Filter] = []
         self.cpus: frozenset[int] | None = None
@@ -65,6 +70,8 @@ class Report:
         self.pids: list[int] = []
         self.raw_events: list[str] = []
         self.no_handlers: list[str] = []
+        self.listed = ""
+        self.kallsyms = ""
         self.plugin_options: dict[str, str] = {}
         self.layout = "3.1"
         self.hooks: list[str] = []
@@ -113,6 +120,10 @@ class Report:
             self.layout = value
         elif name == "H":
             self.hooks.append(value)
+        elif name == "event":
+            self.listed = value
+        elif name == "kallsyms":
+            self.kallsyms = value
 
     def has(self, *names: str) -> bool:
         return any(name in self.given for name in names)
@@ -133,7 +144,7 @@ def run(argv: list[str]) -> int:
     if report.has("h", "help"):
         print(USAGE, end="")
         return 0
-    traces = [open_recording(source.path) for source in report.sources]
+    traces = opened(report)
     try:
         if report.has("profile"):
             from .profile import report_profile
@@ -148,6 +159,44 @@ def run(argv: list[str]) -> int:
     finally:
         for trace in traces:
             trace.close()
+
+
+def opened(report: Report) -> list[TraceFile]:
+    """The recordings of a command line.
+
+    Raises:
+        HarkenError: one cannot be read, or the command line asks for what is in none of them.
+    """
+    traces: list[TraceFile] = []
+    try:
+        for source in report.sources:
+            traces.append(open_recording(source.path))
+        if report.kallsyms:
+            text = _whole(report.kallsyms)
+            for trace in traces:
+                trace.symbols.add(text)
+        if report.filters:
+            from .filter_check import check
+
+            check(report.filters, traces)
+        for name in report.comms:
+            if not any(name in trace.comms.values() for trace in traces):
+                print(f"WARNING: no task of the recording is called {name!r}", file=sys.stderr)
+    except BaseException:
+        for trace in traces:
+            trace.close()
+        raise
+    return traces
+
+
+def _whole(path: str) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(_MAX_SYMBOLS)
+    except OSError as error:
+        from ...base.errors import KernelError
+
+        raise KernelError(f"cannot read {path}: {error.strerror}", errno=error.errno or 0) from None
 
 
 def open_recording(path: str) -> TraceFile:

@@ -10,33 +10,36 @@ from ...formats import trace_dat_layout as layout
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...formats.trace_dat import TraceFile
-    from .report import Report
+    from .report import Report, Source
 
 __all__ = ("inform",)
 
 
 def inform(report: Report, traces: list[TraceFile]) -> int | None:
     """Prints what the command line asks for; None if it asks for records."""
-    if report.has("T", "filter-test"):
-        for item in report.filters:
-            print(_filter_text(str(item)))
+    if report.has("T", "filter-test") and report.filters:
+        from .filter_check import lines
+
+        for trace in traces:
+            for line in lines(report.filters, trace):
+                print(line)
         return 0
-    for trace in traces:
-        if report.has("check-events"):
-            return _check(trace)
-        if report.has("f", "kallsyms"):
+    if report.has("check-events"):
+        return max([_check(trace) for trace in traces])
+    for source, trace in zip(report.sources, traces):
+        if report.has("f"):
             _symbols(trace)
         elif report.has("P"):
             _printk(trace)
         elif report.has("E"):
             for name in sorted(trace.events.names, key=lambda name: name.split(":", 1)):
                 print(name)
-        elif report.has("events"):
-            _formats(trace)
+        elif report.has("events", "event"):
+            _formats(trace, report.listed)
         elif report.has("e"):
             _order(trace)
         elif report.has("cpus", "first-event", "last-event"):
-            _cpus(report, trace)
+            _cpus(report, source, trace)
         elif report.has("stat", "uname", "version"):
             print(f"cpus={trace.cpus}")
             if report.has("stat"):
@@ -48,10 +51,6 @@ def inform(report: Report, traces: list[TraceFile]) -> int | None:
         else:
             return None
     return 0
-
-
-def _filter_text(text: str) -> str:
-    return f" '{text}'"
 
 
 def _check(trace: TraceFile) -> int:
@@ -79,11 +78,22 @@ def _printk(trace: TraceFile) -> None:
         print(f"{address:016x} {text}")
 
 
-def _formats(trace: TraceFile) -> None:
+def _formats(trace: TraceFile, pattern: str) -> None:
+    """The format files of all events, or of those that ``[SYSTEM:]EVENT`` finds."""
+    from .list import finder
+
+    wanted = finder(pattern)
     for system, texts in trace.event_formats:
-        print(f"\nsystem: {system}")
-        for text in texts:
-            print(bytes(text).decode("utf-8", "backslashreplace"))
+        found = [text for text in (bytes(part).decode("utf-8", "backslashreplace") for part in texts) if wanted(system, _name(text))]
+        if found:
+            print(f"\nsystem: {system}")
+        for text in found:
+            print(text)
+
+
+def _name(text: str) -> str:
+    """The name in a format file."""
+    return text.partition("name:")[2].partition("\n")[0].strip()
 
 
 def _order(trace: TraceFile) -> None:
@@ -91,12 +101,14 @@ def _order(trace: TraceFile) -> None:
     print(f"file is {names[trace.order]} endian and host is {sys.byteorder} endian")
 
 
-def _cpus(report: Report, trace: TraceFile) -> None:
+def _cpus(report: Report, source: Source, trace: TraceFile) -> None:
     from ...formats.ring_page import parse_layout, walk
+    from .report_lines import correction
 
     print(f"List of CPUs in {trace.name} with data:")
     page_layout = parse_layout(trace.header_page, trace.order, trace.kernel_long)
     top = trace.buffer("")
+    correct = correction(report, source, trace) or int
     for place in top.cpus if top is not None else ():
         if not place.size:
             continue
@@ -118,7 +130,7 @@ def _cpus(report: Report, trace: TraceFile) -> None:
             except FormatError as error:
                 print(f"WARNING: {error}", file=sys.stderr)
             if time is not None:
-                parts.append(f"\t{label} event:{_seconds(time, report.has('t'))}")
+                parts.append(f"\t{label} event:{time if report.has('raw-ts') else _seconds(correct(time), report.has('t'))}")
         print(f"  {place.cpu}{''.join(parts)}")
 
 

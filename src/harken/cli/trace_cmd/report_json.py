@@ -29,11 +29,11 @@ _LINES = 4096
 
 def run(argv: list[str]) -> int:
     """Prints the records that the options of ``report`` choose; returns the exit status."""
-    from .report import Report, open_recording
+    from .report import Report, opened
     from .report_lines import Output
 
     report = Report(argv)
-    traces = [open_recording(source.path) for source in report.sources]
+    traces = opened(report)
     try:
         output = Output(report, traces)
         many = len(output.files) > 1 or any(trace.instances for trace in traces)

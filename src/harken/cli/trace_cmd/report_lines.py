@@ -14,7 +14,7 @@ from .report_workers import parallel, workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from ...formats.trace_dat import TraceFile
@@ -66,7 +66,8 @@ class _File:
         self.filters = Filters(report.filters, trace.order, trace.comm) if report.filters else None
         self.comms = frozenset(report.comms)
         self.pids = frozenset(report.pids)
-        self.correct = _correction(report, source, trace, clock)
+        correct = correction(report, source, trace)
+        self.correct = _column(correct) if correct is not None else None
 
     def _report_lines(self, trace: TraceFile, env: Env, clock: str) -> LabelledLines:
         """The layouts of trace-cmd."""
@@ -77,10 +78,10 @@ class _File:
             clock,
             generation=report.layout,
             nanosecond=report.has("t"),
-            raw=True if report.has("R") else frozenset(report.raw_events),
+            raw=True if report.has("R") else _named(report.raw_events, trace),
             latency=report.has("l"),
             plugins=not report.has("N"),
-            no_handlers=frozenset(report.no_handlers),
+            no_handlers=_named(report.no_handlers, trace),
             parent=report.plugin_options.get("parent", "0") != "0",
             indent=report.plugin_options.get("indent", "1") != "0",
             offset=report.plugin_options.get("offset", "0") != "0",
@@ -125,6 +126,7 @@ class _File:
                 tests[kind] = self.filters.test(self.trace.events.get(kind))
         order: Any = "little" if self.trace.order == "<" else "big"
         hard, soft = self.report.has("I"), self.report.has("S")
+        tasks = {kind: self._tasks(kind) for kind in set(kinds)} if self.pids or self.comms else {}
         kept = []
         for at, kind in enumerate(kinds):
             start = starts[at]
@@ -134,12 +136,29 @@ class _File:
             flags = buffer[start + 2]
             if (hard and flags & _HARD) or (soft and flags & _SOFT and not flags & _HARD):
                 continue
-            if self.pids or self.comms:
-                pid = int.from_bytes(buffer[start + 4 : start + 8], order, signed=True)
-                if (self.pids and pid not in self.pids) or (self.comms and self.trace.comm(pid) not in self.comms):
-                    continue
+            if tasks and not any(self._wanted(int.from_bytes(buffer[start + o : start + o + 4], order, signed=True)) for o in tasks[kind]):
+                continue
             kept.append(at)
         return Batch(batch.cpu, buffer, _chosen(records, kept))
+
+    def _tasks(self, kind: int) -> list[int]:
+        """Where a record has the tasks by which ``--pid`` and ``--comm`` choose: its own, and whom it wakes up or switches to."""
+        event = self.trace.events.get(kind)
+        found = [event.field(name) for name in ("pid", "next_pid")] if event is not None else []
+        return [4, *(field.offset for field in found if field is not None and field.size == 4)]
+
+    def _wanted(self, pid: int) -> bool:
+        return (not self.pids or pid in self.pids) and (not self.comms or self.trace.comm(pid) in self.comms)
+
+
+def _named(patterns: list[str], trace: TraceFile) -> frozenset[str]:
+    """The events whose name, system, or both (``SYSTEM:EVENT``), one of some regular expressions is, as ``-r`` and ``-n`` mean them."""
+    if not patterns:
+        return frozenset()
+    from .filters import whole
+
+    tests = [whole(pattern) for pattern in patterns]
+    return frozenset(name for name in trace.events.names if any(test(part) for test in tests for part in (name, *name.split(":", 1))))
 
 
 def _chosen(records: Records, kept: list[int]) -> Records:
@@ -163,21 +182,18 @@ def _retimed(batch: Batch, correct: Any) -> Batch:
     return Batch(batch.cpu, batch.buffer, records.replace(times=correct(records.times)))
 
 
-def _correction(report: Report, source: Source, trace: TraceFile, clock: str) -> Any:
-    """A function of a column of times, None if they stay as they are."""
-    multiply, shift, add = 1, 0, source.offset
+def correction(report: Report, source: Source, trace: TraceFile) -> Callable[[int], int] | None:
+    """What the time of a record is shown as, None if it is as it was recorded."""
     if report.has("raw-ts"):
         return None
     if source.hertz:
-        return _column(lambda time: (time + source.offset) * 1000000000 // source.hertz)
+        return lambda time: (time + source.offset) * 1000000000 // source.hertz
     found = trace.tsc2nsec
-    if found is not None and clock in ("x86-tsc", "tsc2nsec"):
+    if found is not None and (trace.clock or "local") in ("x86-tsc", "tsc2nsec"):
         multiply, shift, base = found
-        return _column(lambda time: ((time + source.offset) * multiply >> shift) + base)
-    add += trace.time_offset
-    if not report.has("nodate"):
-        add += trace.date_offset
-    return _column(lambda time: time + add) if add else None
+        return lambda time: ((time + source.offset) * multiply >> shift) + base
+    add = source.offset + trace.time_offset + (0 if report.has("nodate") else trace.date_offset)
+    return (lambda time: time + add) if add else None
 
 
 def _then(before: Any, after: Any) -> Any:
