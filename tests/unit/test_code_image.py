@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 def entry(path: Path, text: str, package: bool = False) -> tuple[bytes, int, int, bool]:
     state = path.stat()
-    return marshal.dumps(compile(text, str(path), "exec")), state.st_size, state.st_mtime_ns, package
+    return marshal.dumps(compile(text, str(path), "exec")), state.st_size, state.st_ctime_ns, package
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_what_is_there_already_does_not_run_again(tmp_path: Path, some: dict[str
     assert importlib.import_module("harken.some.top").left is left and sys.ran.count("harken.some.left") == 2  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("wrong", ["touched", "gone", "damaged", "raises"])
+@pytest.mark.parametrize("wrong", ["touched", "gone", "damaged"])
 def test_a_group_that_is_not_as_it_was(tmp_path: Path, some: dict[str, Any], wrong: str) -> None:
     first = CodeImage(str(tmp_path), pack(some))
     imported(first)
@@ -135,19 +135,57 @@ def test_a_group_that_is_not_as_it_was(tmp_path: Path, some: dict[str, Any], wro
         os.utime(source, ns=(1, 1))
     elif wrong == "gone":
         del image.index["harken.some.deep.leaf"]
-    elif wrong == "damaged":
+    else:
         start, length, names = image.groups["harken.some.top"]
         image.groups["harken.some.top"] = start, length // 2, names
-    else:
-        code = marshal.dumps(compile("raise ValueError(1)", str(source), "exec"))
-        image = CodeImage(str(tmp_path), pack({**some, "harken.some.deep.leaf": (code, *some["harken.some.deep.leaf"][1:])}, first._seen))
-        with pytest.raises(ValueError, match="1"):
-            imported(image)
-        left = {name for name in sys.modules if name.startswith("harken.some.")}
-        assert left == {"harken.some.left"}
-        return
     module, order = imported(image)
     assert module.VALUE == ("left", "leaf", "right") and order == ["", ".top", ".left", ".deep", ".deep.leaf", ".right"]
+
+
+def raising(some: dict[str, Any], name: str, text: str) -> dict[str, Any]:
+    """The same modules, of which one begins with another text."""
+    code = marshal.dumps(compile(f"import sys\nsys.ran.append(__name__)\n{text}", "some", "exec"))
+    return {**some, name: (code, *some[name][1:])}
+
+
+def test_an_error_in_a_group_is_raised_where_the_module_is_imported(tmp_path: Path, some: dict[str, Any]) -> None:
+    first = CodeImage(str(tmp_path), pack(some))
+    imported(first)
+    broken = raising(some, "harken.some.deep.leaf", "raise ValueError(1)")
+    with pytest.raises(ValueError, match="1") as caught:
+        imported(CodeImage(str(tmp_path), pack(broken, first._seen)))
+    assert "top.py" in str(caught.traceback) and {name for name in sys.modules if name.startswith("harken.some.")} == {"harken.some.left"}
+
+
+def test_an_error_in_a_group_that_its_importer_expects(tmp_path: Path, some: dict[str, Any]) -> None:
+    """What it needs was there when the group was made."""
+    top = "try:\n    from .right import RIGHT\nexcept ImportError:\n    RIGHT = 'none'\nVALUE = RIGHT\nfrom . import left, deep"
+    expecting = raising(some, "harken.some.top", top)
+    first = CodeImage(str(tmp_path), pack(expecting))
+    assert imported(first)[0].VALUE == "right" and "harken.some.right" in first._seen["harken.some.top"]
+    image = CodeImage(str(tmp_path), pack(raising(expecting, "harken.some.right", "import nowhere_at_all"), first._seen))
+    assert imported(image)[0].VALUE == "none" and "harken.some.right" not in sys.modules
+
+
+def test_groups_are_not_used_beside_other_threads(tmp_path: Path, some: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that imports the same would see modules that are not complete."""
+    first = CodeImage(str(tmp_path), pack(some))
+    imported(first)
+    image = CodeImage(str(tmp_path), pack(some, first._seen))
+    monkeypatch.setattr(code_image, "other_threads", lambda: 1)
+    assert imported(image)[1] == ["", ".top", ".left", ".deep", ".deep.leaf", ".right"] and not image._seen
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_code_names_the_file_that_is_there_now(tmp_path: Path, some: dict[str, Any], grouped: bool) -> None:
+    """It was compiled where the package was built; tracebacks, and who looks whose frame it is, go by it."""
+    first = CodeImage(str(tmp_path), pack(some))
+    imported(first)
+    moved = raising(raising(some, "harken.some.left", "def function(): pass"), "harken.some.top", "from . import left, deep\nf = lambda: 0")
+    image = CodeImage(str(tmp_path), pack(moved, first._seen if grouped else None))
+    top = imported(image)[0]
+    codes = {str(function.__code__.co_filename) for function in (top.f, sys.modules["harken.some.left"].function)}
+    assert codes == {str(tmp_path / "some" / "top.py"), str(tmp_path / "some" / "left.py")}
 
 
 def test_groups_need_all_of_their_modules(tmp_path: Path, some: dict[str, Any]) -> None:
@@ -155,7 +193,7 @@ def test_groups_need_all_of_their_modules(tmp_path: Path, some: dict[str, Any]) 
     assert set(CodeImage("", pack(some, groups)).groups) == {"harken.some.top"}
 
 
-@pytest.mark.parametrize("change", ["longer", "touched", "gone"])
+@pytest.mark.parametrize("change", ["longer", "touched", "another", "gone"])
 def test_a_changed_source_is_imported_as_always(folder: Path, image: CodeImage, change: str) -> None:
     source = folder / "part" / "one.py"
     if change == "longer":
@@ -164,6 +202,12 @@ def test_a_changed_source_is_imported_as_always(folder: Path, image: CodeImage, 
         os.utime(source, ns=(before, before))
     elif change == "touched":
         os.utime(source, ns=(1, 1))
+    elif change == "another":  # as a builder that gives all files the same time has it
+        state = source.stat()
+        (folder / "new").write_text("VALUE = 2\n")
+        os.utime(folder / "new", ns=(state.st_atime_ns, state.st_mtime_ns))
+        os.rename(folder / "new", source)
+        assert (source.stat().st_size, source.stat().st_mtime_ns) == (state.st_size, state.st_mtime_ns)
     else:
         source.unlink()
     assert image.find_spec("harken.part.one") is None and image.find_spec("harken.part") is not None
@@ -173,6 +217,24 @@ def test_a_changed_source_is_imported_as_always(folder: Path, image: CodeImage, 
 def test_a_damaged_image_serves_nothing(folder: Path, cut: int) -> None:
     whole = pack({"harken.part.one": entry(folder / "part" / "one.py", "pass")})
     assert CodeImage(str(folder), whole[:cut]).index == {}
+
+
+def test_a_damaged_index_serves_nothing(folder: Path) -> None:
+    whole = pack({"harken.part.one": entry(folder / "part" / "one.py", "pass")})
+    for place in range(int.from_bytes(whole[4:8], "little"), len(whole)):
+        assert CodeImage(str(folder), whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]).index == {}
+
+
+@pytest.mark.parametrize("why", ["off", "read-only"])
+def test_nothing_is_packed_that_cannot_be_kept(tmp_path: Path, some: dict[str, Any], monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    image = CodeImage(str(tmp_path), pack(some))
+    imported(image)
+    assert image._seen
+    monkeypatch.setenv("HARKEN_CACHE", "off" if why == "off" else str(tmp_path / "cache"))
+    if why == "read-only":
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(code_image, "pack", lambda *parts: pytest.fail("it was packed"))
+    assert not image.extend()
 
 
 def test_code_that_cannot_be_read_comes_from_the_source(folder: Path) -> None:

@@ -23,7 +23,7 @@ import stat
 import struct
 import time
 
-__all__ = ("cache_dir", "load", "mapped", "store", "remove", "digest", "LIMIT", "FILES")
+__all__ = ("cache_dir", "load", "mapped", "store", "remove", "digest", "writable", "LIMIT", "FILES")
 
 #: Most bytes and files that stay in the directory.
 LIMIT, FILES = 96 << 20, 2000
@@ -36,7 +36,7 @@ _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 _counter = 0
 
 
-def digest(*parts: bytes | str) -> str:
+def digest(*parts: bytes | memoryview | str) -> str:
     """A 128-bit hash in hex of byte strings and texts, in order (each part is delimited: ("ab", "c") differs from ("a", "bc")).
 
     Example:
@@ -83,6 +83,12 @@ def cache_dir() -> str | None:
     if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.geteuid() or state.st_mode & 0o022:
         return None
     return path
+
+
+def writable() -> bool:
+    """Whether ``store`` may succeed: there is a directory, and it is not on a file system that is read-only."""
+    path = cache_dir()
+    return path is not None and os.access(path, os.W_OK)
 
 
 def load(kind: str, key: str) -> bytes | None:

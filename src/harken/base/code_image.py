@@ -2,11 +2,14 @@
 
 Python finds a module by looking into folders, opens its ``.pyc``, asks for the time of its source and reads: 0.1 ms in which little is
 done, and a start from a warm cache imports 55 modules, one that compiles 130.  The image holds the contents of those ``.pyc`` files behind
-one another with an index, and is mapped.  A module is taken from it only if its source is still of the size and time that it was of; of
-others the ``.pyc`` file is read, in fewer steps than Python takes, and what has no valid one is imported as always.
+one another with an index, and is mapped.  A module is taken from it only if its source has not been touched since: it is of the same size
+and time of change (``st_ctime``, which nobody can set: an installer that gives all files one time of modification replaces ``.pyc`` files,
+too, but knows nothing of this file).  Of others the ``.pyc`` file is read, in fewer steps than Python takes, and what has no valid one is
+imported as always.  The index has a checksum; code has none, as in ``.pyc`` files.
 
 Python's import system itself takes 60 us a module, and each has its own copy of the names that it shares with others.  So what one import
-brings with it is kept a second time as a group: the modules in the order in which they ran, read as one.
+brings with it is kept a second time as a group: the modules in the order in which they ran, read as one.  The import system's locks are
+left out, too, so groups are only used while there is one thread.
 
 Only the command uses it: ``use`` at its start, ``CodeImage.extend`` at its end, which adds what had to be imported the long way.  What a
 running trace imports later opens no files then, and so does not show up in the events of a program that watches opens.
@@ -19,6 +22,8 @@ import os
 import sys
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
+from _imp import _fix_co_filename  # type: ignore[attr-defined]
+from _thread import _count as other_threads
 
 from . import cache
 
@@ -34,6 +39,7 @@ _KIND = "code"
 _PACKAGE = __name__.partition(".")[0]
 _PYC_HEAD = 16  # of a .pyc file (PEP 552): magic number, flags, time and size of the source (four bytes each) or its hash
 _BLOCK = 1 << 16
+_CHECK = 32  # bytes of the index's checksum
 _UNCHECKED = b"\1\0\0\0"  # flags: valid by hash, and Python takes it whatever the source is, as builders of reproducible packages have it
 #: So many modules that the image did not have are worth writing it anew.
 _WORTH = 4
@@ -47,7 +53,8 @@ class CodeImage:
         data: what ``pack`` made; of anything else, nothing is used.
 
     Attributes:
-        index: the modules in it: name -> (where the code is, its length, size and time (ns) of the source, whether it is a package).
+        index: the modules in it: name -> (where the code is, its length, size of the source and when it was changed (``st_ctime_ns``),
+            whether it is a package).
         groups: what importing a module brings with it: name -> (where the codes are, their length, the names, its own last).
     """
 
@@ -62,10 +69,8 @@ class CodeImage:
         start = len(MAGIC_NUMBER)
         if data[:start] == MAGIC_NUMBER:
             end = int.from_bytes(data[start : start + 4], "little")
-            try:
+            if data[start + 4 : start + 4 + _CHECK] == cache.digest(data[end:]).encode():
                 self.index, self.groups = marshal.loads(data[end:])
-            except (EOFError, TypeError, ValueError):
-                pass
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """What the import system asks."""
@@ -87,11 +92,11 @@ class CodeImage:
         else:
             folder, _, stem = folder.rpartition("/")
         cached = f"{folder}/__pycache__/{stem}.{sys.implementation.cache_tag}.pyc"
-        if entry is None or state.st_size != entry[2] or state.st_mtime_ns != entry[3]:
+        if entry is None or state.st_size != entry[2] or state.st_ctime_ns != entry[3]:
             code = _compiled(cached, state)
             if code is None:
                 return None
-            self._loose[name] = code, state.st_size, state.st_mtime_ns, package
+            self._loose[name] = code, state.st_size, state.st_ctime_ns, package
         spec = ModuleSpec(name, ImageLoader(name, source, self), origin=source, is_package=package)
         if package:
             spec.submodule_search_locations = [folder]
@@ -108,6 +113,9 @@ class CodeImage:
 
     def run(self, module: ModuleType, alone: Callable[[ModuleType], None]) -> None:
         """Runs the code of a module that the import system has made, with its group if that is as it was; ``alone`` runs only its own."""
+        if other_threads():  # they would see modules of a group before these are complete
+            alone(module)
+            return
         name = module.__name__
         group = self.groups.get(name)
         if group is not None and self._running is None and self._run_group(module, *group):
@@ -123,7 +131,7 @@ class CodeImage:
             self._seen[name] = tuple(done)
 
     def _run_group(self, module: ModuleType, start: int, length: int, names: tuple[str, ...]) -> bool:
-        """Runs a group; False if something of it has changed."""
+        """Runs a group; False if something of it has changed, and its last module has not run."""
         wanted = [(name, None if name in sys.modules else self.find_spec(name)) for name in names]
         for name, spec in wanted:
             parent = name.rpartition(".")[0]
@@ -143,6 +151,7 @@ class CodeImage:
                     early[parent] = sys.modules[parent] = _module(specs[parent])
                 if spec is None:
                     if name == names[-1]:
+                        _fix_co_filename(code, module.__file__)
                         exec(code, module.__dict__)
                     continue
                 fresh = early.pop(name, None)
@@ -151,10 +160,11 @@ class CodeImage:
                         continue
                     fresh = sys.modules[name] = _module(spec)
                 try:
+                    _fix_co_filename(code, spec.origin)
                     exec(code, fresh.__dict__)
-                except BaseException:
-                    sys.modules.pop(name, None)
-                    raise
+                except Exception:  # told where it is imported, by whom may expect it
+                    del sys.modules[name]
+                    return False
                 setattr(sys.modules[parent], own, fresh)
         finally:
             for name in early:  # what did not get its turn
@@ -163,6 +173,8 @@ class CodeImage:
 
     def extend(self) -> bool:
         """Keeps an image with what this process imported without it, if that is worth it; returns whether it did.  Never raises."""
+        if not cache.writable():
+            return False
         fresh = dict(self._loose)
         for name, module in list(sys.modules.items()):
             # what was imported before the image was in place, and what Python had to compile
@@ -172,8 +184,8 @@ class CodeImage:
                     code = _compiled(module.__cached__, state)
                 except (OSError, AttributeError, TypeError):
                     continue
-                if code is not None and self.index.get(name, ())[2:4] != (state.st_size, state.st_mtime_ns):
-                    fresh[name] = code, state.st_size, state.st_mtime_ns, hasattr(module, "__path__")
+                if code is not None and self.index.get(name, ())[2:4] != (state.st_size, state.st_ctime_ns):
+                    fresh[name] = code, state.st_size, state.st_ctime_ns, hasattr(module, "__path__")
         if len(fresh) < _WORTH and not self._seen:
             return False
         known = {name: (self.code(name), *entry[2:]) for name, entry in self.index.items()}
@@ -193,13 +205,13 @@ def pack(
     """An image.
 
     Args:
-        modules: name -> (marshalled code, size and time of the source, whether it is a package).
+        modules: name -> (marshalled code, size and ``st_ctime_ns`` of the source, whether it is a package).
         groups: name -> names of the modules that importing it runs, in that order; those that are not all there are left out.
         made: what an image has of groups already.
     """
     index, together = {}, {}
     parts: list[bytes | memoryview] = []
-    start = len(MAGIC_NUMBER) + 4
+    start = len(MAGIC_NUMBER) + 4 + _CHECK
     for name, (data, size, time, package) in modules.items():
         index[name] = (start, len(data), size, time, package)
         parts.append(data)
@@ -213,7 +225,8 @@ def pack(
             together[name] = (start, len(data), names)
             parts.append(data)
             start += len(data)
-    return b"".join((MAGIC_NUMBER, start.to_bytes(4, "little"), *parts, marshal.dumps((index, together))))
+    end = marshal.dumps((index, together))
+    return b"".join((MAGIC_NUMBER, start.to_bytes(4, "little"), cache.digest(end).encode(), *parts, end))
 
 
 def _module(spec: ModuleSpec) -> ModuleType:
@@ -241,6 +254,7 @@ class ImageLoader(SourceFileLoader):
             code: Any = marshal.loads(self._image.code(fullname))
         except (EOFError, TypeError, ValueError):
             return super().get_code(fullname)
+        _fix_co_filename(code, self.path)  # the package may have been moved since it was compiled
         return code  # type: ignore[no-any-return]
 
 
