@@ -240,6 +240,7 @@ def test_texts_that_need_their_neighbours():
 
 def test_flags():
     assert kernel_flags(0x81, 0) == "D...." and kernel_flags(0x80 | 0x26 | 0x48, 0) == "bBZ.." and kernel_flags(0x18, 0xF) == "..Hf."
+    assert kernel_flags(0x01, 0, 4) == "d..." and kernel_flags(0x01, 0x2, 4) == "d..2"
     assert latency_flags(0x1F, 0x10) == "dNH.1" and latency_flags(0x02, 0, lock_depth=-1) == "X....."
     assert [latency_flags(flags, 0, lazy=True) for flags in (0x02, 0x03, 0x06, 0x12)] == [".L...", "dL...", ".N...", ".Ls.."]
 

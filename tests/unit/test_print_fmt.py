@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 
 import pytest
 from hypothesis import given, settings
@@ -348,3 +349,41 @@ def test_deep_nesting_is_refused():
         for dialect in ("kernel", "trace-cmd"):
             renderer = compile_format(event(f'"%d", {body}'), Env("<", dialect=dialect))
             assert renderer(bytes(80))
+
+
+@pytest.mark.parametrize("entries", [0, 5, 8, 9])
+@pytest.mark.parametrize("dialect", ["kernel", "trace-cmd"])
+def test_a_stack_is_as_long_as_its_record(entries, dialect):
+    """Formats since Linux 5.12 say that there are 8 addresses; records have fewer or more."""
+    fields = ("int size;\toffset:8;\tsize:4;\tsigned:1;", "unsigned long caller[8];\toffset:16;\tsize:64;\tsigned:0;")
+    stack = compile_format(event('"x"', fields, "kernel_stack", "ftrace"), Env("<", dialect=dialect, symbol=symbol))
+    data = struct.pack(f"<HBBiiI{entries}Q", 42, 0, 0, 7, entries, 0, *[0x1010] * entries)
+    for text in (stack(data), stack.lines("", data, [0], [len(data)], len(data))[0]):
+        assert text.count("=> do_it") == text.count("=>") == entries
+
+
+def test_how_a_recorded_kernel_prints_is_told_by_its_release():
+    def of(uname):
+        class File:
+            order, long_size, symbols, printk, comm = "<", 8, None, None, None
+
+        File.uname = uname
+        return [(env.bare_syscalls, env.letters) for env in (Env.of_file(File, "kernel"), Env.of_file(File))]
+
+    for release, wanted in (
+        ("5.10.0-32-amd64", (True, 4)),
+        ("5.15.1", (True, 5)),
+        ("6.17.9", (True, 5)),
+        ("6.18", (False, 5)),
+        ("7.0-rc1", (False, 5)),
+    ):
+        assert of(f"Linux host {release} x86_64") == [wanted, (False, 5)]
+    for uname in (
+        "",
+        "Linux host",
+        "Linux host what x86_64",
+        "Linux host 6 x86_64",
+        "Linux host 6.x x86_64",
+        "Linux host " + "9" * 9000 + ".1",
+    ):
+        assert of(uname) == [(False, 5)] * 2

@@ -62,7 +62,8 @@ class Env(Record):
     ``string(address)`` is the text at an address of the kernel (``printk_formats``), ``constant(name)`` the value of an enumerator,
     ``struct(spelling)`` a layout ("union x"),
     the latter two usually from BTF.  ``hz`` is the kernel's CONFIG_HZ.  ``comm(pid)`` names a process.
-    ``bare_syscalls``: arguments of system calls without 0x, as the ``trace`` file of kernels before Linux 6.17 has them.
+    ``bare_syscalls``: arguments of system calls without 0x, as the ``trace`` file of kernels before Linux 6.18 has them.
+    ``letters``: of the kernel's irq-info, 4 before Linux 5.15, which has no column for migration that is disabled.
     ``arguments`` prints those of traced functions, if they were recorded.
     """
 
@@ -76,6 +77,7 @@ class Env(Record):
     comm: Callable[[int], str] | None = None
     hz: int = 250
     bare_syscalls: bool = False
+    letters: int = 5
     arguments: Arguments | None = None
 
     @staticmethod
@@ -95,7 +97,24 @@ class Env(Record):
                 return None
             return None if found is None else (f"{found[0]} [{found[2]}]" if found[2] else found[0], found[1], 0)
 
+        if dialect == "kernel":
+            more = {**_generation(trace.uname), **more}
         return Env(trace.order, trace.long_size, dialect, symbol=symbol, string=trace.printk, comm=trace.comm, **more)
+
+
+def _generation(uname: str) -> dict[str, Any]:
+    """How a kernel of a release prints what formats do not describe; nothing else in a recording tells.  Unknown ones count as new.
+
+    Example:
+        >>> _generation("Linux host 5.10.0-32-amd64 x86_64"), _generation("")
+        ({'bare_syscalls': True, 'letters': 4}, {})
+    """
+    words = uname.split()
+    parts = words[2][:40].split(".") if len(words) > 2 else []
+    if len(parts) < 2 or not parts[0].isdecimal() or not parts[1].split("-")[0].isdecimal():
+        return {}
+    release = int(parts[0]), int(parts[1].split("-")[0])
+    return {"bare_syscalls": release < (6, 18), "letters": 4 if release < (5, 15) else 5}
 
 
 class Renderer:
@@ -230,7 +249,13 @@ def plain_renderer(event: EventFormat, text: Callable[[bytes], str], problem: st
 
         return many
 
-    return Renderer(event, one, make, event.size if not problem else 0, "", problem)
+    return Renderer(event, one, make, _needed(event) if not problem else 0, "", problem)
+
+
+def _needed(event: EventFormat) -> int:
+    """Bytes of a record that a function of it may read; a stack is as long as its record, not as its format says."""
+    stack = event.field("caller") if event.category == "ftrace" and event.name == "kernel_stack" else None
+    return event.size if stack is None else stack.offset
 
 
 def _assemble(event: EventFormat, coder: Coder, text: str, values: list[str]) -> Renderer:

@@ -28,18 +28,23 @@ if TYPE_CHECKING:
 __all__ = ("KernelLines", "kernel_flags", "kernel_header")
 
 
-def kernel_flags(flags: int, preempt: int) -> str:
+def kernel_flags(flags: int, preempt: int, letters: int = 5) -> str:
     """The five letters of ``irq-info`` (``trace_print_lat_fmt``): interrupts, need-resched, context, preempt depth, migrate disable.
 
+    Args:
+        letters: 4 as before Linux 5.15: the preempt count is the whole byte.
+
     Example:
-        >>> kernel_flags(0x01 | 0x08, 1), kernel_flags(0x04 | 0x20, 0x12)
-        ('d.h1.', '.N.21')
+        >>> kernel_flags(0x01 | 0x08, 1), kernel_flags(0x04 | 0x20, 0x12), kernel_flags(0x01, 0x12, 4)
+        ('d.h1.', '.N.21', 'd..12')
     """
     off, bh = flags & 0x01, flags & 0x80
     irqs = "D" if off and bh else "d" if off else "b" if bh else "."
     resched = {0x26: "B", 0x24: "N", 0x22: "L", 0x06: "b", 0x04: "n", 0x02: "l", 0x20: "p"}.get(flags & 0x26, ".")
     nmi, hard, soft = flags & 0x40, flags & 0x08, flags & 0x10
     context = "Z" if nmi and hard else "z" if nmi else "H" if hard and soft else "h" if hard else "s" if soft else "."
+    if letters < 5:
+        return f"{irqs}{resched}{context}{f'{preempt:x}' if preempt else '.'}"
     low, high = preempt & 15, preempt >> 4
     return f"{irqs}{resched}{context}{f'{low:x}' if low else '.'}{f'{high:x}' if high else '.'}"
 
@@ -104,7 +109,7 @@ class KernelLines(Lines):
         if self.tgid is not None:
             group = self.tgid(pid)
             text += f"({group:7}) " if group else "(-------) "
-        return f"{text}[{cpu:03}] {kernel_flags(flags, preempt) if self.irq_info else ''} "
+        return f"{text}[{cpu:03}] {kernel_flags(flags, preempt, self.env.letters) if self.irq_info else ''} "
 
     def time_format(self) -> str:
         return "%s: "
