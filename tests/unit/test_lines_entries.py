@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from harken.symbols import lines_entries
+from harken.symbols.lines import LineTable
 from harken.symbols.lines_entries import reached_first
 
 #: cmp edi, 1; jg 10; A: xor eax, eax; B: xor ecx, ecx; ret; 6 bytes of padding; C (10): xor edx, edx; jmp B
@@ -40,6 +44,24 @@ def test_tables_of_jumps_and_landing_pads() -> None:
     assert reached_first("x86_64", [(0, pad)], [3, 6]) == [3, 6]
 
 
+class Counted(list[int]):
+    """Tells how often it was gone through."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.times += 1
+        return super().__iter__()
+
+
+def test_code_of_nothing_but_computed_jumps_takes_one_step_for_each() -> None:
+    code = b"\xff\xe0" * 100
+    jumps, begins = lines_entries._x86_jumps(0, code)
+    computed = Counted(begins)
+    found = lines_entries._walk([(0, len(code), jumps, begins)], [0], computed, [198])
+    assert found == [198] and len(jumps) == 100 and len(computed) == 99 and computed.times == 1
+
+
 def test_a_part_that_lies_elsewhere() -> None:
     # je cold; A: xor eax, eax; ret; cold: B: xor ecx, ecx; jmp A
     hot = bytes.fromhex("0f84 fa0f0000 31c0 c3")
@@ -55,3 +77,13 @@ def test_code_that_is_not_understood() -> None:
     assert reached_first("riscv64", [(0, bytes(64))], [4, 8]) == [4]
     assert reached_first("x86_64", [(0, bytes(1 << 20))], [4, 8]) == [4]
     assert reached_first("x86_64", [(0, b""), ((1 << 64) - 4, b"\xeb\x7f\x70\x80")], [4, 8]) == [4]
+
+
+def test_a_function_of_many_large_parts_is_not_copied() -> None:
+    class Untouched:
+        def offset_of(self, address: int) -> int:
+            raise AssertionError("it was looked for")
+
+    table = object.__new__(LineTable)
+    table._program_file = Untouched()  # type: ignore[assignment]
+    assert table._reached_first([(0x1000, 0x1000 + lines_entries.LARGEST)] * 2, [0x1000, 0x1004]) == [0x1000]

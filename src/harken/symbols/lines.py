@@ -193,8 +193,10 @@ class LineTable:
         """Of several places in one function those that are reached without passing another one."""
         if len(places) < 2 or not parts:
             return places[:1]
-        from .lines_entries import reached_first
+        from .lines_entries import LARGEST, reached_first
 
+        if sum([high - low for low, high in parts]) > LARGEST:  # a damaged file may say of ten thousand parts that each is all of it
+            return places[:1]
         code = []
         for low, high in parts:
             offset = self._program_file.offset_of(low)

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     #: address, address behind, target of the jump or -1, whether what follows is reached, whether it jumps to a computed address
     Jump = tuple[int, int, int, bool, bool]
 
-__all__ = ("reached_first",)
+__all__ = ("LARGEST", "reached_first")
 
-_LARGEST = 1 << 18
+#: Bytes of a function that is looked at.
+LARGEST = 1 << 18
 _PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
 #: ret, iret, int3, hlt
 _ENDS = frozenset(b"\xc2\xc3\xca\xcb\xcf\xcc\xf4")
@@ -37,7 +38,7 @@ def reached_first(machine: str, code: Sequence[tuple[int, bytes]], places: Seque
         places: sorted addresses of instructions in it.
     """
     scan = {"x86_64": _x86_jumps, "aarch64": _arm64_jumps}.get(machine)
-    if scan is None or len(places) < 2 or sum(len(data) for _, data in code) > _LARGEST:
+    if scan is None or len(places) < 2 or sum(len(data) for _, data in code) > LARGEST:
         return list(places[:1])
     parts = [(start, start + len(data), *scan(start, data)) for start, data in code]
     targets = {jump[2] for part in parts for jump in part[2]}
@@ -52,6 +53,7 @@ def _walk(parts: list[tuple[int, int, list[Jump], list[int]]], starts: list[int]
     lows = [part[0] for part in parts]
     heads = [[jump[0] for jump in part[2]] for part in parts]
     left, seen, found = list(starts), set(starts), set()
+    anywhere = False  # whether all that is reached by computed jumps has been added
     while left:
         address = left.pop()
         number = bisect_left(lows, address + 1) - 1
@@ -68,7 +70,9 @@ def _walk(parts: list[tuple[int, int, list[Jump], list[int]]], starts: list[int]
             continue
         onward = [jump[2]] if jump[2] >= 0 else []
         onward += [jump[1]] if jump[3] else []
-        onward += computed if jump[4] else []
+        if jump[4] and not anywhere:
+            onward += computed
+            anywhere = True
         for following in onward:
             if following not in seen:
                 seen.add(following)
