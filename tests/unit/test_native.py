@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harken import native
+from harken.native import memory
 
 FOLDER = Path(native.__file__).parent
 
@@ -41,3 +42,10 @@ def test_it_compiles_without_a_warning(tmp_path: Path) -> None:
     flags = ["-O2", "-std=gnu11", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
     done = subprocess.run(["cc", *flags, "-o", str(tmp_path / "native.so"), *sources], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_rooms_are_as_large_as_they_are_said_to_be_whatever_other_threads_have_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that meet both put back what they have not used, in any order; C writes as much as was asked for."""
+    monkeypatch.setattr(memory, "_rest", [memoryview(bytearray(1 << 20)), memoryview(bytearray(64))])
+    found = [memory.room(1 << 16) for _ in range(3)]
+    assert [len(room) for room in found] == [1 << 16] * 3

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ("address", "numbers", "room")
 
 _LARGE, _SMALL, _CHUNK = 1 << 21, 1 << 16, 1 << 22
-#: What is left of a chunk of large pages, out of which rooms are cut that would fill none.
+#: What is left of a chunk of large pages, out of which rooms are cut that would fill none; of several, if threads met here.
 _rest: list[memoryview] = []
 
 
@@ -57,9 +57,12 @@ def room(size: int) -> memoryview:
         return memoryview(_map(size + -size % _LARGE))[:size]  # such begin with a large page
     if size < _SMALL:
         return memoryview(_map(size))
-    if not _rest or len(_rest[0]) < size:
-        _rest[:] = [memoryview(_map(_CHUNK))]
-    rest = _rest.pop()
+    try:
+        rest = _rest.pop()
+    except IndexError:  # it is the first one, or another thread has it just now
+        rest = memoryview(b"")
+    if len(rest) < size:
+        rest = memoryview(_map(_CHUNK))
     _rest.append(rest[size + -size % 64 :])
     return rest[:size]
 
