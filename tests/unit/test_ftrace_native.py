@@ -321,6 +321,8 @@ def test_operations_that_are_one():
     ends = "START 0 0 0,LOAD 4 8 0,CONST 0 0 65535,AND 0 0 0,ADD 0 0 0,START 0 0 0,LOAD 4 8 0,CONST 0 0 65535,AND 0 0 0,ADD 0 0 0"
     ends += ",LOAD 4 8 0,CONST 0 0 16,SHR 0 0 0,ADD 0 0 0,STOP 0 0 0,MIN 0 0 0"
     assert shorter(rows(ends + ",END 0 0 0")) == rows("DYNAMIC 4 8 0,END 0 0 0")
+    most = (1 << 64) - 1
+    assert shorter(rows(f"START 0 0 0,CONST 0 0 {most},ADD 0 0 0,CONST 0 0 3,ADD 0 0 0")) == rows("START 0 0 2"), "as C adds"
     assert len(shorter(rows(ends.replace("LOAD 4 8 0,CONST 0 0 16", "LOAD 4 12 0,CONST 0 0 16")))) == 16, "of two different numbers"
     assert shorter(rows("LOAD 20 8 0,CONST 0 0 4294967295,AND 0 0 0,EXTEND 8 0 0")) == rows("LOAD 4 8 0")
     assert shorter(rows("LOAD 2 8 0,EXTEND 4 0 0,LOAD 4 8 0,EXTEND 2 0 0")) == rows("LOAD 2 8 0,LOAD 4 8 0,EXTEND 2 0 0")

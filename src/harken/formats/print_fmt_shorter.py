@@ -74,7 +74,7 @@ def _first(rows: list[Row], at: int) -> tuple[int, Row]:
     if at + 2 < len(rows) and second[0] == _CONST:
         third = rows[at + 2][0]
         if row[0] == _START and third == _ADD:
-            return 3, [*row[:4], row[4] + second[4]]
+            return 3, [*row[:4], (row[4] + second[4]) & (1 << 64) - 1]
         if row[0] == _LOAD and third == _AND and second[4] == (1 << 8 * (row[1] & 15)) - 1:
             return 3, [_LOAD, row[1] & 15, *row[2:]]
     if row[0] == _START and [code for code, *_ in rows[at : at + len(_ENDS)]] == _ENDS:
