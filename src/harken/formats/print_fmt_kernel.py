@@ -32,6 +32,9 @@ NAMELESS = frozenset(
     "funcgraph_entry funcgraph_exit funcgraph_retaddr_entry mmiotrace_rw mmiotrace_map branch blktrace".split()
 )
 _STATES = "RSDTtXZPI"
+#: Stands in a stack for a function tracer's own code (``FTRACE_TRAMPOLINE_MARKER``).
+_TRAMPOLINE = 0x7FFFFFFF
+_MOST_TEXT = 1 << 14  # letters that widths and precisions may add to a text: twice what the kernel has room for
 
 
 def special_text(event: EventFormat, env: Env) -> Text | None:
@@ -164,7 +167,7 @@ def _kernel_stack(event: EventFormat, env: Env) -> Text:
         for address in _longs(record, start, env):
             if address == stop:
                 break
-            lines.append(f" => {names[address]}\n")
+            lines.append(" => [FTRACE TRAMPOLINE]\n" if address == _TRAMPOLINE else f" => {names[address]}\n")
         return "".join(lines)
 
     return text
@@ -228,7 +231,7 @@ def binary_printf(fmt: str, data: bytes, env: Env) -> str:
     from .print_fmt_printf import CONVERSION
 
     order = "little" if env.order == "<" else "big"
-    position = 0
+    position, room = 0, _MOST_TEXT
 
     def number(size: int, signed: bool) -> int:
         nonlocal position
@@ -247,11 +250,12 @@ def binary_printf(fmt: str, data: bytes, env: Env) -> str:
         if kind == "%":
             out.append("%")
             continue
-        if width == "*":
-            width = str(number(4, True))
-        if precision == "*":
-            precision = str(number(4, True))
-        dot = f".{precision}" if match.group("dot") is not None else ""
+        wide = number(4, True) if width == "*" else int(width[:9] or 0)
+        precise = number(4, True) if precision == "*" else int(precision[:9] or 0)
+        wide, precise = max(-room, min(wide, room)), min(precise, room)
+        room -= max(abs(wide), precise, 0)
+        width = str(wide) if wide else ""
+        dot = f".{max(precise, 0)}" if match.group("dot") is not None and (precise >= 0 or kind != "s") else ""
         if kind == "s" or (pointer and pointer[1:2] not in ("", "x", "S", "s", "B", "f", "F")):
             end = data.find(0, position)
             end = len(data) if end < 0 else end
