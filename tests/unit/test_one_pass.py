@@ -16,7 +16,8 @@ from harken import native  # noqa: E402
 from harken.formats.event_format import parse  # noqa: E402
 from harken.formats.event_recording import in_one_pass  # noqa: E402
 from harken.formats.event_records import of_file  # noqa: E402
-from harken.native.memory import address  # noqa: E402
+from harken.native import one_pass as one_pass_module  # noqa: E402
+from harken.native.memory import address, room  # noqa: E402
 from harken.native.one_pass import Recording, Wanted  # noqa: E402
 from harken.testing.ring_builder import pages, record  # noqa: E402
 
@@ -138,3 +139,18 @@ def test_a_recording_that_changes_while_it_is_read():
     assert reader.take({kind: (count, Wanted(True, [(8, 8)])) for kind, count in counts.items()}) is None
     assert Recording((address(memoryview(data)), len(data)), [(0, 0, len(data) + 1)], layout).counts() is None
     assert Recording((address(memoryview(data)), len(data)), [(0, 0, len(data))], (16, 0, 8, 8, 16, 8)).counts() is None
+
+
+def test_fields_of_texts_take_memory_by_the_number_of_their_records(monkeypatch):
+    """Formats may claim thousands of fields that no record fills."""
+    taken = []
+    monkeypatch.setattr(one_pass_module, "room", lambda size: taken.append(size) or room(size))
+    fields = "".join([f"\tfield:char text{n}[6];\toffset:2;\tsize:6;\tsigned:0;\n" for n in range(66)])
+    text = f'name: x\nID: %d\nformat:\n{COMMON}{fields}\nprint fmt: ""\n'
+    events = {number: parse(text % number, "test") for number in range(300, 1300)}
+    records = [(1000 + at, number.to_bytes(2, "little") + b"%06d" % number) for at, number in enumerate(events)]
+    columns = one_pass(trace_of([pages(records, "<")], events))
+    assert columns is not None and [found["text0"].tolist() + found["text65"].tolist() for found in columns] == [
+        [f"{number:06}"] * 2 for number in events
+    ]
+    assert sum(taken) < 66 * 1000 * 8192

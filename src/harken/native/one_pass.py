@@ -20,7 +20,7 @@ __all__ = ("Recording", "Taken", "Wanted")
 
 _BLOCK, _SEEN = 64, 256  # as in columns.h and one_pass.c
 _DONE, _GROW = range(2)
-_TEXTS = 1024  # that a field has room for at first
+_LEAST_TEXTS, _TEXTS = 16, 1024  # that a field has room for at first
 
 
 def _u64(names: str) -> list[tuple[str, Any]]:
@@ -161,7 +161,7 @@ class Recording:
             index[id] = number + 1
             own = columns[at : at + 4 + len(want.numbers) + len(want.texts)]
             at += len(own)
-            texts = self._texts(want, own[4 + len(want.numbers) :])
+            texts = self._texts(want, own[4 + len(want.numbers) :], count)
             fields = (_Column * len(want.numbers))(
                 *[_Column(offset, width, address(out)) for (offset, width), out in zip(want.numbers, own[4:])]
             )
@@ -178,13 +178,17 @@ class Recording:
             return None
         return {id: Taken(*parts) for id, parts in made.items()}
 
-    def _texts(self, want: Wanted, numbers: Sequence[memoryview]) -> Any:
+    def _texts(self, want: Wanted, numbers: Sequence[memoryview], count: int) -> Any:
+        """The ``struct text`` of each field of an event with so many records."""
         found = (_Text * len(want.texts))()
+        most = min(_TEXTS, max(_LEAST_TEXTS, 1 << count.bit_length()))
+        each = (16 + 16) * most + 24 * _SEEN
+        base = address(self._room(each * len(found))) if len(found) else 0
         for text, place, column in zip(found, want.texts, numbers):
             text.offset, text.size, text.width, text.base = place
-            base = address(self._room((16 + 16) * _TEXTS + 24 * _SEEN))
-            text.slots, text.slot_count, text.places, text.room = base, 4 * _TEXTS, base + 16 * _TEXTS, _TEXTS
-            text.numbers, text.seen = address(column) if len(column) else 0, base + 32 * _TEXTS
+            text.slots, text.slot_count, text.places, text.room = base, 4 * most, base + 16 * most, most
+            text.numbers, text.seen = address(column) if len(column) else 0, base + 32 * most
+            base += each
         return found
 
     def _run(self) -> bool:
