@@ -268,3 +268,19 @@ def test_answers_of_the_running_kernel_are_kept_at_the_end(cache, monkeypatch):
     again = loading(machine())
     assert Features(again).has("ringbuf") and counted(again) == 0
     features.keep()
+
+
+@pytest.mark.parametrize("other", [{"caps": "0"}, {"uid": 1000}, {"seccomp": 2}])
+def test_answers_of_a_process_that_gave_up_privileges_are_not_kept(cache, monkeypatch, other):
+    """Nobody can tell any more which of them were found under which."""
+    monkeypatch.setattr(features, "LinuxKernel", FakeKernel)
+    kernel = loading(machine())
+    asked = Features(kernel)
+    assert asked.has("ringbuf")
+    kernel.files.update(machine(**other).files)
+    kernel.on_bpf("BPF_PROG_LOAD", -errno.EPERM)
+    assert asked.answer("jmp32").state == "no"
+    features.keep()
+    assert not list(cache.iterdir())
+    assert Features(loading(machine())).has("jmp32")
+    features.keep()

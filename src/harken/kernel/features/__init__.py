@@ -246,12 +246,12 @@ class Features:
             self.save()
 
     def save(self) -> None:
-        """Writes new answers to the cache."""
+        """Writes new answers to the cache; not if this process has other privileges now than when it began to ask."""
         if self._cached and self._dirty and self._stored:
             self._dirty = False
-            if not self._key:
-                self._key = _key(self.kernel)
-            if self._key:
+            now = _key(self.kernel)
+            if now and now == (self._key or now):
+                self._key = now
                 text = "\n".join([f"{name}\t{rest}" for name, rest in self._stored.items()])
                 store(_FORMAT, self._key, text.encode("utf-8", "surrogateescape"))
 
