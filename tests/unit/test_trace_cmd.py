@@ -12,14 +12,18 @@ import pytest
 from harken.base.errors import HarkenError, KernelError, UsageError
 from harken.cli.commands.trace_cmd import COMMANDS, REFUSED, run
 from harken.cli.trace_cmd.arguments import parse
+from harken.cli.trace_cmd.background import in_background
 from harken.cli.trace_cmd.filters import Filter, Filters
-from harken.cli.trace_cmd.record_options import parse_setup
+from harken.cli.trace_cmd.record import check
+from harken.cli.trace_cmd.record_options import LETTERS, NAMES, parse_setup
+from harken.cli.trace_cmd.report import NAMES as REPORT_NAMES
 from harken.cli.trace_cmd.report import Report
 from harken.cli.trace_cmd.worst_case import check_worst_case
 from harken.formats.event_format import parse as parse_event
 from harken.formats.trace_dat import open_trace
 from harken.kernel.ftrace_events import match_events, match_functions, near_names
 from harken.kernel.tracefs_instances import undo_entry
+from harken.session.recorder_ftrace_network import address
 from harken.testing.trace_dat_builder import TICK, payload, recording
 
 BUFFERS = {"": {0: [(1_000_000 * n, n, 5) for n in range(1, 101)], 1: [(1_000_000 * n + 500, -n, 6) for n in range(1, 51)]}}
@@ -330,3 +334,74 @@ def test_a_reader_that_goes_away_is_no_error_of_the_file(tmp_path, monkeypatch):
     Trace.path = str(tmp_path)
     with pytest.raises(KernelError, match="cannot read"):
         copy_file(Trace, "trace")
+
+
+@pytest.mark.parametrize(
+    "words, problem",
+    [
+        (["-b", "-5"], "-b: -5 is not possible"), (["-P", "0"], "-P: 0 is not possible"), (["-r", "100"], "-r: 100 is not possible"),
+        (["--buffer-percent", "101"], "--buffer-percent: 101"), (["--ts-offset", "soon"], "not a number"), (["-B", ""], "name of a buffer"),
+    ],
+)  # fmt: skip
+def test_numbers_that_an_option_cannot_have(words, problem):
+    with pytest.raises(UsageError, match=problem):
+        parse_setup(words)
+
+
+def test_what_cannot_be_recorded_is_told_before_anything_is_set():
+    gone = os.fork()
+    if not gone:
+        os._exit(0)
+    os.waitpid(gone, 0)
+    with pytest.raises(KernelError, match=f"there is no task {gone}"):
+        check(parse_setup(["-e", "sched", "-P", str(gone)]))
+    with pytest.raises(UsageError, match="there is a command"):
+        check(parse_setup(["-e", "sched", "--daemonize", "ls"]))
+    for place in ("nohost", "box:0", "box:99999", "box:"):
+        with pytest.raises(UsageError, match="is not HOST:PORT"):
+            address(place)
+
+
+@pytest.mark.parametrize("ready, status, told", [(True, 5, 0), (False, 7, 7)])
+def test_the_background_begins_when_all_is_set_up(tmp_path, ready, status, told):
+    pid_file, end = tmp_path / "pid", tmp_path / "end"
+
+    def work(say):
+        if ready:
+            say()
+            print("nobody hears this")
+            written = int(pid_file.read_text())
+            end.write_text(f"{written == os.getpid() == os.getsid(0)}")
+        return status
+
+    parent = os.getpid()
+    gate, opened = os.pipe()
+    result = in_background(work, str(pid_file))
+    if os.getpid() != parent:
+        os._exit(result)  # closes the gate
+    os.close(opened)
+    os.read(gate, 1)
+    os.close(gate)
+    assert result == told and not pid_file.exists()
+    assert not ready or end.read_text() == "True"
+
+
+def test_every_option_is_explained(capsys):
+    for name, letters, names in (("record", LETTERS, NAMES), ("report", "iFvTItSlRrNLnwOefPEGH", REPORT_NAMES)):
+        assert run([name, "--help"]) == 0
+        text = capsys.readouterr().out
+        silent = set("A V X N h poll nosplice nofifos notimeout verbose name tsync-interval proxy fork stderr by-comm help debug".split())
+        silent |= {"filter-test"}  # spelled out it is the same as -T
+        options = [f"-{letter}" for letter in letters if letter != ":" and letter not in silent]
+        options += [f"--{word.rstrip('=?')}" for word in names if word.rstrip("=?") not in silent]
+        words = set(text.replace(",", " ").replace(";", " ").replace(":", " ").split())
+        assert [option for option in options if option not in words] == []
+
+
+def test_errors_of_files_have_their_own_status_and_wrong_usage_the_way_to_help(path, tmp_path):
+    with pytest.raises(HarkenError) as failed:
+        run(["report", "--nosuch"])
+    assert failed.value.exit_code == 255 and "'harken trace-cmd report --help'" in failed.value.hint
+    with pytest.raises(HarkenError) as failed:
+        run(["convert", "-i", path, "-o", str(tmp_path / "none" / "x")])
+    assert failed.value.exit_code == 2 and "No such file" in failed.value.message

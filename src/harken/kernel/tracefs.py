@@ -248,10 +248,8 @@ class Tracefs:
                 hint = "a security module or the kernel's build forbids it; 'harken doctor' shows what else serves"
         elif number == errno.ENOENT and not self.kernel.exists(path):
             hint = _BUILT_WITH.get(name.rpartition("/")[2], "this kernel's tracefs has no such file")
-        elif number == errno.EBUSY:
-            hint = "somebody else uses it at the moment"
-        elif number == errno.ENODEV:
-            hint = "tracing is disabled for this boot"
+        else:
+            hint = _MEANS.get(number, "")
         diagnostic = None
         if verb == "write" and number not in (errno.EACCES, errno.EPERM):
             logged = self.last_error(text)
@@ -380,10 +378,15 @@ def _placed(file: str, logged: LoggedError, text: str, hint: str) -> Diagnostic 
     return error(logged.reason, Source(f"{what} of {owner}" if owner else what, text).span(start, end), hint)
 
 
+_MEANS = {
+    errno.EBUSY: "somebody else uses it at the moment", errno.ENODEV: "tracing is disabled for this boot",
+    errno.ENOMEM: "every CPU gets as much: ask for less", errno.EOVERFLOW: "this machine has fewer CPUs",
+}  # fmt: skip
 _BUILT_WITH = {
     "available_filter_functions": "it comes with CONFIG_DYNAMIC_FTRACE",
     "set_ftrace_filter": "it comes with CONFIG_DYNAMIC_FTRACE",
     "set_graph_function": "it comes with CONFIG_FUNCTION_GRAPH_TRACER",
+    "max_graph_depth": "it comes with CONFIG_FUNCTION_GRAPH_TRACER",
     "kprobe_events": "it comes with CONFIG_KPROBE_EVENTS",
     "kprobe_profile": "it comes with CONFIG_KPROBE_EVENTS",
     "uprobe_events": "it comes with CONFIG_UPROBE_EVENTS",

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import struct
 
-from ..base.errors import FormatError, HarkenError, KernelError
+from ..base.errors import FormatError, KernelError, UsageError
 from ..formats.trace_dat import TraceFile
 from ..formats.trace_dat_parts import BufferSource, CpuSource, Parts
 from ..formats.trace_dat_writer import write_trace
@@ -341,13 +341,13 @@ def address(text: str) -> tuple[str, str]:
     """Host and port of ``HOST:PORT`` (``[::1]:1234`` for IPv6; a port alone is on this machine).
 
     Raises:
-        HarkenError: it is neither.
+        UsageError: it is neither.
 
     Example:
         >>> address("box:5000"), address("[::1]:5000"), address("5000")
         (('box', '5000'), ('::1', '5000'), ('localhost', '5000'))
     """
     host, _, port = text.rpartition(":")
-    if not port.isdigit() or len(port) > 5:
-        raise HarkenError(f"{text!r} is not HOST:PORT")
+    if not port.isdigit() or len(port) > 5 or not 0 < int(port) < 65536:
+        raise UsageError(f"{text!r} is not HOST:PORT")
     return host.strip("[]") or "localhost", port

@@ -23,8 +23,8 @@ def run(argv: list[str]) -> int:
     from ..trace_cmd import report
 
     if any(word in ("-h", "--help") for word in argv):
-        text = report.USAGE.replace("harken trace-cmd report", "harken report", 1)
-        print(text + "   --json   one JSON object per line", end="\n")
+        text = report.USAGE.replace("harken trace-cmd report", "harken report").replace("(3.1)", "(3.4)")
+        print(text + "\n As data:\n   --json          one JSON object per record")
         return 0
     if "--json" in argv:
         from ..trace_cmd.report_json import run as run_json

@@ -84,7 +84,14 @@ def run(argv: list[str]) -> int:
         module = __import__(f"harken.cli.trace_cmd.{found[0]}", fromlist=["run"])
         return int(module.run([name, *rest]) if found[0] in ("start", "switch") else module.run(rest))
     except (FormatError, KernelError, UsageError, SourceError) as error:
+        if isinstance(error, UsageError) and not error.hint:
+            error.hint = f"'harken trace-cmd {name} --help' shows its options"
         raise _status(error) from None
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        what = f"{error.filename or repr('')}: " if error.filename is not None else ""
+        raise _status(KernelError(f"{what}{error.strerror or error}", errno=error.errno or 0)) from None
 
 
 def _status(error: HarkenError) -> HarkenError:

@@ -22,7 +22,27 @@ __all__ = ("finder", "run")
 
 USAGE = """\
 usage:
-  harken trace-cmd list [-e [REGEX] [-F [--full]] [-l] [-R]] [-s] [-t] [-o] [-f [REGEX]] [-B] [-C] [-c] [-P] [-O]
+  harken trace-cmd list [OPTIONS]
+
+   -e [REGEX]   events; of a system or event, or SYSTEM:EVENT, that is found
+      -F        with their fields; --full: and their print fmt
+      -l        with their filters
+      -R        with their triggers
+   -s           systems
+   -t           tracers
+   -o           trace options
+   -f [REGEX]   functions; --proto: with their parameters
+   -B           buffers
+   -C           clocks
+   -c           compressions
+   -O           options of 'report -O'
+   -P           files of plugins: none, they are built in
+   (none: systems, events, tracers, options and compressions)
+
+ Examples:
+   harken trace-cmd list -e sched_switch -F
+   harken trace-cmd list -e '^net$:rx'
+   harken trace-cmd list -f '^vfs_'
 """
 
 
@@ -40,8 +60,8 @@ def run(argv: list[str]) -> int:
         elif word == "--help" or letter == "h":
             print(USAGE, end="")
             return 0
-        elif len(word) == 2 and letter in "FlR":
-            flags.add(letter)
+        elif len(word) > 1 and not set(word[1:]) - set("FlR"):
+            flags.update(word[1:])
         elif len(word) == 2 and letter in "estpofBCcPO":
             wanted.append((letter, value))
         else:
@@ -61,6 +81,7 @@ def run(argv: list[str]) -> int:
         sys.stdout.write(root.read("available_tracers"))
         print("\noptions:")
         _options(root)
+        _compressions()
         return 0
     order = "etoPOfBCsc"  # as trace-cmd prints them, whatever the order of the options
     for letter, value in sorted(wanted, key=lambda pair: order.index(pair[0].replace("p", "t"))):

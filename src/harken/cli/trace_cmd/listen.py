@@ -8,7 +8,12 @@ import sys
 
 from ...base.errors import HarkenError, KernelError, UsageError
 from .arguments import number, parse
+from .background import in_background
 from .running import Stop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ("run",)
 
@@ -42,13 +47,24 @@ def run(argv: list[str]) -> int:
         raise KernelError(
             f"cannot listen on port {port}: {getattr(error, 'strerror', None) or error}", errno=getattr(error, "errno", 0) or 0
         ) from None
-    if "D" in values and os.fork():
-        return 0
-    stop = Stop()
+    base = f"{directory}/{values.get('o', 'trace')}"
 
     def say(text: str) -> None:
         print(text, file=log, flush=True)
 
+    if "D" not in values:
+        return _listen(server, base, say)
+
+    def work(ready: Callable[[], None]) -> int:
+        ready()
+        return _listen(server, base, say)
+
+    return in_background(work)
+
+
+def _listen(server: socket.socket, base: str, say: Callable[[str], None]) -> int:
+    """Takes connections until Ctrl-C or SIGTERM."""
+    stop = Stop()
     with server:
         server.settimeout(0.5)
         children: set[int] = set()
@@ -64,7 +80,7 @@ def run(argv: list[str]) -> int:
                 connection.close()
                 continue
             server.close()
-            os._exit(_serve(connection, peer, f"{directory}/{values.get('o', 'trace')}", say))
+            os._exit(_serve(connection, peer, base, say))
     while children:
         _reap(children, wait=True)
     stop.restore()
@@ -85,11 +101,10 @@ def _reap(children: set[int], wait: bool = False) -> None:
             children.discard(child)
 
 
-def _serve(connection: socket.socket, peer: tuple[str, int], base: str, say: object) -> int:
+def _serve(connection: socket.socket, peer: tuple[str, int], base: str, say: Callable[[str], None]) -> int:
     """One client, in a process of its own."""
     from ...session.recorder_ftrace_network import receive
 
-    assert callable(say)
     if peer[0].startswith("::ffff:"):  # IPv4 through an IPv6 socket
         peer = (peer[0][7:], peer[1])
     host, service = socket.getnameinfo(peer[:2], socket.NI_NUMERICSERV)

@@ -6,7 +6,7 @@ import sys
 
 from ...base.errors import HarkenError, UsageError
 from ...kernel.ftrace_raw import RawPages
-from .record import check, extra_options
+from .record import check, extra_options, in_background_if_wanted
 from .record_options import Setup
 from .running import Running
 
@@ -21,8 +21,7 @@ __all__ = ("send",)
 
 def send(setup: Setup) -> int:
     """Records to another machine; returns the exit status."""
-    from ...session.recorder_ftrace_network import Sender, address, head_of
-    from ...session.recorder_ftrace_parts import collect
+    from ...session.recorder_ftrace_network import address
 
     if setup.output_given:
         raise UsageError("-o and -N exclude each other", "the listener chooses the file")
@@ -33,8 +32,16 @@ def send(setup: Setup) -> int:
     from .worst_case import check_worst_case
 
     check_worst_case(setup, "recording over the network")
-    host, port = address(setup.host)
+    address(setup.host)
     check(setup)
+    return in_background_if_wanted(setup, _sent)
+
+
+def _sent(setup: Setup) -> int:
+    from ...session.recorder_ftrace_network import Sender, address, head_of
+    from ...session.recorder_ftrace_parts import collect
+
+    host, port = address(setup.host)
     sender = None
     try:
         with Running(setup) as running:

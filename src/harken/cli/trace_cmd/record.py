@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ...base.errors import HarkenError, UsageError
+from ...base.errors import HarkenError, KernelError, UsageError
 from ...formats import trace_dat_layout as layout
 from .progress import Progress, amount
 from .record_options import Setup, parse_setup
@@ -18,41 +18,26 @@ from .running import Running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...kernel.ftrace import Ftrace
     from ...session.recorder_ftrace import Outcome
     from .setup import Buffers
 
-__all__ = ("run", "record", "USAGE")
+__all__ = ("run", "record", "check", "extra_options", "in_background_if_wanted")
 
 _MUCH = 64 << 20  # bytes of records whose writing takes a while
 _LITTLE = 1 << 20  # bytes of records and symbols: to load zstd takes longer than all else that is done for them
 _FEW = 1 << 16  # bytes of records that are looked at for the function that was asked for
-
-USAGE = """\
-usage:
-  harken trace-cmd record [OPTIONS] [COMMAND ...]
-
-   -e EVENT      events: SYSTEM:EVENT, a system, a name, with * and ?, or all
-   -f FILTER     condition for the events before it
-   -R TRIGGER    trigger for the events before it
-   -v            leave the events behind it out
-   -p TRACER     function, function_graph, ...
-   -g FUNCTION   graph this function   -l FUNCTION  only this one   -n FUNCTION  not this one   --module MODULE
-   -O OPTION     a trace option; noOPTION clears it
-   -P PID,...    only these tasks      -F  only the command         -c  their children too
-   -C CLOCK  -b KB  -B BUFFER  -M CPUMASK  -m MAX_KB  -T  --func-stack  --max-graph-depth N  --subbuf-size KB
-   -o FILE  --file-version 6|7  --compression any|none|zlib|zstd  --date  --ts-offset N  --proc-map  -a  --temp DIR
-   -N HOST:PORT [-t]   send the recording to 'trace-cmd listen'
-   -i  -q  -k  -s US  -r PRIO  --user NAME  --cmdlines-size N  --no-filter  --profile
-   --top         record in the top buffer (trace_printk, trace_marker) instead of a private one
-"""
 
 
 def run(argv: list[str]) -> int:
     """Runs the command; returns the exit status."""
     setup = parse_setup(argv)
     if setup.help:
-        print(USAGE, end="")
+        from .record_usage import usage
+
+        print(usage("record"), end="")
         return 0
     if setup.profile or setup.hooks:
         from .profile import watch_hooks, watch_tasks
@@ -77,6 +62,10 @@ def check(setup: Setup) -> None:
         )
     if setup.filter_command and not setup.command:
         raise UsageError("-F is about the command, and there is none", "-P PID traces a process that runs already")
+    if setup.daemonize and setup.command:
+        raise UsageError("--daemonize is for recordings that go on until they are stopped, and there is a command")
+    if setup.pids and not any(os.path.exists(f"/proc/{pid}") for pid in setup.pids):
+        raise KernelError(f"there is no task {' or '.join(map(str, setup.pids))}", errno=3)
     if any(buffer.tracer for buffer in setup.buffers):
         from .worst_case import check_worst_case
 
@@ -112,6 +101,23 @@ def usable_compression(wish: str) -> str:
 def record(setup: Setup) -> int:
     """Records as a ``Setup`` says; returns the exit status."""
     check(setup)
+    return in_background_if_wanted(setup, _recorded)
+
+
+def in_background_if_wanted(setup: Setup, work: Callable[[Setup], int]) -> int:
+    """Does the work here, or in the background with ``--daemonize``."""
+    if not setup.daemonize:
+        return work(setup)
+    from .background import PID_FILE, in_background
+
+    def begin(ready: Callable[[], None]) -> int:
+        setup.ready = ready
+        return work(setup)
+
+    return in_background(begin, PID_FILE)
+
+
+def _recorded(setup: Setup) -> int:
     with Running(setup) as running:
         if running.root.note and not setup.quiet:
             print(running.root.note, file=sys.stderr)
@@ -151,7 +157,10 @@ def _record(running: Running) -> Outcome:
     if any(option in ("func-args", "funcgraph-args") for wanted in setup.buffers for option in wanted.options):
         parts = parts.replace(btf=kernel_types(running.root.kernel))
     if setup.priority:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(setup.priority))
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(setup.priority))
+        except OSError as error:
+            raise KernelError(f"no real-time priority {setup.priority} (-r): {error.strerror}", errno=error.errno or 0) from None
     named = [(wanted.name, trace) for wanted, trace in buffers.traced]
     running.arm()
     markers = any(trace.has("options/copy_trace_marker") for _, trace in buffers.traced)

@@ -16,6 +16,10 @@ from __future__ import annotations
 from ...base.errors import UsageError
 from .arguments import number, parse
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ("EventSetup", "BufferSetup", "Setup", "parse_setup", "LETTERS", "NAMES")
 
 LETTERS = "hae:f:FA:p:cC:dDn:g:l:o:O:s:r:V:P:N:tb:B:kKSiTm:M:R:H:GqvX:"
@@ -122,6 +126,7 @@ class Setup:
         self.snapshot = False
         self.help = False
         self.daemonize = False
+        self.ready: Callable[[], None] | None = None  # to be called when all is set up and traced
         self.duration: float | None = None
         self.summary = False  # one line at the end in place of where each CPU's data is
 
@@ -153,6 +158,8 @@ def parse_setup(words: list[str]) -> Setup:
         elif name == "v":
             negated = True
         elif name == "B":
+            if not value:
+                raise UsageError("'' cannot be the name of a buffer")
             existing = next((known for known in setup.buffers if known.name == value), None)
             buffer = existing or BufferSetup(value)
             if existing is None:
@@ -180,7 +187,7 @@ def _other(setup: Setup, buffer: BufferSetup, name: str, value: str) -> None:
         "S": "profile_only", "G": "global_irqs", "by-comm": "by_comm", "tsc2nsec": "tsc2nsec", "fork": "fork", "h": "help", "help": "help",
         "daemonize": "daemonize",
     }  # fmt: skip
-    texts = {"user": "user", "ts-offset": "time_offset", "temp": "temp", "N": "host"}
+    texts = {"user": "user", "temp": "temp", "N": "host"}
     numbers = {"s": "interval_us", "r": "priority", "m": "max_kb", "max-graph-depth": "depth", "cmdlines-size": "comm_slots"}
     sizes = {"b": "size_kb", "subbuf-size": "subbuf_kb", "buffer-percent": "percent"}
     if name in lists:
@@ -190,9 +197,9 @@ def _other(setup: Setup, buffer: BufferSetup, name: str, value: str) -> None:
     elif name in texts:
         setattr(setup, texts[name], value)
     elif name in numbers:
-        setattr(setup, numbers[name], number(value, f"option {name}"))
+        setattr(setup, numbers[name], _within(name, value))
     elif name in sizes:
-        setattr(buffer, sizes[name], number(value, f"option {name}"))
+        setattr(buffer, sizes[name], _within(name, value))
     elif name == "p":
         if buffer.tracer:
             raise UsageError("only one tracer (-p) is possible per buffer")
@@ -200,7 +207,10 @@ def _other(setup: Setup, buffer: BufferSetup, name: str, value: str) -> None:
     elif name == "o":
         setup.output, setup.output_given = value, True
     elif name == "P":
-        setup.pids += [number(word, "-P") for word in value.replace(",", " ").split()]
+        setup.pids += [_within("P", word) for word in value.replace(",", " ").split()]
+    elif name == "ts-offset":
+        number(value, "--ts-offset", 0)
+        setup.time_offset = value
     elif name == "C":
         buffer.clock = value
     elif name == "M":
@@ -222,3 +232,21 @@ def _other(setup: Setup, buffer: BufferSetup, name: str, value: str) -> None:
             raise UsageError(f"there is no compression {value!r}", "any, none, zlib and zstd are known")
         setup.compression = value
     # --poll, --nosplice, --nofifos, --notimeout, --verbose: how trace-cmd reads; harken's recorder has nothing to choose there
+
+
+#: options with numbers -> the least and the greatest that make sense
+_RANGES = {"P": (1, 1 << 30), "r": (0, 99), "s": (0, 1 << 40), "buffer-percent": (0, 100), "subbuf-size": (0, 1 << 20)}
+
+
+def _within(name: str, value: str) -> int:
+    """The number that an option has.
+
+    Raises:
+        UsageError: it is none, or not one that the option can have.
+    """
+    option = f"--{name}" if name[1:] else f"-{name}"
+    found = number(value, option)
+    least, greatest = _RANGES.get(name, (0, 1 << 40))
+    if not least <= found <= greatest:
+        raise UsageError(f"{option}: {found} is not possible", f"{least} to {greatest}" if greatest < 1 << 20 else f"{least} or more")
+    return found

@@ -37,12 +37,38 @@ USAGE = """\
 usage:
   harken trace-cmd report [-i FILE [--ts-offset N] [--ts2secs HZ]] ... [FILE] [OPTIONS]
 
-   -F EVENT[,EVENT][: EXPRESSION]   only these records;  -v negates those behind it;  -T shows how filters were understood
-   --cpu LIST  --comm NAME  --pid PID  -I no records of hard interrupts  -S none of soft interrupts
-   -t nanoseconds  --ts-diff  --ts-check  --align-ts  --raw-ts  --nodate
-   -R fields only  -r EVENT  -N no handlers  -n EVENT  -l latency layout  -w wakeup latencies  -O [PLUGIN:]OPTION[=VALUE]
+ Which records:
+   -F EVENT[,EVENT][: EXPRESSION]   only these: 'sched_switch: prev_prio < 100 && next_comm =~ "^ls"'
+   -v              leave out what the -F behind it choose
+   -T              show what the filters are for each event, and end
+   --cpu LIST      of these CPUs: 0,2-4
+   --comm NAME, --pid PID    of these tasks, and those that wake them up or switch to them
+   -I, -S          none of hard interrupts, none of soft ones
+
+ How they look:
+   -t              nanoseconds
+   -l              flags and depths as latency tracers show them
+   -R, -r EVENT    fields without the event's own text: of all, of those that a regular expression names
+   -N, -L, -n EVENT  without the handlers of plugins: of all, of some
+   -w              latencies of wakeups, and their average
+   -O [PLUGIN:]OPTION[=VALUE]    tailprint, depth, parent, indent, offset, ...; 'harken trace-cmd options' shows them
+   --ts-diff       time since the record before
+   --ts-check      tell if time goes backwards
+   --align-ts      count time from the first record
+   --raw-ts        times as they were recorded
+   --nodate        not the dates of 'record --date'
+   --ts-offset N   add this to the times of the -i before it
+   --ts2secs HZ    times count so many per second
+   --kallsyms FILE more symbols of the kernel
+   --boundary      show where the pages of the buffers begin
    --layout 3.1|3.4|kernel   the lines of which trace-cmd (3.1), or of the kernel's trace file (with -l of its latency format)
-   --stat  --uname  --version  --cpus  --first-event  --last-event  --boundary  --events  --event REGEX  -e  -f  -P  -E  --check-events
+   --profile       what each task did and how long it took; --by-comm, -G, -H START/END as for 'profile'
+
+ About the file instead:
+   --stat, --uname, --version, -e  what was lost, which machine, which program recorded, byte order
+   --cpus, --first-event, --last-event  CPUs with records, times of the first and last ones
+   -E, --events, --event REGEX, --check-events  names of events, their formats, whether these can be understood
+   -f, -P          symbols, texts of trace_printk
 """
 
 

@@ -102,6 +102,8 @@ class Running:
         self._started = time.monotonic()
         if self.command is not None:
             self.command.release()
+        elif self.setup.ready is not None:
+            self.setup.ready()
         elif not self.setup.quiet and self.setup.duration is None:
             print("Hit Ctrl^C to stop recording", file=sys.stderr, flush=True)
 

@@ -30,9 +30,18 @@ _FILES = {
 USAGE = """\
 usage:
   harken trace-cmd show [-p|-s] [-c CPU] [-B BUFFER] [-f]
-  harken trace-cmd show [-B BUFFER] [--hist EVENT] [--trigger EVENT] [--tracing_on] [--current_tracer] [--buffer_size]
-       [--buffer_total_size] [--buffer_subbuf_size] [--buffer_percent] [--ftrace_filter] [--ftrace_notrace] [--ftrace_pid]
-       [--graph_function] [--graph_notrace] [--cpumask] [--max_latency]
+  harken trace-cmd show [-B BUFFER] SETTING ...
+
+   (none: the trace so far, which stays there)
+   -p           read and take away, and wait for more, until Ctrl-C
+   -s           the snapshot
+   -c CPU       of one CPU
+   -B BUFFER    of a buffer that 'list -B' shows, instead of the top one
+   -f           the name of the file first
+
+   SETTING is one of
+   --hist EVENT  --trigger EVENT  --tracing_on  --current_tracer  --buffer_size  --buffer_total_size  --buffer_subbuf_size
+   --buffer_percent  --ftrace_filter  --ftrace_notrace  --ftrace_pid  --graph_function  --graph_notrace  --cpumask  --max_latency
 """
 
 

@@ -15,7 +15,7 @@ _SWITCH = "/proc/sys/kernel/stack_tracer_enabled"
 
 def run(argv: list[str]) -> int:
     """Runs the command; returns the exit status."""
-    pairs, rest = parse(argv, "h", ("start", "stop", "reset", "help"))
+    pairs, rest = parse(argv, "h", ("start", "stop", "reset", "help", "verbose?"))
     names = [option for option, _ in pairs]
     if "h" in names or "help" in names:
         print("usage:\n  harken trace-cmd stack [--start|--stop|--reset]\n\n   (none: show the deepest stack)")

@@ -21,9 +21,9 @@ def run(argv: list[str]) -> int:
     name, *words = argv
     setup = parse_setup(words)
     if setup.help:
-        print(
-            f"usage:\n  harken trace-cmd {name} [OPTIONS] [COMMAND ...]\n\nThe options are those of record, without what is about the file."
-        )
+        from .record_usage import usage
+
+        print(usage(name), end="")
         return 0
     if setup.output_given or setup.host:
         raise UsageError(f"{name} writes no file", "'harken trace-cmd extract' makes one of what was traced")

@@ -29,9 +29,9 @@ def run(argv: list[str]) -> int:
     """Runs the command; returns the exit status."""
     setup = parse_setup(argv)
     if setup.help:
-        print(
-            "usage:\n  harken trace-cmd stream [OPTIONS] [COMMAND ...]\n\nThe options are those of record, without what is about the file."
-        )
+        from .record_usage import usage
+
+        print(usage("stream"), end="")
         return 0
     if setup.output_given or setup.host:
         raise UsageError("stream writes no file", "'harken trace-cmd record -o FILE' does")
