@@ -368,7 +368,10 @@ class Ftrace(FunctionLists):
 
     def set_buffer_kb(self, size: int) -> None:
         """The size of each CPU's buffer."""
-        let_top_grow(self.root, lambda: self.set("buffer_size_kb", str(size)))
+        if self.name:
+            let_top_grow(self.root, lambda: self.set("buffer_size_kb", str(size)))
+        else:
+            self.set("buffer_size_kb", str(size))
 
     def set_cpumask(self, mask: str) -> None:
         """Traces only these CPUs: a hexadecimal mask, or -1 for all."""

@@ -39,7 +39,9 @@ DIRECTORY = "/run/harken"
 _SUFFIX = ".journal"
 _INSTANCES = "instances/"
 _AT_FDCWD, _AT_REMOVEDIR = -100, 0x200
-_ROUNDED = 64  # kilobytes: the largest sub-buffer, which is the unit of a buffer's size
+#: Kilobytes by which the kernel may round a buffer's size up: to whole sub-buffers, of which it has two at least and the largest are of
+#: 128 pages (buffer_subbuf_size_write in kernel/trace/trace.c).
+_ROUNDED = 1024
 _LIMIT = 4 << 20
 
 
@@ -282,6 +284,6 @@ def _still(tracefs: Tracefs, name: str, written: str, append: bool) -> bool:
         return not words or all(word in now[1] for word in words)
     if name in FUNCTION_LISTS or name.endswith(("cpumask", "filter")):
         return True  # the kernel shows these in another form than it takes them
-    if name.endswith("buffer_size_kb") and written.isdigit() and now[1].isdigit():  # rounded up to whole pages
+    if name.endswith("buffer_size_kb") and written.isdigit() and now[1].isdigit():  # rounded up
         return 0 <= int(now[1]) - int(written) <= _ROUNDED
     return now[1].split() == words or (written.strip() in ("", "0") and now[1].strip() in ("", "0"))

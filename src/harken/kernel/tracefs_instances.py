@@ -118,15 +118,17 @@ def undo_entry(name: str, text: str) -> tuple[str, str, bool] | None:
 
 
 def let_top_grow(root: Tracefs, resize: Callable[[], None]) -> None:
-    """Gives a buffer another size, without harm to the top buffer.
+    """Gives the buffer of an instance another size, without harm to the top buffer.
 
     A top buffer that nobody has used yet ("7 (expanded: 1408)") grows when it is used.  Before Linux 6.7 an instance that gets a size takes
     that from it ("7"), and whoever uses it next would lose most events: so it grows now.
     """
     before = root.read("buffer_size_kb").split()
-    resize()
-    if len(before) == 3 and root.read("buffer_size_kb").split() == before[:1]:
-        root.write("buffer_size_kb", before[2].rstrip(")"))
+    try:
+        resize()
+    finally:  # the kernel forgets it before it looks for memory
+        if len(before) == 3 and root.read("buffer_size_kb").split() == before[:1]:
+            root.write("buffer_size_kb", before[2].rstrip(")"))
 
 
 class Instance(Tracefs):
