@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 import threading
@@ -164,3 +165,11 @@ def test_a_buffer_that_cannot_be_read_is_told(moved, tmp_path):
     stream.close()
     os.close(ready)
     os.close(tell)
+
+
+@pytest.mark.parametrize("page", [PAGE, 128 << 10, 512 << 10])
+def test_a_pipe_holds_a_page_at_least(moved, page):
+    """The kernel splices whole pages only (EINVAL if there is no room for one)."""
+    stream, _, _ = moved(page=page)
+    assert stream._settings["room"] >= page and fcntl.fcntl(stream._settings["reader"], fcntl.F_GETPIPE_SZ) >= page
+    stream.close()

@@ -76,9 +76,11 @@ class PageStream:
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._target = target
         self.start = offset
+        # a splice takes whole pages only, and no more than the pipe has room for
+        room = _PIPE if self.page <= _PIPE else self._enlarged()
         self._settings = {
             "raw": self.fd, "reader": self._reader, "writer": self._writer, "target": target,
-            "start": offset, "page": self.page, "table": table, "keep": keep, "room": _PIPE,
+            "start": offset, "page": self.page, "table": table, "keep": keep, "room": room,
         }  # fmt: skip
         self._set(self._settings)
 
@@ -170,18 +172,18 @@ class PageStream:
                 told = state.size
             if result < state.room // 2:  # there was no more of it; who asks again gets little for another call
                 return True
-            if state.room == _PIPE:
-                self._enlarge()
+            if state.room == _PIPE:  # it has much: more is taken at a time
+                state.room = self._enlarged()
 
     def _refused(self, number: int) -> KernelError:
         return KernelError(
             f"cannot read the buffer of CPU {self.cpu}", call=f"splice(trace_pipe_raw) = {errno.errorcode.get(number)}", errno=number
         )
 
-    def _enlarge(self) -> None:
-        """Takes more at a time from a buffer that has much."""
+    def _enlarged(self) -> int:
+        """Makes the pipe larger; the bytes that it holds then, or if it may not be, such a number that this is not asked for again."""
         size = self.kernel.call(Call("fcntl", (self._reader, _SETPIPE_SZ, 1 << 20)))
-        self._state.room = size if size > 0 else _PIPE - 1
+        return size if size > 0 else _PIPE - 1
 
     def tell(self) -> None:
         """Says in the file's table what is there, and gives back the room of what is not to be kept.
