@@ -18,6 +18,7 @@ from harken.kernel.ftrace_journal import sweep_journals
 from harken.kernel.kernel import live
 from harken.kernel.tracefs_instances import instance_names
 from harken.kernel.tracefs_leftovers import sweep_leftovers
+from harken.testing.recordings import events_of
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("tracefs")]
 
@@ -37,22 +38,6 @@ def clean(root):
     yield
     assert [name for name in instance_names(root) if name.startswith(f"harken_{os.getpid()}_")] == mine
     assert {name: root.read(name) for name in before} == before
-
-
-def events_of(path, buffer=""):
-    """Number of records of each event."""
-    counts = {}
-    with open_trace(str(path)) as trace:
-        assert trace.problems == []
-        layout = parse_layout(trace.header_page, trace.order, trace.kernel_long)
-        for place in trace.buffer(buffer).cpus:
-            for chunk in trace.chunks(place.cpu, buffer):
-                records = walk(bytes(chunk), trace.buffer(buffer).page_size, layout)
-                for kind in records.types:
-                    event = trace.events.get(int(kind))
-                    name = event.name if event is not None else str(kind)
-                    counts[name] = counts.get(name, 0) + 1
-    return counts
 
 
 @pytest.mark.parametrize("options", [("--file-version", "6"), ("--compression", "none"), ("--compression", "zlib")])
@@ -284,3 +269,14 @@ def test_the_date(root, clean, tmp_path):
         layout = parse_layout(trace.header_page, trace.order, trace.kernel_long)
         first = next(int(walk(bytes(chunk), 4096, layout).times[0]) for place in trace.buffer().cpus for chunk in trace.chunks(place.cpu))
         assert abs(first + trace.date_offset - time.time_ns()) < 120 * 10**9
+
+
+def test_pages_that_are_larger_than_a_pipe(root, clean, tmp_path):
+    if not root.exists("buffer_subbuf_size_kb"):
+        pytest.skip("this kernel has pages of one size only (before Linux 6.8)")
+    path = tmp_path / "trace.dat"
+    words = ["record", "-q", "-o", str(path), "--subbuf-size", "512", "-e", "raw_syscalls", "sh", "-c", ":"]
+    assert run(words) == 0
+    assert set(events_of(path)) == {"sys_enter", "sys_exit"}
+    with open_trace(str(path)) as trace:
+        assert trace.buffer().page_size == 512 << 10

@@ -8,13 +8,13 @@ import signal
 import pytest
 
 from harken.base.errors import FormatError, KernelError
-from harken.formats.ring_page import parse_layout, walk
 from harken.formats.trace_dat import open_trace
 from harken.kernel import tracefs
 from harken.kernel.ftrace_journal import sweep_journals
 from harken.kernel.kernel import live
 from harken.kernel.tracefs_instances import instance_names
 from harken.kernel.tracefs_leftovers import sweep_leftovers
+from harken.testing.recordings import events_of
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("tracefs")]
 
@@ -43,20 +43,6 @@ def settings(root):
     size = found["buffer_size_kb"].split()
     found["buffer_size_kb"] = str(int(size[-1].rstrip(")")) // 16)
     return found
-
-
-def events_of(path):
-    """Number of records of each event."""
-    counts = {}
-    with open_trace(str(path)) as trace:
-        layout = parse_layout(trace.header_page, trace.order, trace.kernel_long)
-        for place in trace.buffer("").cpus:
-            for chunk in trace.chunks(place.cpu):
-                for kind in walk(bytes(chunk), trace.page_size, layout).types:
-                    event = trace.events.get(int(kind))
-                    name = event.name if event is not None else str(kind)
-                    counts[name] = counts.get(name, 0) + 1
-    return counts
 
 
 def die(*_arguments, **_named):
@@ -183,7 +169,7 @@ def test_a_recorder_killed_when(tmp_path, moment):
             with pytest.raises(FormatError):
                 open_trace(str(path))
     else:
-        counts = events_of(path)
+        counts = events_of(path, killed=True)
         assert set(counts) <= {"sys_enter", "sys_exit"}
         assert not MOMENTS[moment] or sum(counts.values()) > 3
     left_over(root, child, earlier)
@@ -196,7 +182,7 @@ def test_a_recorder_of_the_top_buffer(tmp_path):
     earlier = settings(root)
     path = tmp_path / "trace.dat"
     child = kill_at("pages were moved", path, "--top", "-C", "mono")
-    assert set(events_of(path)) == {"sys_enter", "sys_exit"}
+    assert set(events_of(path, killed=True)) == {"sys_enter", "sys_exit"}
     left_over(root, child, earlier)
 
 

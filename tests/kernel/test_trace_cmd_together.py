@@ -12,30 +12,16 @@ import time
 import pytest
 
 from harken.base.errors import KernelError
-from harken.formats.ring_page import parse_layout, walk
-from harken.formats.trace_dat import open_trace
 from harken.kernel import tracefs
 from harken.kernel.ftrace_journal import sweep_journals
 from harken.kernel.kernel import live
 from harken.kernel.tracefs_instances import Instance, instance_names
 from harken.kernel.tracefs_leftovers import sweep_leftovers
 from harken.session.recorder_ftrace import parse_stats
+from harken.testing.recordings import events_of
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("tracefs")]
 EXEC = "sched:sched_process_exec"
-
-
-def events_of(path):
-    counts = {}
-    with open_trace(str(path)) as trace:
-        layout = parse_layout(trace.header_page, trace.order, trace.kernel_long)
-        for place in trace.buffer("").cpus:
-            for chunk in trace.chunks(place.cpu):
-                for kind in walk(bytes(chunk), trace.page_size, layout).types:
-                    event = trace.events.get(int(kind))
-                    name = event.name if event is not None else str(kind)
-                    counts[name] = counts.get(name, 0) + 1
-    return counts
 
 
 def started(words):
