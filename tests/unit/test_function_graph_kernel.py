@@ -201,3 +201,18 @@ def test_arguments_in_the_graph():
     stream = _batch(0, [(1000, _entry(7, 1, 0, 16, 5, 1, 9, 0, 0)), (2000, _exit(7, 1, 0, 1000, 2000)), (3000, _entry(7, 2, 0))])
     text = _text([[stream]], arguments=Arguments(FUNCTIONS.get))
     assert text == " 0)   1.000 us    |  f1(a=0x10, b=5, c=1, =0x9);\n 0)               |  f2() {\n"
+
+
+def _parts(batch, start, stop):
+    return [Batch(batch.cpu, batch.buffer, part(batch.records, start, stop))]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 3])
+def test_what_was_lost_before_a_leafs_return_is_told_behind_it(cut):
+    """As the kernel does, however the records are cut into windows."""
+    calls = [(func, start, start + 1000) for func, start in ((1, 1000), (2, 10_000))]
+    rows = [row for func, start, end in calls for row in ((start, _entry(7, func, 0)), (end, _exit(7, func, 0, start, end)))]
+    whole = _batch(0, rows, [(1, 5), (2, 6)])
+    text = _text([_parts(whole, 0, cut), _parts(whole, cut, 4)] if cut else [[whole]])
+    lines = [line.partition("|  ")[2] or line for line in text.splitlines()]
+    assert [line for line in lines if "f" in line or "LOST" in line] == ["f1();", "CPU:0 [LOST 5 EVENTS]", "CPU:0 [LOST 6 EVENTS]", "f2();"]

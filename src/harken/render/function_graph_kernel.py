@@ -53,6 +53,7 @@ class KernelGraph:
         self.arguments, self.has_calls = arguments, has_calls
         self._texts: dict[str, GraphText | None] = {}  # by label; None: a buffer without calls
         self._taken: dict[int, int] = {}  # stream -> records that belong to the window before
+        self._marks: dict[int, str] = {}  # stream -> what was lost before such a record
 
     def pieces(self, windows: Iterable[list[Batch]]) -> Iterator[bytes]:
         """The text, window by window; a window is printed when the next one is there."""
@@ -111,24 +112,34 @@ class KernelGraph:
         """(time, marks and step) of a batch's records, leaves found."""
         records, stream = batch.records, batch.cpu
         label, cpu = self.lines.streams[stream]
-        first = self._taken.pop(stream, 0)
-        lost = dict(records.lost)
+        first, lost = self._taken.pop(stream, 0), dict(records.lost)
         steps: list[Step] = []
         marks: dict[int, str] = {}
         for at in range(first, len(records)):
-            step = self._step(batch, at, cpu)
-            if step is None:
-                continue
-            if at in lost:
-                marks[id(step)] = self.lines.lost(stream, lost[at]) + "\n"
-            steps.append(step)
+            self._add(steps, marks, batch, at, lost.get(at))
         if steps and steps[-1].kind == ENTRY:
             after = next((other for other in following if other.cpu == stream), None)
             step = self._step(after, 0, cpu) if after is not None else None
-            if step is not None and step.kind == RETURN and step.func == steps[-1].func and step.pid == steps[-1].pid:
-                steps.append(step)
+            if after is not None and step is not None and step.kind == RETURN and (step.func, step.pid) == (steps[-1].func, steps[-1].pid):
+                self._add(steps, marks, after, 0, dict(after.records.lost).get(0))
                 self._taken[stream] = 1
-        return [(step.time, (label, stream, marks.get(id(step), ""), step)) for step in leaves(steps)]
+        rows = []
+        before = self._marks.pop(stream, "")
+        for step in leaves(steps):
+            rows.append((step.time, (label, stream, before + marks.get(id(step), ""), step)))
+            # the kernel takes a leaf's return together with its entry, and tells of losses in front of what it takes next
+            before = marks.get(id(step.leaf), "")
+        self._marks[stream] = before
+        return rows
+
+    def _add(self, steps: list[Step], marks: dict[int, str], batch: Batch, at: int, lost: int | None) -> None:
+        """Adds the step of a record, and how many were lost before it, by the step's ``id``."""
+        step = self._step(batch, at, self.lines.streams[batch.cpu][1])
+        if step is None:
+            return
+        steps.append(step)
+        if lost is not None:
+            marks[id(step)] = self.lines.lost(batch.cpu, lost) + "\n"
 
     def _step(self, batch: Batch, at: int, cpu: int) -> Step | None:
         records = batch.records
