@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 import harken.bcc
 from harken.base import cache
+from harken.base.code_image import CodeImage
 from harken.base.diagnostics import Source, error
 from harken.base.errors import KernelError, ProbeError, SourceError, VerifierError
 from harken.bcc import attach_kernel, constants, errors, facts, names, program
@@ -57,6 +59,18 @@ def test_tracebacks_show_the_script_only(tmp_path: Path) -> None:
         assert files and all(str(script) in line for line in files), done.stderr
         assert any(line.startswith(last) for line in lines) and lines[-1].startswith("NOTE: HARKEN_DEBUG=1") == note, done.stderr
     assert "harken/bcc/bpf.py" in run(script, "start", HARKEN_DEBUG="1").stderr
+
+
+def test_modules_come_from_the_code_image(tmp_path: Path) -> None:
+    script, kept = tmp_path / "tool.py", tmp_path / "cache"
+    script.write_text("from bcc import BPF\nfrom harken.bcc import bpf\nprint(type(bpf.__loader__).__name__, BPF.__module__)\n")
+    found = [run(script, HARKEN_CACHE=str(kept), PYTHONDONTWRITEBYTECODE="") for _ in range(2)]
+    assert found[1].stdout == "ImageLoader harken.bcc.bpf\n"  # at first Python may have had to compile them
+    (file,) = kept.glob("code.*")
+    root = str(SOURCE / "harken")
+    data = file.read_bytes()
+    index = CodeImage(root, data[data.index(MAGIC_NUMBER) :]).index
+    assert "harken.bcc.maps" in index and "harken.bcc" in index
 
 
 def test_a_script_sees_itself_and_bcc(tmp_path: Path) -> None:

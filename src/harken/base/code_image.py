@@ -11,8 +11,9 @@ Python's import system itself takes 60 us a module, and each has its own copy of
 brings with it is kept a second time as a group: the modules in the order in which they ran, read as one.  The import system's locks are
 left out, too, so groups are only used while there is one thread.
 
-Only the command uses it: ``use`` at its start, ``CodeImage.extend`` at its end, which adds what had to be imported the long way.  What a
-running trace imports later opens no files then, and so does not show up in the events of a program that watches opens.
+Only commands use it (``harken``, ``python -m harken.bcc``): ``use`` at the start, ``CodeImage.extend`` at the end, which adds what had to
+be imported the long way.  What a running trace imports later opens no files then, and so does not show up in the events of a program that
+watches opens.
 """
 
 from __future__ import annotations
@@ -181,10 +182,12 @@ class CodeImage:
             if name.partition(".")[0] == _PACKAGE and type(getattr(module, "__loader__", None)) is SourceFileLoader:
                 try:
                     state = os.stat(module.__file__ or "")
+                    if self.index.get(name, ())[2:4] == (state.st_size, state.st_ctime_ns):
+                        continue
                     code = _compiled(module.__cached__, state)
                 except (OSError, AttributeError, TypeError):
                     continue
-                if code is not None and self.index.get(name, ())[2:4] != (state.st_size, state.st_ctime_ns):
+                if code is not None:
                     fresh[name] = code, state.st_size, state.st_ctime_ns, hasattr(module, "__path__")
         if len(fresh) < _WORTH and not self._seen:
             return False

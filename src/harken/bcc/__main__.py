@@ -163,7 +163,19 @@ def main() -> None:
     if not os.path.isfile(words[0]):
         sys.stderr.write(f"ERROR: there is no script {words[0]}\n")
         raise SystemExit(2)
+    _use_image()
     run(words)
+
+
+def _use_image() -> None:
+    """Takes harken's modules from the code image, and keeps there at the end what it did not have."""
+    try:
+        from ..base.code_image import use
+    except ImportError:  # not CPython
+        return
+    import atexit
+
+    atexit.register(use().extend)
 
 
 if __name__ == "__main__":
