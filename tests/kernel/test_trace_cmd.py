@@ -139,6 +139,17 @@ def test_a_reset_leaves_markers_in_the_top_buffer(root):
     assert root.read("options/copy_trace_marker").strip() == "1"
 
 
+def test_a_reset_gives_back_options_of_tracers_that_are_not_chosen(root):
+    from harken.cli.trace_cmd.reset import _options
+    from harken.kernel.ftrace import Ftrace
+
+    names = [name for name in ("blk_classic", "funcgraph-proc") if root.exists(f"options/{name}")]
+    for name in names:
+        root.write(f"options/{name}", "1")
+    _options(Ftrace.top(root, durable=False))
+    assert [root.read(f"options/{name}").strip() for name in names] == ["0"] * len(names)
+
+
 def test_the_latency_layout_of_a_buffer_and_of_its_recording(root, clean, tmp_path, capfd):
     name = f"harken_test_{os.getpid()}"
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
@@ -89,3 +90,28 @@ def test_a_tracer_beside_events(root, tmp_path, capfd, command):
         capfd.readouterr()
         assert run(["report", "-i", str(tmp_path / "trace.dat")]) == 0
     assert "sched_switch:" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("name", [pytest.param("function", marks=pytest.mark.needs("function_tracer")), "osnoise", "timerlat", "hwlat"])
+def test_a_tracers_text_is_made_again_from_its_recording(root, tmp_path, capfd, name):
+    """Line for line what the ``trace`` file of the same buffer has."""
+    if name not in root.tracers():
+        pytest.skip(f"no tracer {name}")
+    words = ["-l", "vfs_statx", "--func-stack", "-e", "sched:sched_switch"] if name == "function" else []
+    try:
+        assert run(["start", "-p", name, *words]) == 0
+        for _ in range(100):
+            os.stat("/proc/self")
+            time.sleep(0.02)
+            if name in ("function", "hwlat") or not root.read("trace", 64 << 20).rstrip().endswith("|"):
+                break
+        assert run(["stop"]) == 0
+        wanted = [line for line in root.read("trace", 64 << 20).splitlines() if not line.startswith("#")]
+        assert run(["extract", "-q", "-o", str(tmp_path / "trace.dat")]) == 0
+    finally:
+        assert run(["reset", "-k", "all"]) == 0
+    capfd.readouterr()
+    assert run(["report", "--layout", "kernel", "-i", str(tmp_path / "trace.dat")]) == 0
+    assert capfd.readouterr().out.splitlines() == wanted
+    if name == "function":
+        assert any("vfs_statx <-" in line for line in wanted) and any(line.endswith("<stack trace>") for line in wanted)

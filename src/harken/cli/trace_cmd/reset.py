@@ -121,12 +121,13 @@ _DEFAULT_ON = frozenset(
 
 
 def _options(trace: Ftrace) -> None:
+    """Gives options back, those of tracers too: ``trace_options`` has those of the chosen one only, so the files are read."""
     usual = _DEFAULT_ON if trace.name else _DEFAULT_ON | {"copy_trace_marker"}  # since Linux 6.16: what users write goes to the top buffer
-    for name, on in trace.tracefs.options().items():
-        # test_nop_* refuse by design, and what is an option of a tracer that is not chosen does not count
-        if on != (name in usual) and not name.startswith("test_nop") and trace.has(f"options/{name}"):
-            if not on and name in ("trace_printk_dest", "graph-time", "sleep-time"):
-                continue
+    for name in sorted(trace.kernel.listdir(trace.tracefs.path("options")) if trace.has("options") else ()):
+        if name.startswith("test_nop"):  # they refuse by design
+            continue
+        on = trace.tracefs.read(f"options/{name}", 16).strip() == "1"
+        if on != (name in usual) and (on or name not in ("trace_printk_dest", "graph-time", "sleep-time")):
             _try(trace, f"options/{name}", "0" if on else "1")
 
 
