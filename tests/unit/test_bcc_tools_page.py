@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tools.bcc_matrix.reasons import NOWHERE  # noqa: E402
 
 PAGE = Path(__file__).parents[2] / "docs" / "bcc_tools.md"
 VERDICTS = {"works", "attaches", "refused", "fails", "not", "-"}
@@ -60,3 +65,9 @@ def test_what_works_on_some_kernels_only_has_a_reason_for_the_others():
     works = {tool for tool, *cells in body if any(cell.startswith("works") for cell in cells)}
     for tool, kernel, reason in tables()[1][1]:
         assert tool in works and kernel in rows()[0] and len(reason) > 10, tool
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the page is made by python -m tools.bcc_matrix")
+@pytest.mark.parametrize("tool", NOWHERE)
+def test_reasons_are_whole(tool):
+    assert [row[-1] for row in rows()[1] if row[0] == tool] == [NOWHERE[tool]]

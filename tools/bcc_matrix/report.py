@@ -253,4 +253,4 @@ _WORDS = {
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "\\<")[:300]
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "\\<")
