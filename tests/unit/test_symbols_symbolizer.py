@@ -20,6 +20,7 @@ from harken.symbols.kernel_symbols import KernelSymbols
 from harken.symbols.model import Mapping
 from harken.symbols.processes import Processes
 from harken.symbols.symbolizer import Symbolizer
+from harken.symbols.symbolizer_images import Images
 from harken.testing.elf_builder import ElfBuilder
 from harken.testing.fake_kernel import FakeKernel
 
@@ -126,6 +127,14 @@ def test_files_that_are_none_give_addresses_and_a_reason(tmp_path, content):
     frame = symbolizer.user(7, 0x7F0000000004)[0]
     assert (frame.name, frame.module) == ("", path) and symbolizer.problems[path]
     assert [span.name for span in symbolizer.spans(7, [0x7F0000000004, 0x7F0000000005])] == ["", ""]
+
+
+@pytest.mark.parametrize("path", ["/memfd:generated (deleted)", "/memfd:generated"])
+def test_memory_of_a_recorded_process_is_told_to_be_that(path):
+    images = Images(live())
+    image = images.of_mapping(7, Mapping(0x7F0000000000, 0x7F0000001000, 0, path, executable=True), Processes(None))
+    assert image.table is None and list(images.problems) == [path]
+    assert "memfd_create" in images.problems[path] and "cannot open" not in images.problems[path]
 
 
 def test_tables_are_kept_until_a_file_changes(program, monkeypatch):

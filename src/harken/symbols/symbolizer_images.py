@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ("Image", "Images")
 
 _DELETED = " (deleted)"
+#: How the kernel names files that memfd_create(2) has made of memory; no path leads to them.
+_MEMORY = "/memfd:"
 _SYMTAB = 2
 #: Seconds of reading from which on a table is kept between runs; to map one that was kept takes a tenth of that.
 _WORTH_KEEPING = 0.0005
@@ -129,7 +131,8 @@ class Images:
         if mapping.inode and processes.alive(pid):
             yield f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"
         path = mapping.path.removesuffix(_DELETED)
-        yield root + path
+        if not path.startswith(_MEMORY):
+            yield root + path
         if root:
             # maps shows paths from the root of the mount namespace, which a process in a chroot does not have (fs/d_path.c)
             try:
@@ -168,7 +171,8 @@ class Images:
             if table.problem:
                 self.problems[path] = table.problem
             return Image(path, table, place, root)
-        self.problems[path] = problem or "not on this machine"
+        made = "memory that a process has made a file of (memfd_create(2)), which is gone with it"
+        self.problems[path] = problem or (made if path.startswith(_MEMORY) else "not on this machine")
         return Image(path)
 
     def _table(self, kernel: Kernel, path: str, place: str, root: str) -> SymbolTable:
