@@ -50,6 +50,7 @@ class Watched(vm.Guest):
     """A guest whose processor time can be asked for."""
 
     pid = 0
+    last = 0.0
 
     def start(self):
         super().start()
@@ -58,10 +59,14 @@ class Watched(vm.Guest):
     @staticmethod
     def seconds():
         total = 0
-        for task in os.listdir(f"/proc/{Watched.pid}/task"):
-            with open(f"/proc/{Watched.pid}/task/{task}/schedstat") as file:
-                total += int(file.read().split()[0])
-        return total / 1e9
+        try:
+            for task in os.listdir(f"/proc/{Watched.pid}/task"):
+                with open(f"/proc/{Watched.pid}/task/{task}/schedstat") as file:
+                    total += int(file.read().split()[0])
+        except OSError:  # it has ended; what it said last is still being read
+            return Watched.last
+        Watched.last = total / 1e9
+        return Watched.last
 
 
 def shown(values, form):

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Call", "Memory", "Kernel", "LinuxKernel", "live")
 
+_PAGE = 4096
+
 
 class Call(Record):
     """One system call: ``name`` as in the man page; ``args`` are int (values), bytes, bytearray, memoryview or Memory (a pointer to
@@ -147,16 +149,19 @@ class LinuxKernel(Kernel):
     def read(self, path: str, limit: int = 1 << 26) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            # files made by seq_file give a page at a time, whatever room they are offered, and room that is not used has its price
             chunks = []
-            size = 1 << 16
+            size = _PAGE
             while limit > 0:
                 chunk = os.read(fd, min(size, limit))
                 if not chunk:
                     break
                 chunks.append(chunk)
                 limit -= len(chunk)
-                if len(chunk) == size:  # files made by seq_file give a page at a time, whatever room they are offered
-                    size = min(size * 2, 1 << 22)
+                if len(chunk) == size:
+                    size = min(size * 4, 1 << 22)
+                elif len(chunk) <= _PAGE:
+                    size = _PAGE
         finally:
             os.close(fd)
         return b"".join(chunks)
