@@ -100,12 +100,8 @@ class Histograms:
 
         sections = self._sections(LOG2_SLOTS, bucket_fn, bucket_sort_fn)
         if sections is None:
-            counts = [0] * LOG2_SLOTS
-            for key, value in self.items():
-                counts[key.value] = _number(value)
-            self._write(log2_lines(counts, val_type, strip_leading_zero))
-            return
-        for bucket, counts in sections:
+            self._write(log2_lines(self._counts(LOG2_SLOTS, "print_log2_hist"), val_type, strip_leading_zero))
+        for bucket, counts in sections or ():
             self._heading(section_header, section_print_fn, bucket)
             self._write(log2_lines(counts, val_type, strip_leading_zero))
 
@@ -127,15 +123,8 @@ class Histograms:
 
         sections = self._sections(LINEAR_SLOTS, bucket_fn, bucket_sort_fn)
         if sections is None:
-            counts = [0] * LINEAR_SLOTS
-            for key, value in self.items():
-                try:
-                    counts[key.value] = _number(value)
-                except IndexError:
-                    raise IndexError(f"Index in print_linear_hist() of {key.value} exceeds max of {LINEAR_SLOTS}.") from None
-            self._write(linear_lines(counts, val_type, strip_leading_zero))
-            return
-        for bucket, counts in sections:
+            self._write(linear_lines(self._counts(LINEAR_SLOTS, "print_linear_hist"), val_type, strip_leading_zero))
+        for bucket, counts in sections or ():
             self._heading(section_header, section_print_fn, bucket)
             self._write(linear_lines(counts, val_type, strip_leading_zero))
 
@@ -155,14 +144,20 @@ class Histograms:
         moment = strftime("%Y-%m-%d %H:%M:%S")
         sections = self._sections(LOG2_SLOTS, bucket_fn, bucket_sort_fn)
         if sections is None:
-            counts = [0] * LOG2_SLOTS
-            for key, value in self.items():
-                counts[key.value] = _number(value)
-            self._write([str(json_histogram(counts, val_type, moment))])
-            return
-        for bucket, counts in sections:
+            self._write([str(json_histogram(self._counts(LOG2_SLOTS, "print_json_hist"), val_type, moment))])
+        for bucket, counts in sections or ():
             section = (section_header, section_print_fn(bucket) if section_print_fn else bucket)
             self._write([str(json_histogram(counts, val_type, moment, section))])
+
+    def _counts(self, slots: int, method: str) -> list[int]:
+        """The values of a table whose keys are slots."""
+        counts = [0] * slots
+        for key, value in self.items():
+            try:
+                counts[key.value] = _number(value)
+            except IndexError:
+                raise IndexError(f"Index in {method}() of {key.value} exceeds max of {slots}.") from None
+        return counts
 
     def _heading(self, header: str, show: Callable[[Any], Any] | None, bucket: Any) -> None:
         self._write([f"\n{header} = {show(bucket) if show else repr(bucket)}"])

@@ -84,14 +84,18 @@ class TableBase(Histograms, MutableMapping):  # type: ignore[type-arg]
             data = data.ljust(ct.sizeof(leaf), b"\0")
         return leaf.from_buffer_copy(data)
 
-    def __getitem__(self, key: Any) -> Any:
+    def _found(self, key: Any) -> bytes:
+        """A value as it is in the kernel; raises KeyError."""
         try:
             data = self.map.lookup(self._raw_key(key))
         except KernelError as error:
             raise KeyError(failure(error)) from None
         if data is None:
             raise KeyError(key)
-        return self._leaf(data)
+        return data
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._leaf(self._found(key))
 
     def __setitem__(self, key: Any, leaf: Any) -> None:
         try:

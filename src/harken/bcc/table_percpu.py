@@ -104,13 +104,7 @@ class _PerCpu(TableBase):
 
     def getvalue(self, key: Any) -> Any:
         """The values of all CPUs; raises KeyError if there is no such key."""
-        try:
-            data = self.map.lookup(self._raw_key(key))
-        except KernelError as error:
-            raise KeyError(failure(error)) from None
-        if data is None:
-            raise KeyError(key)
-        return self._array(data)
+        return self._array(self._found(key))
 
     def _numbers(self, key: Any, what: str) -> Iterable[Any]:
         if issubclass(self.sLeaf, (ct.Structure, ct.Union)):

@@ -5,7 +5,7 @@
 * ``NAME``, ``HELP``: what stands in ``harken --help``;
 * ``run(argv) -> int``: argv without the command's name -> exit status.
 
-Errors of harken become text here and nowhere else: no traceback unless ``HARKEN_DEBUG`` is set.
+Errors of harken become text here (those of ``list`` and ``symbolize`` in ``cli.guarded``): no traceback unless ``HARKEN_DEBUG`` is set.
 """
 
 from __future__ import annotations

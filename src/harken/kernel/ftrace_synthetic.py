@@ -10,6 +10,7 @@ import errno
 
 from ..base.errors import KernelError, UsageError
 from ..base.record import Record
+from .tracefs_dynamic import write_removal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,11 +101,4 @@ def destroy(root: Tracefs, name: str) -> bool:
         KernelError: any other refusal.
     """
     file, line = ("dynamic_events", f"-:synthetic/{name}") if root.exists("dynamic_events") else ("synthetic_events", f"!{name}")
-    try:
-        root.write(file, line, append=True)
-    except KernelError as error:
-        if error.errno == errno.EBUSY:
-            return False
-        if error.errno != errno.ENOENT:
-            raise
-    return True
+    return write_removal(root, file, line)

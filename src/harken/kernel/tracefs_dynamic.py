@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = (
     "Owner",
     "DynamicEvent",
+    "write_removal",
     "owner_name",
     "owner_of",
     "owner_state",
@@ -197,8 +198,17 @@ def remove(tracefs: Tracefs, event: DynamicEvent) -> bool:
     Raises:
         KernelError: any other refusal.
     """
+    return write_removal(tracefs, event.file, f"-:{event.group}/{event.name}\n")
+
+
+def write_removal(tracefs: Tracefs, file: str, line: str) -> bool:
+    """Writes the line that removes something; False if that is in use (EBUSY).  What is gone already counts as removed.
+
+    Raises:
+        KernelError: any other refusal.
+    """
     try:
-        tracefs.write(event.file, f"-:{event.group}/{event.name}\n", append=True)
+        tracefs.write(file, line, append=True)
     except KernelError as error:
         if error.errno == errno.EBUSY:
             return False

@@ -7,10 +7,10 @@ tracers, trace options and clocks.  With ``-v``: fields, parameters, layouts.  `
 
 from __future__ import annotations
 
-import os
 import sys
 
 from ...base.errors import HarkenError
+from ..guarded import guarded, tell
 
 __all__ = ("NAME", "HELP", "run")
 
@@ -52,25 +52,18 @@ def show(pattern: str, pid: int = -1, verbose: bool = False) -> int:
     from ...render.listing import text
 
     catalogue = Catalogue(live())
-    written = False
-    try:
+
+    def write() -> int:
+        written = False
         groups = listing.search(catalogue, pattern, pid)
         for piece in text(groups, (lambda name: description.describe(catalogue, name)) if verbose else None):
             sys.stdout.write(piece)
             written = True
         sys.stdout.flush()
-    except BrokenPipeError:  # "| head" has seen enough; the interpreter must not try to flush again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
-    except HarkenError as error:
-        print(f"harken {NAME}: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"HINT: {error.hint}", file=sys.stderr)
-        return error.exit_code
-    if not written:
+        if written:
+            return 0
         near = listing.near(catalogue, pattern)
-        print(f"harken {NAME}: nothing matches {pattern!r}", file=sys.stderr)
-        if near:
-            print(f"HINT: did you mean {' or '.join(near)}?", file=sys.stderr)
+        tell(NAME, HarkenError(f"nothing matches {pattern!r}", f"did you mean {' or '.join(near)}?" if near else ""))
         return 1
-    return 0
+
+    return guarded(NAME, write)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import sys
 
-from ...base.errors import HarkenError, ProbeError, UsageError
+from ...base.errors import ProbeError, UsageError
+from ..guarded import guarded, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
-    from typing import Any
 
     from ...symbols.model import Frame
     from ...symbols.symbolizer import Symbolizer
@@ -42,7 +42,7 @@ addresses are hexadecimal, with or without 0x; without any, they are the first w
 def run(argv: list[str]) -> int:
     """Runs the command with the arguments after its name; returns the exit status: 1 if an address of the arguments has no name."""
     if any([word.partition("=")[0] == "--recording" for word in argv]):
-        return _guarded(_run_recording, argv)
+        return guarded(NAME, lambda: _run_recording(argv))
     import argparse
 
     parser = argparse.ArgumentParser(
@@ -66,21 +66,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--kallsyms", metavar="FILE", help="the kernel's symbols from a copy of /proc/kallsyms")
     parser.add_argument("--debuginfod", action="store_true", help="ask the servers of DEBUGINFOD_URLS for debug information")
     options = parser.parse_args(argv)
-    return _guarded(_run, options)
-
-
-def _guarded(run: Callable[[Any], int], options: Any) -> int:
-    """Runs with errors as text."""
-    try:
-        return run(options)
-    except BrokenPipeError:  # "| head" has seen enough; the interpreter must not try to flush again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
-    except HarkenError as error:
-        print(f"harken {NAME}: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"HINT: {error.hint}", file=sys.stderr)
-        return error.exit_code
+    return guarded(NAME, lambda: _run(options))
 
 
 def _run_recording(argv: list[str]) -> int:
@@ -185,9 +171,7 @@ def _names(symbolizer: Symbolizer, options: argparse.Namespace) -> int:
             if not places:
                 raise ProbeError(f"there is no symbol {base}", hint)
         except ProbeError as error:  # the others may have addresses
-            print(f"harken {NAME}: {error.message}", file=sys.stderr)
-            if error.hint:
-                print(f"HINT: {error.hint}", file=sys.stderr)
+            tell(NAME, error)
             status = 1
             continue
         for place in places:

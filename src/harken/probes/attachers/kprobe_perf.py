@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ...kernel.kernel import Kernel
     from ..model import AttachOptions, Probe
 
-__all__ = ("ATTACHERS", "explained", "symbol_of")
+__all__ = ("ATTACHERS", "Kprobe", "explained", "symbol_of")
 
 
 def symbol_of(probe: Probe) -> tuple[bool, str, int]:
@@ -41,11 +41,11 @@ def explained(error: KernelError, probe: str) -> KernelError:
     return KernelError(f"cannot attach {probe}: {why}", call=error.call, errno=error.errno, hint=hint)
 
 
-class KprobePerf(Base):
-    name = "kprobe_perf"
+class Kprobe(Base):
+    """What mechanisms for a single kprobe share."""
+
     program_type = abi.BPF_PROG_TYPE_KPROBE
     context = "pt_regs"
-    needs = ("kprobe_perf",)
 
     def refuses(self, probe: Probe, catalogue: Any, uses: frozenset[str]) -> str:
         from .tracing import ambiguous
@@ -53,7 +53,13 @@ class KprobePerf(Base):
         return ambiguous(probe, catalogue) if probe.name[1] else ""
 
     def target(self, probe: Probe, catalogue: Any) -> tuple[Any, ...]:
+        """(return probe?, symbol or "", offset or address)."""
         return symbol_of(probe)
+
+
+class KprobePerf(Kprobe):
+    name = "kprobe_perf"
+    needs = ("kprobe_perf",)
 
     def attach(self, kernel: Kernel, program: Program, place: AttachSpec, options: AttachOptions) -> Handles:
         from ...kernel.link import perf_event_link

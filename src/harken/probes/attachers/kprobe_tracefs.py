@@ -5,38 +5,24 @@ Its name carries the owner, so that what a killed process leaves behind is found
 
 from __future__ import annotations
 
-from ...abi import bpf as abi
 from ...base.errors import KernelError
-from .base import Base, Handles
+from .base import Handles
 from .dynamic import attach_dynamic
-from .kprobe_perf import explained, symbol_of
+from .kprobe_perf import Kprobe, explained
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from ...formats.spec import AttachSpec
     from ...kernel.bpf import Program
     from ...kernel.kernel import Kernel
-    from ..model import AttachOptions, Probe
+    from ..model import AttachOptions
 
 __all__ = ("ATTACHERS",)
 
 
-class KprobeTracefs(Base):
+class KprobeTracefs(Kprobe):
     name = "kprobe_tracefs"
-    program_type = abi.BPF_PROG_TYPE_KPROBE
-    context = "pt_regs"
     needs = ("kprobe_tracefs",)
-
-    def refuses(self, probe: Probe, catalogue: Any, uses: frozenset[str]) -> str:
-        from .tracing import ambiguous
-
-        return ambiguous(probe, catalogue) if probe.name[1] else ""
-
-    def target(self, probe: Probe, catalogue: Any) -> tuple[Any, ...]:
-        """(return probe?, symbol or "", offset or address)."""
-        return symbol_of(probe)
 
     def attach(self, kernel: Kernel, program: Program, place: AttachSpec, options: AttachOptions) -> Handles:
         from ...kernel.tracefs_dynamic import kprobe_line
