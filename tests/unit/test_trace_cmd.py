@@ -217,6 +217,18 @@ def test_report_and_its_selections(path, capsys):
         Report(["--layout", "9"])
 
 
+def test_where_converted_and_restored_recordings_go(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["convert", "-i", path, "--compression", "none", "other.dat"]) == 0
+    assert lines(capsys, "report", "other.dat") == lines(capsys, "report", path)
+    assert run(["convert", "compact.dat"]) == 0 and run(["convert", "-i", "compact.dat", "compact.dat"]) == 0  # of trace.dat; of itself
+    assert lines(capsys, "report", "compact.dat") == lines(capsys, "report", path)
+    for words in (["-e", "0"], ["-m", "-1"], ["-B", "nosuch"]):
+        with pytest.raises(UsageError):
+            run(["split", "-i", path, *words])
+    assert run(["mem", path]) == 0 and "has no allocations" in capsys.readouterr().err
+
+
 def test_a_filter_of_what_no_recording_has_is_refused_or_told(path, capsys):
     for words, problem in (
         (["-F", "tock"], "no event of the recording is called 'tock'"),
@@ -266,8 +278,7 @@ def test_a_part_between_two_times(path, tmp_path, capsys):
     assert len(text) == 1 + 11 + 10 and "value=10" in text[1] and "value=20" in text[-1]
     with pytest.raises(UsageError):
         run(["split", "-i", path, "-o", str(tmp_path / "part"), "5", "6"])
-    with pytest.raises(UsageError):
-        run(["split", "-i", path, "-r"])
+    assert run(["split", "-i", path, "-r"]) == 0 and lines(capsys, "report", path + ".0001") == lines(capsys, "report", path)
 
 
 def test_conversion_and_restoring(path, tmp_path, capsys):

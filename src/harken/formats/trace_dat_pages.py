@@ -49,18 +49,26 @@ class PageBuilder:
         value = delta << 5 | kind if self.order == "<" else kind << 27 | delta
         return struct.pack(self.order + "I", value)
 
+    def _measured(self, time: int, payload: bytes) -> tuple[int, int, int, int]:
+        """Bytes of the payload and of the head before it, the distance to the record before, bytes of a time extend."""
+        size = -(-len(payload) // 4) * 4
+        delta = max(time - self._last, 0) if self._data else 0
+        return size, 4 if 0 < size <= _MOST else 8, delta, 8 if delta >= _DELTA else 0
+
+    def begins_page(self, time: int, payload: bytes) -> bool:
+        """Whether this record, if it is added, is the first of a page."""
+        size, head, _, extend = self._measured(time, payload)
+        return not self._data or self._used + extend + head + size > self._room
+
     def add(self, time: int, payload: bytes) -> None:
         """Adds a record.
 
         Raises:
             FormatError: it does not fit into a page.
         """
-        size = -(-len(payload) // 4) * 4
-        head = 4 if 0 < size <= _MOST else 8
+        size, head, delta, extend = self._measured(time, payload)
         if size + head > self._room:
             raise FormatError("record", f"{len(payload)} bytes do not fit into a page of {self.page_size}")
-        delta = max(time - self._last, 0) if self._data else 0
-        extend = 8 if delta >= _DELTA else 0
         if self._used + extend + head + size > self._room:
             self._close()
             delta = extend = 0

@@ -17,7 +17,10 @@ __all__ = ("run", "rewrite")
 
 USAGE = """\
 usage:
-  harken trace-cmd convert [-i FILE] -o FILE [--file-version 6|7] [--compression any|none|zlib|zstd]
+  harken trace-cmd convert [-i FILE] [--file-version 6|7] [--compression any|none|zlib|zstd] [-o] FILE
+
+   -i FILE      the recording, trace.dat if there is none
+   -o FILE      what is written; it may be the same file
 """
 
 
@@ -28,9 +31,9 @@ def run(argv: list[str]) -> int:
     if "h" in values or "help" in values:
         print(USAGE, end="")
         return 0
-    source = values.get("i") or (rest.pop(0) if rest else "trace.dat")
-    if rest or not values.get("o"):
-        raise UsageError("convert needs an output file (-o)" if not rest else f"convert takes no {rest[0]!r}")
+    target = values.get("o") or (rest.pop(0) if rest else "")
+    if rest or not target:
+        raise UsageError("convert needs an output file" if not rest else f"convert takes no {rest[0]!r}")
     version = values.get("file-version", "7")
     if version not in ("6", "7"):
         raise UsageError(f"there is no file version {version!r}", "6 and 7 are known")
@@ -39,7 +42,7 @@ def run(argv: list[str]) -> int:
         if compression not in ("any", "none"):
             raise UsageError("version 6 of the file format knows no compression")
         compression = "none"
-    rewrite(source, values["o"], int(version), compression)
+    rewrite(values.get("i", "trace.dat"), target, int(version), compression)
     return 0
 
 

@@ -8,6 +8,8 @@ Waste is what was allocated beyond what was asked for.  Allocations made before 
 
 from __future__ import annotations
 
+import sys
+
 from ...base.errors import UsageError
 from ...formats.event_records import columns
 from ...formats.trace_dat import TraceFile
@@ -26,15 +28,20 @@ _FREEING = frozenset("kfree kmem_cache_free".split())
 class Site:
     """What one function has allocated, in bytes: now, in all, and at most at one time."""
 
-    __slots__ = ("allocated", "requested", "total_allocated", "total_requested", "most_allocated", "most_requested", "most_wasted")
+    __slots__ = ("allocated", "requested", "total_allocated", "total_requested", "most_allocated", "most_requested")
 
     def __init__(self) -> None:
         self.allocated = self.requested = self.total_allocated = self.total_requested = 0
-        self.most_allocated = self.most_requested = self.most_wasted = 0
+        self.most_allocated = self.most_requested = 0
 
     @property
     def wasted(self) -> int:
         return self.allocated - self.requested
+
+    @property
+    def most_wasted(self) -> int:
+        """As trace-cmd has it: of the two highest values, whenever each of them was reached."""
+        return self.most_allocated - self.most_requested
 
     def add(self, requested: int, allocated: int) -> None:
         self.allocated += allocated
@@ -43,7 +50,6 @@ class Site:
         self.total_requested += requested
         self.most_allocated = max(self.most_allocated, self.allocated)
         self.most_requested = max(self.most_requested, self.requested)
-        self.most_wasted = max(self.most_wasted, self.wasted)
 
     def free(self, requested: int, allocated: int) -> None:
         self.allocated -= allocated
@@ -55,7 +61,9 @@ def run(argv: list[str]) -> int:
     pairs, rest = parse(argv, "i:h", ("help", "verbose?"))
     values = dict(pairs)
     if "h" in values or "help" in values:
-        print("usage:\n  harken trace-cmd mem [-i FILE]")
+        print(
+            "usage:\n  harken trace-cmd mem [-i FILE] [FILE]\n\n   of a recording with -e kmem:kmalloc -e kmem:kfree -e 'kmem:kmem_cache_*'"
+        )
         return 0
     path = values.get("i") or (rest.pop(0) if rest else "trace.dat")
     if rest:
@@ -75,11 +83,7 @@ def run(argv: list[str]) -> int:
 
 
 def account(trace: TraceFile) -> dict[int, Site]:
-    """What each function has allocated, by the address of the function.
-
-    Raises:
-        UsageError: the recording has no allocations.
-    """
+    """What each function has allocated, by the address of the function."""
     sites: dict[int, Site] = {}
     live: dict[int, tuple[Site, int, int]] = {}
     seen = False
@@ -95,9 +99,8 @@ def account(trace: TraceFile) -> dict[int, Site]:
             if owner is not None:
                 owner[0].free(owner[1], owner[2])
     if not seen:
-        raise UsageError(
-            f"{trace.name} has no allocations", "record the events kmem:kmalloc, kmem:kfree, kmem:kmem_cache_alloc, kmem:kmem_cache_free"
-        )
+        print(f"WARNING: {trace.name} has no allocations", file=sys.stderr)
+        print("HINT: record the events kmem:kmalloc, kmem:kfree, kmem:kmem_cache_alloc and kmem:kmem_cache_free", file=sys.stderr)
     return sites
 
 

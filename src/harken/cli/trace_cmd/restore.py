@@ -10,6 +10,7 @@ What a killed harken leaves behind is a readable recording by itself; ``convert`
 from __future__ import annotations
 
 import os
+import sys
 
 from ...base.errors import UsageError
 from ...formats.trace_dat import open_trace
@@ -23,15 +24,25 @@ if TYPE_CHECKING:
 
 __all__ = ("run",)
 
+USAGE = """\
+usage:
+  harken trace-cmd restore [-i HEAD] [-o FILE] CPUFILE ...     trace.dat of the files of the CPUs, in their order
+  harken trace-cmd restore -c [-o HEAD] [-t DIRECTORY] [-k FILE]   trace-partial.dat: what only the traced machine knows
+
+   -i HEAD       of restore -c on the traced machine; without it this machine's is taken
+   -t DIRECTORY  a copy of the traced machine's tracefs
+   -k FILE       a copy of its /proc/kallsyms
+"""
+
 
 def run(argv: list[str]) -> int:
     """Runs the command; returns the exit status."""
     pairs, files = parse(argv, "co:i:t:k:h", ("help",))
     values = dict(pairs)
     if "h" in values or "help" in values:
-        print("usage:\n  harken trace-cmd restore [-c] [-o FILE] [-i FILE] [-t TRACEFS -k KALLSYMS] CPUFILE ...")
+        print(USAGE, end="")
         return 0
-    output = values.get("o", "trace.dat")
+    output = values.get("o", "trace-partial.dat" if "c" in values else "trace.dat")
     if "c" in values and files:
         raise UsageError("-c makes a head only, and takes no files of pages")
     if "c" not in values and not files:
@@ -55,7 +66,7 @@ def run(argv: list[str]) -> int:
     finally:
         os.close(fd)
     for _, cpu, offset, _, size in places if files else ():
-        print(f"CPU{cpu} data recorded at offset=0x{offset:x}\n    {size} bytes in size")
+        print(f"CPU{cpu} data recorded at offset=0x{offset:x}\n    {size} bytes in size", file=sys.stderr)
     return 0
 
 

@@ -3,8 +3,8 @@
     split -i FILE -o OUT [-s N|-m N|-u N|-e N|-p N] [-r] [-c] [-C CPU] [-B BUFFER] [START [END]]
 
 Without ``-r`` there is one part, ``OUT.1``; with it the whole recording is cut into ``OUT.0001``, ``OUT.0002``, ...  START and END are
-times in seconds.  ``-c`` counts events or pages of each CPU by itself.  Records are packed anew, so a part holds just what belongs to
-it.
+times in seconds.  ``-c`` counts events of each CPU by itself, so that CPUs with few of them are in the first parts only; pages always
+are counted so.  Records are packed anew: a part holds just what belongs to it, in full pages.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ...formats.trace_dat import TraceFile
+
+    #: (buffer, CPU), time, payload
+    Row = tuple[tuple[str, int], int, bytes]
 
 __all__ = ("run",)
 
@@ -46,45 +49,51 @@ class _Wish:
         self.repeat = self.per_cpu = False
         for name, value in pairs:
             if name in _UNITS:
-                self.span = number(value, f"-{name}") * _UNITS[name]
+                self.span = _positive(name, value) * _UNITS[name]
             elif name == "e":
-                self.events = number(value, "-e")
+                self.events = _positive(name, value)
             elif name == "p":
-                self.pages = number(value, "-p")
+                self.pages = _positive(name, value)
+                self.per_cpu = True
             elif name == "r":
                 self.repeat = True
             elif name == "c":
                 self.per_cpu = True
         if sum(map(bool, (self.span, self.events, self.pages))) > 1:
             raise UsageError("one of -s, -m, -u, -e and -p")
-        if self.repeat and not (self.span or self.events or self.pages):
-            raise UsageError("-r needs the size of a part: -s, -m, -u, -e or -p")
+
+
+def _positive(name: str, value: str) -> int:
+    found = number(value, f"-{name}")
+    if found <= 0:
+        raise UsageError(f"-{name}: a part of {found} is not possible")
+    return found
 
 
 class _Part:
-    """A part that is being filled: streams are (buffer, CPU)."""
+    """A part that is being filled: streams are (buffer, CPU); ``start``: the time from which on it counts, if not from its first record."""
 
-    def __init__(self, wish: _Wish, trace: TraceFile, first: int) -> None:
-        self.wish, self.trace, self.first = wish, trace, first
+    def __init__(self, wish: _Wish, trace: TraceFile, start: int | None = None) -> None:
+        self.wish, self.trace, self.start = wish, trace, start
+        self.firsts: dict[tuple[str, int] | None, int] = {}
         self.builders: dict[tuple[str, int], PageBuilder] = {}
         self.counts: dict[tuple[str, int], int] = {}
         self.total = 0
 
-    def takes(self, stream: tuple[str, int], time: int) -> bool:
+    def takes(self, stream: tuple[str, int], time: int, payload: bytes) -> bool:
         """Whether a record still belongs to the part."""
         wish = self.wish
         if wish.span:
-            return time < self.first + wish.span
+            return time <= self.firsts.get(stream if wish.per_cpu else None, time) + wish.span
         if wish.events:
             return (self.counts.get(stream, 0) if wish.per_cpu else self.total) < wish.events
         if wish.pages:
-            pages = self.builders[stream].count if wish.per_cpu and stream in self.builders else 0
-            if not wish.per_cpu:
-                pages = sum(builder.count for builder in self.builders.values())
-            return pages <= wish.pages
+            builder = self.builders.get(stream)
+            return builder is None or builder.count < wish.pages or not builder.begins_page(time, payload)
         return True
 
     def add(self, stream: tuple[str, int], time: int, payload: bytes) -> None:
+        self.firsts.setdefault(stream if self.wish.per_cpu else None, time if self.start is None else self.start)
         builder = self.builders.get(stream)
         if builder is None:
             place = self.trace.buffer(stream[0])
@@ -143,27 +152,49 @@ def run(argv: list[str]) -> int:
             chosen.insert(0, "")
         names = chosen or [buffer.name for buffer in trace.buffers]
         parts = Parts.of(trace)
-        part: _Part | None = None
-        written = 0
-        for stream, time, payload in _records(trace, names, cpu):
-            if (start is not None and time < start) or (end is not None and time > end):
-                continue
-            if part is None:
-                part = _Part(wish, trace, start if start is not None else time)
-            if not part.takes(stream, time):
-                if not wish.repeat:
-                    if wish.per_cpu:
-                        continue
-                    break
-                written += 1
-                part.write(f"{output}.{written:04}", parts, names)
-                first = part.first + wish.span * ((time - part.first) // wish.span) if wish.span else time
-                part = _Part(wish, trace, first)
-            part.add(stream, time, payload)
-        if part is None:
+        for name in chosen:
+            if trace.buffer(name) is None:
+                raise UsageError(f"the recording has no buffer {name!r}")
+        within = (row for row in _records(trace, names, cpu) if (start is None or row[1] >= start) and (end is None or row[1] <= end))
+        made = 0
+        for part in (_by_cpu if wish.per_cpu else _by_time)(within, wish, trace, start):
+            made += 1
+            part.write(f"{output}.{made:04}" if wish.repeat else f"{output}.1", parts, names)
+        if not made:
             raise UsageError("no record lies in this part of the recording")
-        part.write(f"{output}.{written + 1:04}" if wish.repeat else f"{output}.1", parts, names)
     return 0
+
+
+def _by_time(rows: Iterator[Row], wish: _Wish, trace: TraceFile, start: int | None) -> Iterator[_Part]:
+    """Parts of which each has what lies behind the one before, whatever the CPU."""
+    part: _Part | None = None
+    for stream, time, payload in rows:
+        if part is None:
+            part = _Part(wish, trace, start)
+        if not part.takes(stream, time, payload):
+            if not wish.repeat:
+                break
+            yield part
+            part = _Part(wish, trace)
+        part.add(stream, time, payload)
+    if part is not None:
+        yield part
+
+
+def _by_cpu(rows: Iterator[Row], wish: _Wish, trace: TraceFile, start: int | None) -> Iterator[_Part]:
+    """Parts of which each has as much of every CPU: how far a CPU is in them has nothing to do with the others."""
+    found: list[_Part] = []
+    current: dict[tuple[str, int], int] = {}
+    for stream, time, payload in rows:
+        at = current.setdefault(stream, 0)
+        if at < len(found) and not found[at].takes(stream, time, payload):
+            if not wish.repeat:
+                continue
+            at = current[stream] = at + 1
+        if at == len(found):
+            found.append(_Part(wish, trace, None if found else start))
+        found[at].add(stream, time, payload)
+    yield from found
 
 
 def _nanoseconds(text: str) -> int:
@@ -173,8 +204,8 @@ def _nanoseconds(text: str) -> int:
     return int(whole) * 1000000000 + int(fraction[:9].ljust(9, "0"))
 
 
-def _records(trace: TraceFile, names: list[str], cpu: int | None) -> Iterator[tuple[tuple[str, int], int, bytes]]:
-    """((buffer, CPU), time, payload) of all records in the order of time."""
+def _records(trace: TraceFile, names: list[str], cpu: int | None) -> Iterator[Row]:
+    """All records in the order of time."""
     from ...analysis.merge import merge
     from .report import batches_of
 
