@@ -9,6 +9,7 @@ import pytest
 
 from harken.base.errors import LimitError, ProbeError, UsageError
 from harken.cli.commands import graph
+from harken.cli.commands.graph_options import parse_time
 from harken.session import function_graph_probes as probes
 
 
@@ -38,7 +39,7 @@ def test_what_makes_no_sense_is_refused(words: list[str]) -> None:
 
 
 def test_times() -> None:
-    assert [graph.parse_time(text) for text in ("20", "20us", "7ns", "2s", "0.5ms")] == [20_000, 20_000, 7, 2_000_000_000, 500_000]
+    assert [parse_time(text) for text in ("20", "20us", "7ns", "2s", "0.5ms")] == [20_000, 20_000, 7, 2_000_000_000, 500_000]
 
 
 class FakeTrace:
@@ -107,6 +108,14 @@ def test_a_recording(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.startswith("busybox;do_sys_openat2;do_filp_open;path_openat ") for line in folded)
     table = graph_of_file(capsys, "--summary", "--top", "1", "--sort", "total")
     assert table[1].endswith("do_sys_openat2") and table[-1].startswith("... and ")
+
+
+def test_a_recording_without_the_calls_that_are_wanted_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert graph.run(["-i", str(RECORDING), "-F", "path_opena", "--summary"]) == 0
+    assert "no call of path_opena in this recording; did you mean path_openat" in capsys.readouterr().err
+    assert graph.run(["-i", str(RECORDING), "-p", "999999"]) == 0
+    assert "no calls of task 999999" in capsys.readouterr().err
+    assert graph.run(["-i", str(RECORDING)]) == 0 and capsys.readouterr().err == ""
 
 
 def test_a_recording_is_not_live() -> None:

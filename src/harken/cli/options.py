@@ -63,6 +63,10 @@ EXAMPLES:
         print the files that processes open
     harken -e 'tracepoint:raw_syscalls:sys_enter {{ @[comm] = count(); }}'
         count system calls by process; Ctrl-C prints the counts
+    harken record make && harken report
+        record scheduling and system calls of a command, and show them
+    harken graph -x ./program -F main -F 'parse_*' ./program
+        who calls whom and for how long
     harken doctor
         tell what this machine allows, and how to allow more
 """

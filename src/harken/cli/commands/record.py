@@ -43,6 +43,12 @@ USAGE: harken record [OPTIONS] [COMMAND ...]
     -q            say nothing
     --profile     what 'harken report --profile' wants
     All others of 'harken trace-cmd record --help' are taken as well.
+
+EXAMPLES:
+    harken record make                       scheduling and system calls of make and its children
+    harken record -e sched -e 'net:*' -d 10  all events of these for ten seconds
+    harken record -p function_graph -g vfs_read cat /etc/hostname
+    harken report                            shows trace.dat, which any of them has written
 """
 
 

@@ -10,6 +10,17 @@ __all__ = ("NAME", "HELP", "run")
 NAME = "stream"
 HELP = "print events and calls of the kernel as they happen"
 
+USAGE = """\
+USAGE: harken stream [OPTIONS] [COMMAND ...]
+
+The options are those of 'harken record', without what is about the file.
+
+EXAMPLES:
+    harken stream -e sched_process_exec       every program that is executed, until Ctrl-C
+    harken stream ls                          scheduling and system calls of ls
+    harken stream -e sched_switch -f 'next_comm ~ "ls*"' -d 5
+"""
+
 
 def run(argv: list[str]) -> int:
     """Runs the command; returns the exit status."""
@@ -18,6 +29,6 @@ def run(argv: list[str]) -> int:
 
     setup = prepared(argv)
     if setup.help:
-        print("USAGE: harken stream [OPTIONS] [COMMAND ...]\n\nThe options are those of 'harken record', without what is about the file.")
+        print(USAGE, end="")
         return 0
     return stream.stream(setup)
