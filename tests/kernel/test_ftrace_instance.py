@@ -12,6 +12,9 @@ from harken.kernel import ftrace_journal, tracefs
 from harken.kernel.ftrace import Ftrace
 from harken.kernel.kernel import live
 from harken.kernel.tracefs_instances import instance_names
+from harken.session.recorder_ftrace import Recorder
+from harken.session.recorder_ftrace_parts import collect
+from harken.testing.recordings import events_of
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("tracefs")]
 
@@ -207,3 +210,30 @@ def test_lists_of_functions_are_put_back_whole(root):
         assert "vfs_read" in caught.value.hint
         assert trace.settings.undo() == []
         assert trace.read("set_ftrace_filter").startswith("####")
+
+
+@pytest.mark.parametrize("calls", [2, 2000])
+def test_threads_that_move_pages_begin_when_a_buffer_is_half_full(root, tmp_path, calls):
+    """Whatever was recorded is in the file, with them and without."""
+    event = ("raw_syscalls", "sys_enter")
+    with Ftrace.private(root, "late") as trace:
+        trace.set("tracing_on", "0")
+        trace.set_buffer_kb(64)
+        trace.pids([os.getpid()], functions=False)
+        trace.enable(":".join(event))
+        with Recorder(str(tmp_path / "trace.dat"), collect(root, [event], buffer=trace.tracefs, symbols=False), [("", trace)]) as recorder:
+            recorder.begin(10, late=True)
+            trace.start()
+            begun = []
+
+            def done():
+                for _ in range(calls):
+                    os.getppid()
+                begun.append(bool(recorder._threads))
+                return len(begun) > 200 or (recorder.size > 0 if calls > 1000 else len(begun) > 1)
+
+            recorder.run(done, 10)
+            trace.stop()
+            outcome = recorder.finish()
+    assert not begun[0] and begun[-1] == (calls > 1000)
+    assert events_of(outcome.path)["sys_enter"] >= calls // 4

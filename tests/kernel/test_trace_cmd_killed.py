@@ -80,7 +80,7 @@ def moment_of(name):
     if name == "no head yet":
         before(recorder_ftrace, "Growing")
     elif name == "buffers are set":
-        after(Buffers, "configure")
+        after(Buffers, "enable")
     elif name == "the head is there":
         before(Recorder, "begin")
     elif name == "threads wait":

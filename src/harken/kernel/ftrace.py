@@ -21,7 +21,7 @@ import os
 
 from ..base.errors import KernelError, ProbeError, UsageError
 from .ftrace_events import EventList, near_names, no_histograms, trigger_hint
-from .ftrace_functions import FunctionLists
+from .ftrace_functions import Lists
 from .ftrace_journal import DurableSettings, ListSettings
 from .kernel import Call
 from .tracefs import Tracefs
@@ -29,8 +29,6 @@ from .tracefs_instances import Instance, let_top_grow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from .ftrace_synthetic import SyntheticEvent
     from .kernel import Kernel
 
@@ -44,7 +42,7 @@ _ONCE = frozenset(
 )
 
 
-class Ftrace(FunctionLists):
+class Ftrace(Lists):
     """One buffer.  ``name`` is "" for the top buffer; ``tracefs`` is its directory, ``root`` the top directory."""
 
     def __init__(self, root: Tracefs, tracefs: Tracefs, settings: ListSettings, name: str = "", created: bool = False) -> None:
@@ -56,6 +54,8 @@ class Ftrace(FunctionLists):
         self.settings = settings
         self._shared: DurableSettings | None = None
         self._events: EventList | None = None
+        self._cpus: tuple[int, ...] = ()
+        self._page = 0
 
     @classmethod
     def private(cls, root: Tracefs, label: str = "") -> Ftrace:
@@ -146,6 +146,7 @@ class Ftrace(FunctionLists):
         Raises:
             KernelError: with the kernel's own reason where it gives one.
         """
+        self._page = 0  # which a setting may change
         if self._of(file) is self.tracefs:
             self.settings.set(file, value, append)
             return
@@ -295,38 +296,6 @@ class Ftrace(FunctionLists):
         self._events = None
         return SyntheticEvent(name, fields)
 
-    # -- filters
-
-    def pids(self, numbers: Sequence[int], children: bool = False, functions: bool = True) -> None:
-        """Traces only these tasks: events and functions.  With ``children`` also those that they start from now on.
-
-        Args:
-            functions: False: events only, where no tracer of functions will be chosen.
-        """
-        text = " ".join(str(number) for number in numbers)
-        if functions and self.has("set_ftrace_pid"):
-            try:
-                self.set("set_ftrace_pid", text)
-            except KernelError:
-                if self.tracer not in ("nop", ""):
-                    raise
-        if self.has("set_event_pid"):
-            self.set("set_event_pid", text)
-        if children:
-            for option in ("event-fork", "function-fork")[: 1 + functions]:
-                if self.has(f"options/{option}"):
-                    self.set(f"options/{option}", "1")
-
-    def not_pids(self, numbers: Sequence[int], functions: bool = True) -> None:
-        """Leaves these tasks out (Linux 5.8; before, nothing is done); ``functions`` as for ``pids``."""
-        text = " ".join(str(number) for number in numbers)
-        for file in ("set_event_notrace_pid", "set_ftrace_notrace_pid")[: 1 + functions]:
-            if self.has(file):
-                try:
-                    self.set(file, text)
-                except KernelError:  # a policy may forbid the function tracer's file
-                    continue
-
     # -- how
 
     def option(self, name: str) -> None:
@@ -384,12 +353,14 @@ class Ftrace(FunctionLists):
     @property
     def page_size(self) -> int:
         """Bytes of a page (a sub-buffer) of this ring buffer."""
-        if self.has("buffer_subbuf_size_kb"):
-            try:
-                return int(self.tracefs.read("buffer_subbuf_size_kb")) * 1024
-            except (KernelError, ValueError):
-                pass
-        return os.sysconf("SC_PAGE_SIZE")
+        if not self._page:
+            self._page = os.sysconf("SC_PAGE_SIZE")
+            if self.has("buffer_subbuf_size_kb"):
+                try:
+                    self._page = int(self.tracefs.read("buffer_subbuf_size_kb")) * 1024
+                except (KernelError, ValueError):
+                    pass
+        return self._page
 
     def stats(self, cpu: int) -> str:
         """``per_cpu/cpuN/stats``: lines of entries, overrun, dropped events, ..."""
@@ -398,5 +369,7 @@ class Ftrace(FunctionLists):
     @property
     def cpus(self) -> tuple[int, ...]:
         """CPUs that have a buffer."""
-        names = self.kernel.listdir(self.tracefs.path("per_cpu"))
-        return tuple(sorted(int(name[3:]) for name in names if name.startswith("cpu") and name[3:].isdigit()))
+        if not self._cpus:
+            names = self.kernel.listdir(self.tracefs.path("per_cpu"))
+            self._cpus = tuple(sorted([int(name[3:]) for name in names if name.startswith("cpu") and name[3:].isdigit()]))
+        return self._cpus

@@ -1,4 +1,4 @@
-"""The lists of functions of a buffer: what is traced, left out, or graphed; with hints where a name is wrong."""
+"""The lists of a buffer: of functions, with hints where a name is wrong, and of tasks, that are traced, left out or graphed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from .tracefs import Tracefs
 
-__all__ = ("FunctionLists",)
+__all__ = ("Lists",)
 
 
-class FunctionLists:
-    """What a buffer can do with functions; ``root`` is the top directory."""
+class Lists:
+    """What a buffer can do with functions and tasks; ``root`` is the top directory."""
 
     root: Tracefs
 
@@ -25,6 +25,13 @@ class FunctionLists:
 
         def set(self, file: str, value: str, append: bool = False) -> None:
             """Writes a setting that is undone."""
+
+        def has(self, file: str) -> bool:
+            """Whether this buffer has a file of its own."""
+
+        @property
+        def tracer(self) -> str:
+            """The one that is chosen."""
 
     def functions(self, file: str, patterns: Sequence[str], module: str = "") -> None:
         """Fills a list of functions: ``set_ftrace_filter``, ``set_ftrace_notrace``, ``set_graph_function`` or ``set_graph_notrace``.
@@ -75,3 +82,33 @@ class FunctionLists:
             return ""
         near = near_names(have, word)
         return f"this kernel has {', '.join(near)}" if near else ""
+
+    def pids(self, numbers: Sequence[int], children: bool = False, functions: bool = True) -> None:
+        """Traces only these tasks: events and functions.  With ``children`` also those that they start from now on.
+
+        Args:
+            functions: False: events only, where no tracer of functions will be chosen.
+        """
+        text = " ".join(str(number) for number in numbers)
+        if functions and self.has("set_ftrace_pid"):
+            try:
+                self.set("set_ftrace_pid", text)
+            except KernelError:
+                if self.tracer not in ("nop", ""):
+                    raise
+        if self.has("set_event_pid"):
+            self.set("set_event_pid", text)
+        if children:
+            for option in ("event-fork", "function-fork")[: 1 + functions]:
+                if self.has(f"options/{option}"):
+                    self.set(f"options/{option}", "1")
+
+    def not_pids(self, numbers: Sequence[int], functions: bool = True) -> None:
+        """Leaves these tasks out (Linux 5.8; before, nothing is done); ``functions`` as for ``pids``."""
+        text = " ".join(str(number) for number in numbers)
+        for file in ("set_event_notrace_pid", "set_ftrace_notrace_pid")[: 1 + functions]:
+            if self.has(file):
+                try:
+                    self.set(file, text)
+                except KernelError:  # a policy may forbid the function tracer's file
+                    continue

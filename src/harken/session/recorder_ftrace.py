@@ -30,6 +30,7 @@ __all__ = ("Recorder", "Outcome", "CpuOutcome", "parse_stats")
 
 _LOOK = 1 << 18  # bytes of records: with more of them, listing the kernel's symbols costs little beside
 _NAMES = 0.8  # seconds between two looks at the names of tasks, of which the kernel keeps few
+_SHORT = 0.5  # seconds that a recording of few events lasts without threads that move pages
 
 
 class CpuOutcome(Record):
@@ -114,6 +115,7 @@ class Recorder:
         self._failed: BaseException | None = None
         self._streams: list[PageStream] = []
         self._threads = 0
+        self._late = 0
         self._ending: tuple[int, int] | tuple[()] = ()
         self._growing_path = f"{temp.rstrip('/')}/{os.path.basename(path)}" if temp else path
         self._fd = os.open(self._growing_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
@@ -147,8 +149,11 @@ class Recorder:
             interval_ms: longest wait.
             watched: descriptors that end a wait when they become readable (a pidfd of the traced command).
         """
-        self.begin(interval_ms)
+        if not self._late:
+            self.begin(interval_ms)
         try:
+            if self._late and not self._few(done, interval_ms, watched):
+                self.begin(self._late)
             saved = time.monotonic()
             while not done() and self._failed is None:
                 if not self.kernel.poll(watched, interval_ms) and time.monotonic() - saved >= _NAMES:
@@ -161,21 +166,38 @@ class Recorder:
                 self._failed.filename = self._growing_path
             raise self._failed
 
-    def begin(self, interval_ms: int = 1000) -> None:
+    def _few(self, done: Callable[[], bool], interval_ms: int, watched: Sequence[int]) -> bool:
+        """Waits as long as there is next to nothing to move; returns whether the recording is over by then."""
+        raw = [stream.fd for stream in self._streams]
+        end = time.monotonic() + _SHORT
+        while not done():
+            left = end - time.monotonic()
+            if left <= 0 or not set(raw).isdisjoint(self.kernel.poll((*watched, *raw), min(int(left * 1000) + 1, interval_ms))):
+                return False
+        return True
+
+    def begin(self, interval_ms: int = 1000, late: bool = False) -> None:
         """Lets the threads wait for pages; whoever calls it before tracing starts loses nothing while they start.  ``run`` ends them.
 
         Args:
             interval_ms: how often they look at buffers that are less than half full, for which the kernel does not wake them.  Whoever is
                 killed loses what came since the last look; each look takes time from what is recorded.
+            late: threads start when a buffer is half full, or after half a second.  To start them is a twentieth of what a short recording
+                costs, and takes some milliseconds, in which the other half must not become full.
         """
         if self._ending:
             return
-        from _thread import start_new_thread
-
-        if self._markers:
+        if self._markers and not self._late:
             from .recorder_ftrace_markers import count_of_top
 
             self._top = count_of_top(self.buffers[0][1].root)
+        self.kernel.poll((), 0)  # what it needs is loaded now, not while something is recorded
+        if late:
+            self._late = interval_ms
+            return
+        self._late = 0
+        from _thread import start_new_thread
+
         ended, end = self._ending = os.pipe2(os.O_CLOEXEC)
         ready, tell = os.pipe2(os.O_CLOEXEC)
         try:

@@ -118,11 +118,12 @@ def in_background_if_wanted(setup: Setup, work: Callable[[Setup], int]) -> int:
 
 
 def _recorded(setup: Setup) -> int:
-    with Running(setup) as running:
+    traced_by_tracer = any(buffer.tracer for buffer in setup.buffers)
+    with Running(setup, late=not traced_by_tracer and not setup.priority) as running:
         if running.root.note and not setup.quiet:
             print(running.root.note, file=sys.stderr)
         running.announce()
-        if any(buffer.tracer for buffer in setup.buffers):
+        if traced_by_tracer:
             from .worst_case import is_worst_case, record_worst_case
 
             if is_worst_case(setup):
@@ -151,7 +152,7 @@ def _record(running: Running) -> Outcome:
     from ...session.recorder_ftrace import Recorder
     from ...session.recorder_ftrace_parts import collect, kernel_types
 
-    setup, buffers, command = running.setup, running.buffers, running.command
+    setup, buffers = running.setup, running.buffers
     formats = None if setup.all_formats or not buffers.formats else list(dict.fromkeys(buffers.formats))
     parts = collect(running.root, formats, extra_options(setup), buffers.traced[0][1].tracefs, _symbols(setup, buffers))
     if any(option in ("func-args", "funcgraph-args") for wanted in setup.buffers for option in wanted.options):
@@ -163,12 +164,14 @@ def _record(running: Running) -> Outcome:
             raise KernelError(f"no real-time priority {setup.priority} (-r): {error.strerror}", errno=error.errno or 0) from None
     named = [(wanted.name, trace) for wanted, trace in buffers.traced]
     running.arm()
+    running.launch()  # before the raw files are open, which the command would have, too, until it executes
+    command = running.command
     markers = any(trace.has("options/copy_trace_marker") for _, trace in buffers.traced)
     with Recorder(setup.output, parts, named, setup.temp, setup.max_kb * 1024, markers=markers) as recorder:
         progress = Progress([trace for _, trace in buffers.traced], lambda: recorder.size, None if not setup.quiet else False)
         interval = max(setup.interval_us // 1000, 1) if setup.interval_us else 1000
         try:
-            recorder.begin(interval)
+            recorder.begin(interval, late=buffers.roomy)
             running.start()
             maps = {}
 
@@ -196,7 +199,7 @@ def _record(running: Running) -> Outcome:
             from ...session.recorder_ftrace_parts import tsc_option
 
             options.append((layout.TSC2NSEC, tsc_option(recorder.kernel)))
-        events, _ = progress.counts()
+        events = progress.counts()[0] if setup.summary and not setup.quiet else 0
         if recorder.size > _MUCH:
             progress.say(f"writing {setup.output} ...")
         if setup.compression == "any":

@@ -6,13 +6,13 @@ import os
 import sys
 import time
 
+from ...session.recorder_ftrace_command import RecordedCommand
 from .setup import Buffers, open_tracefs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
 
-    from ...session.recorder_ftrace_command import RecordedCommand
     from .record_options import Setup
 else:
     import _signal as signal  # the public module wraps it in enums, which take 4 ms to import
@@ -45,12 +45,16 @@ class Stop:
 class Running:
     """``root``, ``buffers``, ``command`` (None without one) of a setup, as a context.
 
+    Args:
+        late: the command is made by ``launch``, when all else is ready: until it executes, each page that harken writes to is copied.
+
     Raises:
         HarkenError: something that is asked for does not exist or is refused.
     """
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, late: bool = False) -> None:
         self.setup = setup
+        self._late = late
         self.root = open_tracefs()
         self.buffers = Buffers(self.root, setup, private=True)
         self.command: RecordedCommand | None = None
@@ -60,12 +64,13 @@ class Running:
 
     def __enter__(self) -> Running:
         try:
-            if self.setup.command:
-                from ...session.recorder_ftrace_command import RecordedCommand
-
-                self.command = RecordedCommand(self.setup.command, self.setup.user)
+            if not self._late:
+                self._make_command()
             self.buffers.open()
-            self.buffers.configure((os.getpid(),), self.command.pid if self.command else 0)
+            self.buffers.configure()
+            if not self._late:
+                self.buffers.choose_tasks((os.getpid(),), self.command.pid if self.command else 0)
+            self.buffers.enable()
         except BaseException:
             self._end()
             raise
@@ -80,6 +85,21 @@ class Running:
         for error in self.buffers.close():
             print(f"WARNING: could not be put back: {error}", file=sys.stderr)
         self.stop.restore()
+
+    def _make_command(self) -> None:
+        if self.setup.command:
+            self.command = RecordedCommand(self.setup.command, self.setup.user)
+
+    def launch(self) -> None:
+        """Makes the command, which waits for ``start``, and chooses the tasks that are traced, if that was left for later.
+
+        Raises:
+            HarkenError: as for the context.
+        """
+        if self._late:
+            self._late = False
+            self._make_command()
+            self.buffers.choose_tasks((os.getpid(),), self.command.pid if self.command else 0)
 
     def arm(self) -> None:
         """Chooses the tracers: after all slow work, and before the buffers' raw files are opened, which forbids it (EBUSY).
@@ -98,6 +118,7 @@ class Running:
             HarkenError: a tracer or one of its options is refused.
         """
         self.arm()
+        self.launch()
         self.buffers.start()
         self._started = time.monotonic()
         if self.command is not None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ("open_tracefs", "Buffers")
 
+_ROOM_KB = 1024
+
 
 def open_tracefs() -> Tracefs:
     """The machine's tracefs, without what killed owners left in it."""
@@ -91,18 +93,15 @@ class Buffers:
             )
         return trace
 
-    def configure(self, own: Sequence[int] = (), command: int = 0, fresh: bool = True) -> None:
-        """Sets everything but the tracers (``arm``) and ``tracing_on``.
+    def configure(self, fresh: bool = True) -> None:
+        """Sets everything but the tasks (``choose_tasks``), events (``enable``), tracers (``arm``) and ``tracing_on``.
 
         Args:
-            own: tasks of the recorder, which are not traced.
-            command: PID of the command for ``-F``.
             fresh: begin with an empty buffer and no tracer.
 
         Raises:
             HarkenError: something does not exist or is refused.
         """
-        setup = self.setup
         for wanted, trace in self.traced:
             if wanted.tracer and wanted.tracer not in trace.tracers:
                 trace.set_tracer(wanted.tracer)  # tells why not, before a filter that comes with the tracer fails for a lesser reason
@@ -110,15 +109,36 @@ class Buffers:
             self._functions(wanted, trace)
             if wanted.function_stacks and not wanted.functions:
                 raise ProbeError("--func-stack needs a choice of functions (-l)", "a stack trace of every function would stop the machine")
+        if self.setup.comm_slots:
+            self.traced[0][1].set("saved_cmdlines_size", str(self.setup.comm_slots))
+
+    def choose_tasks(self, own: Sequence[int] = (), command: int = 0) -> None:
+        """Sets whose events are recorded.
+
+        Args:
+            own: tasks of the recorder, which are not traced.
+            command: PID of the command for ``-F``.
+
+        Raises:
+            HarkenError: it is refused.
+        """
+        setup = self.setup
+        pids = [*setup.pids, *([command] if setup.filter_command and command else [])]
+        for wanted, trace in self.traced:
             functions = bool(wanted.tracer) or not (trace.created and self.private)
-            pids = [*setup.pids, *([command] if setup.filter_command and command else [])]
             if pids:
                 trace.pids(pids, setup.children, functions)
             elif own and not setup.no_filter:
                 trace.not_pids(own, functions)
+
+    def enable(self) -> None:
+        """Switches the events on, with their filters and triggers.
+
+        Raises:
+            HarkenError: one does not exist or is refused.
+        """
+        for wanted, trace in self.traced:
             self._events(wanted, trace)
-        if setup.comm_slots:
-            self.traced[0][1].set("saved_cmdlines_size", str(setup.comm_slots))
 
     def _buffer(self, wanted: BufferSetup, trace: Ftrace, fresh: bool) -> None:
         if fresh and not (trace.created and self.private) and trace.tracer != "nop":
@@ -182,6 +202,15 @@ class Buffers:
             if wanted.tracer:
                 trace.set_tracer(wanted.tracer)
             self._options(wanted, trace)
+
+    @property
+    def roomy(self) -> bool:
+        """Whether there is time to begin with moving pages when a buffer is half full: they are large, and no tracer watches functions."""
+        for wanted, trace in self.traced:
+            size = trace.tracefs.read("buffer_size_kb").split()[:1]
+            if wanted.tracer or not size or not size[0].isdigit() or int(size[0]) < _ROOM_KB:
+                return False
+        return True
 
     def start(self) -> None:
         for _, trace in reversed(self.traced):

@@ -41,7 +41,9 @@ def run(argv: list[str]) -> int:
     try:
         _delete(buffers, setup)
         buffers.open(stop=name == "start")
-        buffers.configure((), command.pid if command else 0, fresh=name == "start")
+        buffers.configure(fresh=name == "start")
+        buffers.choose_tasks((), command.pid if command else 0)
+        buffers.enable()
         for wanted, _ in buffers.traced:
             if wanted.tracer and not setup.quiet:
                 print(f"  plugin '{wanted.tracer}'", file=sys.stderr)
