@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 
 import pytest
 
@@ -108,6 +109,35 @@ def text(kind, streams, numpy=True, **options) -> list[str]:
     lines: Lines = kind(EVENTS, options.pop("env", ENV), **options)
     built = [(cpu, [data if isinstance(data, bytes) else pages(data, "<")]) for cpu, data in streams]
     return "".join(lines.text(window) for window in windows(built, 4096, Layout("<"), numpy)).splitlines()
+
+
+@pytest.mark.parametrize("numpy", (True, False))
+def test_real_time_kernels_with_two_letters_more(numpy):
+    """Those up to Linux 6.6 count how often giving way lazily was forbidden, in a byte behind the PID."""
+    fields = COMMON.replace("\n\n", "\n\tfield:unsigned char common_preempt_lazy_count;\toffset:8;\tsize:1;\tsigned:0;\n\n")
+    assert fields != COMMON
+    number = "\tfield:int n;\toffset:12;\tsize:4;\tsigned:1;\n"
+    events = {
+        at: parse(f'name: {name}\nID: {at}\nformat:\n{fields}{number}\nprint fmt: "n=%d", REC->n\n', category)
+        for at, name, category in ((1, "wakeup", "ftrace"), (300, "beat", "test"))
+    }
+
+    def beat(n, flags, preempt, lazy):
+        return struct.pack("<HBBiB3xi", 300, flags, preempt, 7, lazy, n)
+
+    few = [(0, beat(0, 0x0D, 0x21, 3)), (1000, beat(1, 0x02, 0, 0))]
+    rest = [(2000 + 1000 * n, beat(2 + n, 0x24, 0, n % 3)) for n in range(2000)]  # in bulk
+    built = [(0, [pages(few + rest, "<")])]
+    lines = KernelLines(events, ENV)
+    out = "".join(lines.text(window) for window in windows(built, 4096, Layout("<"), numpy)).splitlines()
+    assert [line.split("] ")[1] for line in out[:5]] == [
+        "dn.h132     0.000000: beat: n=0",
+        "..L....     0.000001: beat: n=1",
+        ".N.....     0.000002: beat: n=2",
+        ".N...1.     0.000003: beat: n=3",
+        ".N...2.     0.000004: beat: n=4",
+    ]
+    assert len(out) == 2002 and out[-1].endswith(".N...1.     0.002001: beat: n=2001")
 
 
 def many(number_of_pages: int, start: int = 0):

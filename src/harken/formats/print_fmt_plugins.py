@@ -262,13 +262,10 @@ def _kernel_stack(fields: Fields, offset: bool = False) -> Text | None:
         return None
     size, order = fields.env.long_size, "little" if fields.env.order == "<" else "big"
     start, stop = field.offset, (1 << 8 * fields.env.long_size) - 1
-    depth = fields.number("size")  # since Linux 3.4; what lies behind is filling
 
     def text(record: bytes) -> str:
         lines = ["<stack trace >\n"]
-        count = depth(record)
-        end = len(record) if count is None else min(len(record), start + count * size)
-        for at in range(start, end - size + 1, size):
+        for at in range(start, len(record) - size + 1, size):  # also what lies behind the stack, as Linux 6.1's timerlat leaves room there
             address = int.from_bytes(record[at : at + size], order)  # type: ignore[arg-type]
             if address == stop or address & 0xFFFFFFFF == 0xFFFFFFFF:
                 break

@@ -53,6 +53,7 @@ class Lines:
         self._prefixes: dict[int, Memo] = {}
         self.arena, self.widest = bytearray(), 0  # of ftrace_bulk
         self._writer: list[Writer | None] = []
+        self.lazy = 0  # where records have a byte more that heads of lines depend on, 0 for none
 
     # ---- what a layout says
 
@@ -143,14 +144,15 @@ class Lines:
         """Learns from batches what later lines need; called for every window in order, also by those who print only some of them."""
 
     def _common(self, buffer: bytes, starts: Sequence[int]) -> list[int]:
-        """pid << 32 | flags << 8 | preempt count of records, without numpy."""
+        """pid << 32 | lazy << 16 | flags << 8 | preempt count of records, without numpy."""
         import struct
 
         unpack = struct.Struct(self.env.order + "HBBi").unpack_from
         found = []
         for start in starts:
             _, flags, preempt, pid = unpack(buffer, start) if start + 8 <= len(buffer) else (0, 0, 0, 0)
-            found.append((pid & 0xFFFFFFFF) << 32 | flags << 8 | preempt)
+            lazy = buffer[start + self.lazy] if self.lazy and start + self.lazy < len(buffer) else 0
+            found.append((pid & 0xFFFFFFFF) << 32 | lazy << 16 | flags << 8 | preempt)
         return found
 
     def heads(self, keys: list[int], cpu: int) -> list[str]:
@@ -164,7 +166,7 @@ class Lines:
 
             def make(key: int) -> str:
                 pid = (key >> 32) - (1 << 32) if key >> 63 else key >> 32
-                return self.prefix(pid, cpu, key >> 8 & 255, key & 255)
+                return self.prefix(pid, cpu, key >> 8 & 255, key & 255 | key >> 8 & 0xFF00)
 
             memo = self._prefixes[cpu] = Memo(make)
         return memo
@@ -240,12 +242,12 @@ class Lines:
         return self._lines(group.kind, self.time_format(), buffer, starts.tolist(), ends, group.shortest, heads, times)
 
     def _keys(self, buffer: bytes, starts: Any, shortest: int, np: Any) -> list[int]:
-        if shortest < 8:
+        if shortest < max(8, self.lazy + 1):
             return self._common(buffer, starts.tolist())
         return self.keys(buffer, starts, np).tolist()  # type: ignore[no-any-return]
 
     def keys(self, buffer: bytes, starts: Any, np: Any) -> Any:
-        """pid << 32 | flags << 8 | preempt count of records of at least 8 bytes (u8)."""
+        """pid << 32 | lazy << 16 | flags << 8 | preempt count of records of at least 8 bytes and what ``lazy`` says (u8)."""
         order = self.env.order
         # the first 8 bytes of a record: u16 type, u8 flags, u8 preempt count, s32 pid
         whole = np.ndarray((len(buffer) - 7,), dtype=f"{order}u8", buffer=buffer, strides=(1,))[starts].astype("u8")
@@ -254,6 +256,8 @@ class Lines:
         else:
             flags, preempt = whole >> np.uint64(40) & np.uint64(255), whole >> np.uint64(32) & np.uint64(255)
             pid = whole & np.uint64(0xFFFFFFFF)
+        if self.lazy:
+            preempt |= np.frombuffer(buffer, "u1")[starts + self.lazy].astype("u8") << np.uint64(16)
         return pid << np.uint64(32) | flags << np.uint64(8) | preempt
 
     def _items(self, batch: Batch, starts: Any, sizes: Any, times: Any, keys: list[int], where: Any) -> list[tuple[int, Item]]:

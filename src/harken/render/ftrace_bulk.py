@@ -70,7 +70,7 @@ def _head_rows(keys: Any, make: Callable[[int], str], np: Any) -> Any:
     """Rows of the heads; there are few different ones, in which tasks and flags are put together."""
     from ..formats.print_fmt_rows import rows
 
-    tasks, flags = keys >> np.uint64(32), (keys & np.uint64(0xFFFF)).astype("i8")
+    tasks, flags = keys >> np.uint64(32), (keys & np.uint64(0xFFFFFF)).astype("i8")
     if int(tasks.max()) >= 1 << 22:
         present, index = np.unique(keys, return_inverse=True)
     else:
@@ -111,7 +111,7 @@ def bulk_matrix(
     from ..formats.print_fmt_rows import NotBulk, table_rows
 
     event = lines.events.get(group.kind)
-    if event is None or group.shortest < 8:
+    if event is None or group.shortest < max(8, lines.lazy + 1):
         return None
     if texts is None:
         renderer = lines.renderer(group.kind)

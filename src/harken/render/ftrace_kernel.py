@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..formats.print_fmt import Env
     from .ftrace import Special
     from .ftrace_batches import Item
+    from .ftrace_native import Writer
 
 __all__ = ("KernelLines", "kernel_flags", "kernel_header")
 
@@ -32,11 +33,13 @@ def kernel_flags(flags: int, preempt: int, letters: int = 5) -> str:
     """The five letters of ``irq-info`` (``trace_print_lat_fmt``): interrupts, need-resched, context, preempt depth, migrate disable.
 
     Args:
-        letters: 4 as before Linux 5.15: the preempt count is the whole byte.
+        letters: 4 as before Linux 5.15: the preempt count is the whole byte.  7 as real-time kernels up to Linux 6.6 have them: whether a
+            task gives way lazily is a letter of its own behind need-resched, and how often that was forbidden (``preempt`` >> 8) is
+            behind the preempt depth.
 
     Example:
-        >>> kernel_flags(0x01 | 0x08, 1), kernel_flags(0x04 | 0x20, 0x12), kernel_flags(0x01, 0x12, 4)
-        ('d.h1.', '.N.21', 'd..12')
+        >>> kernel_flags(0x01 | 0x08, 1), kernel_flags(0x04 | 0x20, 0x12), kernel_flags(0x01, 0x12, 4), kernel_flags(0x0B, 0x312, 7)
+        ('d.h1.', '.N.21', 'd..12', 'd.Lh231')
     """
     off, bh = flags & 0x01, flags & 0x80
     irqs = "D" if off and bh else "d" if off else "b" if bh else "."
@@ -45,8 +48,11 @@ def kernel_flags(flags: int, preempt: int, letters: int = 5) -> str:
     context = "Z" if nmi and hard else "z" if nmi else "H" if hard and soft else "h" if hard else "s" if soft else "."
     if letters < 5:
         return f"{irqs}{resched}{context}{f'{preempt:x}' if preempt else '.'}"
-    low, high = preempt & 15, preempt >> 4
-    return f"{irqs}{resched}{context}{f'{low:x}' if low else '.'}{f'{high:x}' if high else '.'}"
+    low, high, lazy = preempt & 15, preempt >> 4 & 15, ""
+    if letters > 5:
+        resched = {0x24: "N", 0x04: "n", 0x20: "p"}.get(flags & 0x24, ".") + ("L" if flags & 0x02 else ".")
+        lazy = f"{preempt >> 8:x}" if preempt >> 8 else "."
+    return f"{irqs}{resched}{context}{f'{low:x}' if low else '.'}{lazy}{f'{high:x}' if high else '.'}"
 
 
 class KernelLines(Lines):
@@ -67,7 +73,7 @@ class KernelLines(Lines):
         tgid: Callable[[int], int] | None = None,
     ) -> None:
         super().__init__(events, env, clock, special)
-        self.irq_info, self.tgid = irq_info, tgid
+        self.irq_info, self.tgid, self.letters = irq_info, tgid, env.letters
         self._mmio: dict[int, Callable[[int, bytes], str]] = {}
         for number in range(1, 32):
             event = self.events.get(number)
@@ -76,6 +82,12 @@ class KernelLines(Lines):
             elif event is not None and event.category == "ftrace" and event.name in MMIO_EVENTS:
                 self.special[number] = self._nothing
                 self._mmio[number] = mmio_line(event, env)
+            lazy = event.field("common_preempt_lazy_count") if event is not None else None
+            if lazy is not None and lazy.size == 1:
+                self.lazy, self.letters = lazy.offset, 7
+
+    def writer(self) -> Writer | None:
+        return None if self.lazy else super().writer()  # the accelerator makes heads of the first eight bytes
 
     def _nothing(self, items: Sequence[Item]) -> list[str | None]:
         return [None] * len(items)
@@ -109,7 +121,7 @@ class KernelLines(Lines):
         if self.tgid is not None:
             group = self.tgid(pid)
             text += f"({group:7}) " if group else "(-------) "
-        return f"{text}[{cpu:03}] {kernel_flags(flags, preempt, self.env.letters) if self.irq_info else ''} "
+        return f"{text}[{cpu:03}] {kernel_flags(flags, preempt, self.letters) if self.irq_info else ''} "
 
     def time_format(self) -> str:
         return "%s: "

@@ -63,7 +63,7 @@ class LatencyLines(KernelLines):
 
     def prefix(self, pid: int, cpu: int, flags: int, preempt: int) -> str:
         comm = self.env.comm(pid) if self.env.comm else "<...>"
-        return f"{comm[:8]:>8}-{pid:<7} {cpu:3}{kernel_flags(flags, preempt)}"
+        return f"{comm[:8]:>8}-{pid:<7} {cpu:3}{kernel_flags(flags, preempt, self.letters)}"
 
     def time_format(self) -> str:
         return f"{_SIGN}%s{_SIGN}: "
