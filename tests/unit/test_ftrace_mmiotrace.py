@@ -63,3 +63,25 @@ def test_the_kernels_lines(numpy):
     assert KernelLines(EVENTS, Env("<", 8)).text([batch]).splitlines() == [text for _, _, _, text in CASES]
     report = ReportLines(EVENTS, Env("<", 8), "local").text([batch]).splitlines()
     assert report[1].endswith("mmiotrace_rw:         febd1000 ab1234 1000 2 1 4")
+
+
+MARK = """\
+\tfield:unsigned long ip;\toffset:8;\tsize:8;\tsigned:0;
+\tfield:char buf[];\toffset:16;\tsize:0;\tsigned:0;
+
+print fmt: "%ps: %s", (void *)REC->ip, REC->buf
+"""
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_marks_of_users(traced):
+    """The tracer has its own line for them; a recording without accesses may be another tracer's."""
+    events = EVENTS | {5: parse(f"name: print\nID: 5\nformat:\n{COMMON}{MARK}", "ftrace")}
+    row = struct.pack("<HBBiQ16s", 5, 0, 0, 1, 0x10, b"now it is up\n\0")
+    asked = []
+    lines = KernelLines(events, Env("<", 8))
+    lines.by_mmiotrace = lambda kinds: bool(asked.append(kinds)) or traced
+    for _ in range(2):
+        found = lines.text([Batch(0, row, Records([1_500_000_600], [0], [len(row)], [5], ()))])
+        assert found == "MARK 1.500001 now it is up\n" if traced else found.endswith("     1.500001: 0x00000010: now it is up\n"), found
+    assert asked == [frozenset((7, 8))]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..formats.event_format import EventFormat
     from ..formats.print_fmt import Env
     from .ftrace import Special
-    from .ftrace_batches import Item
+    from .ftrace_batches import Batch, Item
     from .ftrace_native import Writer
 
 __all__ = ("KernelLines", "kernel_flags", "kernel_header")
@@ -75,6 +75,8 @@ class KernelLines(Lines):
         super().__init__(events, env, clock, special)
         self.irq_info, self.tgid, self.letters = irq_info, tgid, env.letters
         self._mmio: dict[int, Callable[[int, bytes], str]] = {}
+        #: Tells whether the tracer was mmiotrace, which prints what users write in its own way; asked when there is something of theirs.
+        self.by_mmiotrace: Callable[[frozenset[int]], bool] | None = None
         for number in range(1, 32):
             event = self.events.get(number)
             if event is not None and event.name == "func_repeats":  # prints the time of the last call
@@ -88,6 +90,17 @@ class KernelLines(Lines):
 
     def writer(self) -> Writer | None:
         return None if self.lazy else super().writer()  # the accelerator makes heads of the first eight bytes
+
+    def prepare(self, batches: Sequence[Batch]) -> None:
+        super().prepare(batches)
+        if self.by_mmiotrace is None or not self._mmio:
+            return
+        event = next((event for number in range(1, 32) if (event := self.events.get(number)) is not None and event.name == "print"), None)
+        if event is not None and any(event.id in batch.records.types for batch in batches):
+            if self.by_mmiotrace(frozenset(self._mmio)):
+                self.special[event.id] = self._nothing
+                self._mmio[event.id] = mmio_line(event, self.env)
+            self.by_mmiotrace = None
 
     def _nothing(self, items: Sequence[Item]) -> list[str | None]:
         return [None] * len(items)

@@ -3,9 +3,10 @@
     MAP 1.500000 1 0xfebd1000 0xffffc90000029000 0x1000 0x0 0
     R 4 1.500120 1 0xfebd1000 0x3 0x0 0
     UNMAP 1.500300 1 0x0 0
+    MARK 1.500400 what somebody wrote into trace_marker
 
-Accesses to a device's memory (width, time, mapping, physical address, value, instruction) and mappings.  In front of them the ``trace``
-file lists the devices of the PCI bus, which are not recorded.
+Accesses to a device's memory (width, time, mapping, physical address, value, instruction), mappings and marks.  In front of them the
+``trace`` file lists the devices of the PCI bus, which are not recorded; events it leaves out.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _READ, _WRITE, _MAP, _UNMAP, _UNKNOWN = range(1, 6)  # enum mm_io_opcode, includ
 def mmio_line(event: EventFormat, env: Env) -> Callable[[int, bytes], str]:
     """The function from a record's time (ns) and its bytes to its whole line."""
     order = "little" if env.order == "<" else "big"
+    buf = event.field("buf")
 
     def line(time: int, record: bytes) -> str:
         def number(name: str) -> int:
@@ -35,7 +37,11 @@ def mmio_line(event: EventFormat, env: Env) -> Callable[[int, bytes], str]:
             return int.from_bytes(record[field.offset : field.offset + field.size], order, signed=field.signed)  # type: ignore[arg-type]
 
         seconds, micros = divmod((time + 500) // 1000, 1_000_000)
-        moment, opcode, mapping, physical = f"{seconds}.{micros:06d}", number("opcode"), number("map_id"), number("phys")
+        moment = f"{seconds}.{micros:06d}"
+        if event.name == "print":
+            text = record[buf.offset :].split(b"\0", 1)[0] if buf is not None else b""
+            return f"MARK {moment} {text.decode('utf-8', 'surrogateescape').removesuffix(chr(10))}"
+        opcode, mapping, physical = number("opcode"), number("map_id"), number("phys")
         if event.name == "mmiotrace_map":
             if opcode == _MAP:
                 return f"MAP {moment} {mapping} 0x{physical:x} 0x{number('virt'):x} 0x{number('len'):x} 0x0 0"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...render.trace_cmd import LabelledKernelLines, LabelledLines
     from .report import Report
 
-__all__ = ("draw_graph", "kernel_graph", "live_arguments", "recorded_arguments")
+__all__ = ("draw_graph", "has_records", "kernel_graph", "live_arguments", "recorded_arguments")
 
 
 def _decoder(trace: TraceFile) -> Decoder | None:
@@ -84,11 +84,11 @@ def kernel_graph(lines: LabelledKernelLines, report: Report, trace: TraceFile, l
     arguments = recorded_arguments(trace) if decoder.has("args") else None
     shown = options_of(words, cpus=trace.cpus, **named)
     return KernelGraph(
-        lines, decoder, shown, (interrupts[0], interrupts[1]), arguments, lambda label: _has_calls(trace, labels[label], decoder.ids)
+        lines, decoder, shown, (interrupts[0], interrupts[1]), arguments, lambda label: has_records(trace, labels[label], decoder.ids)
     )
 
 
-def _has_calls(trace: TraceFile, name: str, kinds: Collection[int]) -> bool:
+def has_records(trace: TraceFile, name: str, kinds: Collection[int]) -> bool:
     """Whether a buffer has records of these events, as far as it can be read."""
     from ...formats.ring_page import parse_layout, walk
 

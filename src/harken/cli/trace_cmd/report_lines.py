@@ -9,7 +9,7 @@ from ...render.ftrace_latency import LatencyLines
 from ...render.trace_cmd import Labelled, LabelledKernelLines, LabelledLatencyLines, LabelledLines, TimeDifferences, Wakeups
 from .filters import Filters
 from .report import Report, Source, _short, batches_of
-from .report_graph import draw_graph, kernel_graph, recorded_arguments
+from .report_graph import draw_graph, has_records, kernel_graph, recorded_arguments
 from .report_workers import parallel, workers
 
 TYPE_CHECKING = False
@@ -53,6 +53,7 @@ class _File:
         self._entries: frozenset[int] = frozenset()
         if report.layout == "kernel":
             kernel_lines = self.lines = (LabelledLatencyLines if report.has("l") else LabelledKernelLines)(trace.events, env, shown)
+            kernel_lines.by_mmiotrace = lambda kinds: any(has_records(trace, buffer.name, kinds) for buffer in trace.buffers)
             if isinstance(kernel_lines, LabelledKernelLines):
                 self.graph = kernel_graph(kernel_lines, report, trace, labels)
         else:
