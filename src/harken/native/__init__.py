@@ -1,11 +1,12 @@
 """The accelerator: a few loops over bytes in C, for what plain Python cannot do at the speed of the peers.
 
 It is built into the wheel where a C compiler is at hand (``hatch_build.py``), knows nothing of Python (buffers in, buffers out, through
-ctypes), and is never needed: whoever calls it has a way in plain Python that gives the same bytes, and the tests hold the two together.
-``HARKEN_NATIVE=0`` in the environment does without it.
+ctypes or, where that would take too long to import, its C part: ``foreign``), and is never needed: whoever calls it has a way in plain
+Python that gives the same bytes, and the tests hold the two together.  ``HARKEN_NATIVE=0`` in the environment does without it.
 
-The rules of the C code: no allocation that its caller does not bound, no pointer kept after a call, every read and write checked against
-the length that came with the buffer, no signals, no threads, no global state.
+The rules of the C code: no allocation of its own, no pointer kept after a call but in structures that the caller owns, every read and
+write checked against the length that came with the buffer, no signals, no threads of its own (``record.c`` runs in one of Python's), and
+no global state but the key of its hash tables, which is drawn once.
 
 Example::
 
