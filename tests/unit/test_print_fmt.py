@@ -360,6 +360,8 @@ def test_a_stack_is_as_long_as_its_record(entries, dialect):
     data = struct.pack(f"<HBBiiI{entries}Q", 42, 0, 0, 7, entries, 0, *[0x1010] * entries)
     for text in (stack(data), stack.lines("", data, [0], [len(data)], len(data))[0]):
         assert text.count("=> do_it") == text.count("=>") == entries
+    filled = stack(data + bytes(16))  # Linux 6.1's timerlat leaves room behind a stack, which both print
+    assert filled.count("=> 0\n") == 2 and filled.count("=> ") == entries + 2
     marked = struct.pack("<HBBiiI2Q", 42, 0, 0, 7, 2, 0, 0x7FFFFFFF, 0x1010)  # in place of the function tracer's own code
     assert stack(marked).startswith(
         "<stack trace>\n => [FTRACE TRAMPOLINE]\n => do_it" if dialect == "kernel" else "<stack trace >\n=> 7fffffff\n"

@@ -35,6 +35,8 @@ _DEPTH = 50
 _DEEPEST = 1000
 _RULE = " ------------------------------------------\n"
 _BLANK = "              |  "
+#: What is not an option of the tracer.
+_NO_WORDS = ("context", "latency", "cpus", "retval_name", "letters")
 
 
 class Options(Record):
@@ -42,7 +44,7 @@ class Options(Record):
     ``latency`` (latency-format).
 
     ``cpus`` is the number of possible CPUs: it makes the column's width.  ``retval_name`` is what a return value is called: "ret=" since
-    Linux 6.13, "= " before.
+    Linux 6.13, "= " before.  ``letters`` is as of ``kernel_flags``.
     """
 
     cpu: bool = True
@@ -60,6 +62,7 @@ class Options(Record):
     latency: bool = False
     cpus: int = 1
     retval_name: str = "ret="
+    letters: int = 5
 
 
 def options_of(words: Iterable[str], **more: Any) -> Options:
@@ -69,9 +72,7 @@ def options_of(words: Iterable[str], **more: Any) -> Options:
         >>> options_of(["funcgraph-proc", "nofuncgraph-cpu", "nooverwrite"]).proc
         True
     """
-    names = {
-        f"funcgraph-{name.replace('_', '-')}": name for name in Options._fields if name not in ("context", "latency", "cpus", "retval_name")
-    }
+    names = {f"funcgraph-{name.replace('_', '-')}": name for name in Options._fields if name not in _NO_WORDS}
     names["context-info"], names["latency-format"] = "context", "latency"
     found: dict[str, Any] = {}
     for word in words:
@@ -253,7 +254,7 @@ class GraphText:
         if options.latency:
             from .ftrace_kernel import kernel_flags
 
-            text += f" {kernel_flags(step.flags, step.preempt)} | "
+            text += f" {kernel_flags(step.flags, step.preempt, options.letters)} | "
         return text
 
     def _switch(self, step: Step, state: _Cpu) -> str:

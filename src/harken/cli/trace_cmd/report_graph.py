@@ -76,13 +76,12 @@ def kernel_graph(lines: LabelledKernelLines, report: Report, trace: TraceFile, l
     # a return value's name changed when the option for return addresses came (Linux 6.13)
     named: dict[str, Any] = {"retval_name": "ret=" if decoder.has("retaddr") or decoder.has("args") else "= "}
     interrupts = [0, 0]
-    if "nofuncgraph-irqs" in words or lines.env.symbol is not None:
-        ends = {"__irqentry_text_start": 0, "__irqentry_text_end": 1}
-        for address, name, _ in trace.symbols.all():
-            if name in ends:
-                interrupts[ends[name]] = address
+    ends = {"__irqentry_text_start": 0, "__irqentry_text_end": 1}
+    for address, name, _ in trace.symbols.all():
+        if name in ends:
+            interrupts[ends[name]] = address
     arguments = recorded_arguments(trace) if decoder.has("args") else None
-    shown = options_of(words, cpus=trace.cpus, **named)
+    shown = options_of(words, cpus=trace.cpus, letters=lines.env.letters, **named)
     return KernelGraph(
         lines, decoder, shown, (interrupts[0], interrupts[1]), arguments, lambda label: has_records(trace, labels[label], decoder.ids)
     )
