@@ -245,10 +245,7 @@ class Unit:
             code, place = leb(data, place)
             if not code:
                 return None, {}, place
-            try:
-                abbreviation = self.abbreviations[code]
-            except KeyError:
-                raise FormatError(self.dwarf.what, f"abbreviation {code} is not declared", self.offset + place) from None
+            abbreviation = self.abbreviations[code]
             found: Attributes = {}
             order = self.dwarf.order
             for name, form, constant, size in steps_of(self, abbreviation):

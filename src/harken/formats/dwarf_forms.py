@@ -101,7 +101,7 @@ class Abbreviations(dict[int, Abbreviation]):
     """The abbreviations of a unit by code, from offset ``place`` of .debug_abbrev.
 
     They are read as far as they are asked for: of most units nobody wants more than the first entry.  A code that is not declared raises
-    KeyError, damage FormatError.
+    FormatError, as damage does.
     """
 
     def __init__(self, data: bytes, place: int, what: str) -> None:
@@ -111,13 +111,13 @@ class Abbreviations(dict[int, Abbreviation]):
     def __missing__(self, wanted: int) -> Abbreviation:
         data, place, what = self._data, self._place, self._what
         if place < 0:
-            raise KeyError(wanted)
+            raise FormatError(what, f"abbreviation {wanted} is not declared")
         try:
             while True:
                 code, place = leb(data, place)
                 if not code:
                     self._place = -1
-                    raise KeyError(wanted)
+                    raise FormatError(what, f"abbreviation {wanted} is not declared")
                 tag, place = leb(data, place)
                 children = data[place] != 0
                 place += 1

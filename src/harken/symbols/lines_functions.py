@@ -104,10 +104,7 @@ def _walk(unit: Unit) -> list[tuple[int, int, Function]]:
             if not stack:
                 break
             continue
-        try:
-            abbreviation = abbreviations[code]
-        except KeyError:
-            raise FormatError(unit.dwarf.what, f"abbreviation {code} is not declared", unit.offset + start) from None
+        abbreviation = abbreviations[code]
         tag = abbreviation.tag
         inner = within
         if tag in (_SUBPROGRAM, _INLINED):
