@@ -71,8 +71,8 @@ class Events(dict[int, EventFormat]):
 
     def find(self, name: str) -> EventFormat | None:
         """An event by "category:name", or by its name alone."""
-        known = {**self._names, **self._unlisted}
-        number = known.get(name)
+        number = self._names.get(name, self._unlisted.get(name))
         if number is None and ":" not in name:
-            number = next((value for key, value in known.items() if key.partition(":")[2] == name), None)
+            known = (*self._names.items(), *self._unlisted.items())
+            number = next((value for key, value in known if key.partition(":")[2] == name), None)
         return None if number is None else self.get(number)
