@@ -340,7 +340,7 @@ def test_the_kernel_names_only_its_own_addresses():
     text = b"0 D percpu\n1000 D __per_cpu_end\nffffffff81000000 T _stext\nffffffff81000100 T one\nffffffff82000000 B _end\n"
     table = Symbols(text + b"ffffffffc0000000 t two\t[mod]\nffffffffc0000100 t three\t[mod]\n")
     assert table.image() == (0xFFFFFFFF81000000, 0xFFFFFFFF82000000) and Symbols(b"1000 T one\n").image() == (0, 1 << 64)
-    trace = SimpleNamespace(symbols=table, order="<", long_size=8, printk=None, comm=None)
+    trace = SimpleNamespace(symbols=table, order="<", long_size=8, printk=None, comm=None, uname="")
     addresses = (0, 0x400000, 0xFFFFFFFF81000108, 0xFFFFFFFF82000000, 0xFFFFFFFFC0000004)
     for dialect, names in (
         ("kernel", ["", "", "one", "", "two [mod]"]),
