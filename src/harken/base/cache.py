@@ -17,19 +17,17 @@ Size: when the directory holds more than ``LIMIT`` bytes or ``FILES`` files, tho
 
 from __future__ import annotations
 
-import mmap
 import os
 import stat
-import struct
 import time
 
-__all__ = ("cache_dir", "load", "mapped", "store", "remove", "digest", "writable", "LIMIT", "FILES")
+__all__ = ("cache_dir", "load", "mapped", "pieces", "Pieces", "store", "remove", "digest", "writable", "LIMIT", "FILES")
 
 #: Most bytes and files that stay in the directory.
 LIMIT, FILES = 96 << 20, 2000
 
 _MAGIC = b"harken\x01\n"
-_HEAD = struct.Struct("<8sIQ")  # magic, length of the key, length of the data
+_HEAD = 20  # bytes: magic, length of the key (4), length of the data (8)
 _ALIGN = 64
 _DAY = 86400
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_+=")
@@ -113,12 +111,37 @@ def load(kind: str, key: str) -> bytes | None:
         os.close(fd)
 
 
+class Pieces:
+    """What is kept under a key: a slice of it is read when it is asked for, and shorter than that if it cannot be."""
+
+    def __init__(self, fd: int, start: int, length: int) -> None:
+        self._fd, self._start, self._length = fd, start, length
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, stop, _ = part.indices(self._length)
+        try:
+            return os.pread(self._fd, max(stop - start, 0), self._start + start)
+        except OSError:
+            return b""
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+
+def pieces(kind: str, key: str) -> Pieces | None:
+    """Like ``mapped``, for what little is needed of: nothing is mapped, and no module loaded for it."""
+    found = _open(kind, key)
+    return Pieces(*found) if found is not None else None
+
+
 def mapped(kind: str, key: str) -> memoryview | None:
     """Like ``load`` without reading: a view of the mapped file that must not be changed, whose pages come in when they are touched."""
     found = _open(kind, key)
     if found is None:
         return None
     fd, start, length = found
+    import mmap
+
     try:
         # private and writable only because the accelerator must get its address; nobody writes
         return memoryview(mmap.mmap(fd, start + length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE))[start:]
@@ -138,7 +161,7 @@ def store(kind: str, key: str, data: bytes | bytearray | memoryview) -> bool:
     _counter += 1
     private = f".{os.getpid()}.{_counter}.{name}"[:250]
     raw = key.encode("utf-8", "surrogateescape")
-    head = _HEAD.pack(_MAGIC, len(raw), len(data)) + raw
+    head = _MAGIC + len(raw).to_bytes(4, "little") + len(data).to_bytes(8, "little") + raw
     head += bytes(-len(head) % _ALIGN)
     try:
         folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -195,11 +218,11 @@ def _open(kind: str, key: str) -> tuple[int, int, int] | None:
         state = os.fstat(fd)
         raw = key.encode("utf-8", "surrogateescape")
         if stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid() and not state.st_mode & 0o022:
-            head = os.pread(fd, _HEAD.size + len(raw), 0)
-            if len(head) == _HEAD.size + len(raw):
-                magic, key_length, length = _HEAD.unpack_from(head)
+            head = os.pread(fd, _HEAD + len(raw), 0)
+            if head[:8] + head[_HEAD:] == _MAGIC + raw and int.from_bytes(head[8:12], "little") == len(raw):
+                length = int.from_bytes(head[12:_HEAD], "little")
                 start = len(head) + -len(head) % _ALIGN
-                if magic == _MAGIC and key_length == len(raw) and head[_HEAD.size :] == raw and state.st_size == start + length:
+                if state.st_size == start + length:
                     if time.time() - state.st_mtime > _DAY:
                         os.utime(fd)  # pruning goes by this
                     return fd, start, length

@@ -2,10 +2,10 @@
 
 Python finds a module by looking into folders, opens its ``.pyc``, asks for the time of its source and reads: 0.1 ms in which little is
 done, and a start from a warm cache imports 55 modules, one that compiles 130.  The image holds the contents of those ``.pyc`` files behind
-one another with an index, and is mapped.  A module is taken from it only if its source has not been touched since: it is of the same size
-and time of change (``st_ctime``, which nobody can set: an installer that gives all files one time of modification replaces ``.pyc`` files,
-too, but knows nothing of this file).  Of others the ``.pyc`` file is read, in fewer steps than Python takes, and what has no valid one is
-imported as always.  The index has a checksum; code has none, as in ``.pyc`` files.
+one another with an index; what is needed of it is read.  A module is taken from it only if its source has not been touched since: it is of
+the same size and time of change (``st_ctime``, which nobody can set: an installer that gives all files one time of modification replaces
+``.pyc`` files, too, but knows nothing of this file).  Of others the ``.pyc`` file is read, in fewer steps than Python takes; what has no
+valid one is imported as always.  The index has a checksum; code has none, as in ``.pyc`` files.
 
 Python's import system itself takes 60 us a module, and each has its own copy of the names that it shares with others.  So what one import
 brings with it is kept a second time as a group: the modules in the order in which they ran, read as one.  The import system's locks are
@@ -23,7 +23,7 @@ import os
 import sys
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
-from _imp import _fix_co_filename  # type: ignore[attr-defined]
+from _imp import _fix_co_filename, source_hash  # type: ignore[attr-defined]
 from _thread import _count as other_threads
 
 from . import cache
@@ -40,7 +40,7 @@ _KIND = "code"
 _PACKAGE = __name__.partition(".")[0]
 _PYC_HEAD = 16  # of a .pyc file (PEP 552): magic number, flags, time and size of the source (four bytes each) or its hash
 _BLOCK = 1 << 16
-_CHECK = 32  # bytes of the index's checksum
+_CHECK = 8  # bytes of the index's checksum
 _UNCHECKED = b"\1\0\0\0"  # flags: valid by hash, and Python takes it whatever the source is, as builders of reproducible packages have it
 #: So many modules that the image did not have are worth writing it anew.
 _WORTH = 4
@@ -59,19 +59,20 @@ class CodeImage:
         groups: what importing a module brings with it: name -> (where the codes are, their length, the names, its own last).
     """
 
-    def __init__(self, root: str, data: bytes | memoryview = b"") -> None:
+    def __init__(self, root: str, data: bytes | cache.Pieces = b"") -> None:
         self.root, self._data = root, data
         self.index: dict[str, tuple[int, int, int, int, bool]] = {}
         self.groups: dict[str, tuple[int, int, tuple[str, ...]]] = {}
         #: modules whose code is not in it, but in Python's own file
-        self._loose: dict[str, tuple[bytes | memoryview, int, int, bool]] = {}
+        self._loose: dict[str, tuple[bytes, int, int, bool]] = {}
         self._seen: dict[str, tuple[str, ...]] = {}
         self._running: list[str] | None = None
         start = len(MAGIC_NUMBER)
-        if data[:start] == MAGIC_NUMBER:
-            end = int.from_bytes(data[start : start + 4], "little")
-            if data[start + 4 : start + 4 + _CHECK] == cache.digest(data[end:]).encode():
-                self.index, self.groups = marshal.loads(data[end:])
+        head = data[: start + 4 + _CHECK]
+        if head[:start] == MAGIC_NUMBER:
+            index = data[int.from_bytes(head[start : start + 4], "little") :]
+            if head[start + 4 :] == _checksum(index):
+                self.index, self.groups = marshal.loads(index)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """What the import system asks."""
@@ -105,7 +106,7 @@ class CodeImage:
         spec.cached = cached
         return spec
 
-    def code(self, name: str) -> bytes | memoryview:
+    def code(self, name: str) -> bytes:
         """The marshalled code of a module."""
         if name in self._loose:
             return self._loose[name][0]
@@ -201,9 +202,9 @@ class CodeImage:
 
 
 def pack(
-    modules: dict[str, tuple[bytes | memoryview, int, int, bool]],
+    modules: dict[str, tuple[bytes, int, int, bool]],
     groups: dict[str, tuple[str, ...]] | None = None,
-    made: Mapping[str, bytes | memoryview] | None = None,
+    made: Mapping[str, bytes] | None = None,
 ) -> bytes:
     """An image.
 
@@ -213,7 +214,7 @@ def pack(
         made: what an image has of groups already.
     """
     index, together = {}, {}
-    parts: list[bytes | memoryview] = []
+    parts: list[bytes] = []
     start = len(MAGIC_NUMBER) + 4 + _CHECK
     for name, (data, size, time, package) in modules.items():
         index[name] = (start, len(data), size, time, package)
@@ -229,7 +230,12 @@ def pack(
             parts.append(data)
             start += len(data)
     end = marshal.dumps((index, together))
-    return b"".join((MAGIC_NUMBER, start.to_bytes(4, "little"), cache.digest(end).encode(), *parts, end))
+    return b"".join((MAGIC_NUMBER, start.to_bytes(4, "little"), _checksum(end), *parts, end))
+
+
+def _checksum(data: bytes) -> bytes:
+    """Of Python's own for sources: it is built in, everything else that could serve is a library to be loaded."""
+    return source_hash(0, data)
 
 
 def _module(spec: ModuleSpec) -> ModuleType:
@@ -285,12 +291,13 @@ def _compiled(cached: str, state: os.stat_result) -> bytes | None:
 
 
 def _key(root: str) -> str:
-    return f"{root} {sys.implementation.cache_tag} {sys.flags.optimize}"
+    plain = root if "=" in root or "+" in root else root.replace("/", "=").replace(".", "+")  # which is a file's name without a digest
+    return f"{plain}+{sys.implementation.cache_tag}+{sys.flags.optimize}"
 
 
 def use() -> CodeImage:
     """Puts the package's image in front of the import system."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    image = CodeImage(root, cache.mapped(_KIND, _key(root)) or b"")
+    image = CodeImage(root, cache.pieces(_KIND, _key(root)) or b"")
     sys.meta_path.insert(0, image)
     return image

@@ -71,8 +71,8 @@ echo b > /proc/sysrq-trigger
 
 
 COMMANDS = {
-    "harken": "from harken.cli.main import script\n\nscript()\n",
-    "harken-trace-cmd": "from harken.cli.commands.trace_cmd import main\n\nmain()\n",
+    name: f"import sys\n\nif not sys.flags.safe_path:\n    del sys.path[0]\nfrom harken.cli.{module} import {function}\n\n{function}()\n"
+    for name, module, function in (("harken", "main", "script"), ("harken-trace-cmd", "commands.trace_cmd", "main"))
 }
 """The commands of a guest: what stands in the repository's ``bin``, so that a guest runs what an installation does."""
 
