@@ -4,9 +4,11 @@ bounds?
 
     .venv/bin/python tools/mutate.py elf --seed 1 --count 10000 FILE...
     .venv/bin/python tools/mutate.py perf --seed 1 --count 10000 perf.data...
-    .venv/bin/python tools/mutate.py trace --seed 1 --count 10000 trace.dat...
+    .venv/bin/python tools/mutate.py trace --seed 1 --count 10000 --workers 2 [trace.dat...]
 
-Every case is a file with a few damages (bits, numbers that are extreme, pieces copied or cut off), mostly in headers and tables.  It may
+Every case is a file with a few damages (bits, numbers that are extreme, pieces copied or cut off), mostly in headers and tables;
+recordings of ftrace are made in code (``harken.testing.trace_mutants``), those that are named are damaged, too, and each is read in all
+ways (``harken.testing.trace_ways``) with the accelerator and without, which must give the same.  A case may
 take ``--seconds`` of CPU time and ``--megabytes`` of memory, and may raise nothing but harken's own errors.  Prints the cases that do
 something else (``--only SEED:NUMBER`` runs one of them again); the status is 1 if there are any.
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import os
 import random
 import resource
@@ -26,11 +29,14 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harken.base.errors import HarkenError
 from harken.formats.elf import Elf
 from harken.kernel.kernel import live
+
+if TYPE_CHECKING:
+    from harken.testing.trace_mutants import Good
 
 _EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 _TABLES = (".debug", ".zdebug", ".eh_frame", ".symtab", ".dynsym", ".strtab", ".note", ".gnu", ".rel", ".stapsdt")
@@ -62,14 +68,10 @@ def perf_seed(path: str) -> Seed:
     return Seed(path, data, [(0, 256), (0, min(len(data), 4096)), (0, len(data)), (max(len(data) - 8192, 0), len(data))])
 
 
-def trace_seed(path: str) -> Seed:
-    from harken.formats.trace_dat import TraceFile
+def trace_seed(path: str) -> Good:
+    from harken.testing.trace_mutants import Good
 
-    data = Path(path).read_bytes()
-    places = [(0, 256), (0, len(data))]
-    with TraceFile(data, path) as trace:
-        places += [(place.offset, place.offset + place.size) for buffer in trace.buffers for place in buffer.cpus if place.size >= 16] * 3
-    return Seed(path, data, places)
+    return Good.of_file(Path(path).read_bytes(), path)
 
 
 def damaged(seed: Seed, source: random.Random) -> bytes:
@@ -208,43 +210,64 @@ def read_perf(data: bytes, path: str) -> None:
                     tolerant(lambda start=start, layout=layout: layout.decode(memoryview(data), start, 64))  # type: ignore[misc]
 
 
-def read_trace(data: bytes, path: str) -> None:
-    from harken import native
-    from harken.cli.trace_cmd.report import Report
-    from harken.cli.trace_cmd.report_lines import Output
-    from harken.formats.event_records import of_file
-    from harken.formats.trace_dat import TraceFile
+def read_trace(data: bytes, path: str, source: random.Random) -> None:
+    """Reads a recording in all ways, or in some where one is like another, with the accelerator and without: is it the same?"""
+    from harken.testing.trace_ways import PRINTED, WAYS, differing, outcome, plain_python
 
-    def text(*options: str) -> bytes:
-        with TraceFile(data, path) as trace:
-            pieces = Output(Report(["-i", path, *options]), [trace]).pieces()
-            return b"".join([piece.encode("utf-8", "surrogateescape") if isinstance(piece, str) else bytes(piece) for piece in pieces])
-
-    def columns() -> None:
-        with TraceFile(data, path) as trace:
-            for found in of_file(trace).values():
-                found.load()
-
-    def both(*options: str) -> None:
-        fast = text(*options)
-        kept, native._found[:] = native._found[:], [None]
-        try:
-            slow = text(*options)
-        finally:
-            native._found[:] = kept
-        if fast != slow:
-            raise AssertionError("the accelerator prints something else")
-
-    os.environ["HARKEN_WORKERS"] = "1"
     gc.collect()
-    tolerant(both, lambda: both("--layout", "3.4"), lambda: both("--layout", "kernel"), columns)
+    file = f"{_folder()}/{os.getpid()}.dat"
+    with open(file, "wb") as out:
+        out.write(data)
+    rare = {f"report {' '.join(words)}" for words in PRINTED}
+    some = [source.choice(sorted(rare)), source.choice(sorted(rare)), source.choice(("columns one by one", "json", "mem", "graph"))]
+    problems = []
+    for way in WAYS:
+        if (way in rare or way in ("columns one by one", "json", "mem", "graph")) and way not in some:
+            continue
+        numpy = source.random() < 0.7
+        try:
+            begun = time.process_time()
+            fast = outcome(way, file)
+            _note(way, time.process_time() - begun)
+            begun = time.process_time()
+            with plain_python(numpy):
+                slow = outcome(way, file)
+            _note(f"{way}, in plain Python", time.process_time() - begun)
+        except (Slow, MemoryError):
+            raise
+        except Exception:
+            problems.append(f"{way}: {traceback.format_exc(limit=-6)}")
+        else:
+            difference = differing(fast, slow)
+            if difference:
+                problems.append(f"{way}: the accelerator has something else{'' if numpy else ' (without numpy)'}: {difference[:1500]}")
+    if problems:
+        raise AssertionError("\n".join(problems))
 
 
-def run_case(read: Callable[[bytes, str], None], seeds: Sequence[Seed], seed: int, number: int, options: argparse.Namespace) -> str:
+def _folder() -> str:
+    """Where files are made: in memory, if there is such a place."""
+    return next(folder for folder in ("/dev/shm", os.environ.get("TMPDIR", "/tmp")) if os.access(folder, os.W_OK))
+
+
+def _note(way: str, seconds: float) -> None:
+    count, longest = _ways.get(way, (0, 0.0))
+    _ways[way] = count + 1, max(longest, seconds)
+
+
+def run_case(read: Callable[..., None], seeds: Sequence[Any], seed: int, number: int, options: argparse.Namespace) -> str:
     """What went wrong, "" if nothing."""
     source = random.Random(f"{seed}:{number}")
-    chosen = source.choice(seeds)
-    data = damaged(chosen, source)
+    given: tuple[Any, ...]
+    if options.kind == "trace":
+        from harken.testing.trace_mutants import mutant
+
+        given = mutant(seeds, source), "trace.dat", source
+    else:
+        chosen = source.choice(seeds)
+        given = damaged(chosen, source), chosen.path
+    if options.keep:
+        Path(options.keep).write_bytes(given[0])
 
     def late(_number: int, _frame: object) -> None:
         raise Slow
@@ -253,15 +276,15 @@ def run_case(read: Callable[[bytes, str], None], seeds: Sequence[Seed], seed: in
     begun = time.process_time()
     signal.setitimer(signal.ITIMER_PROF, options.seconds)
     try:
-        read(data, chosen.path)
+        read(*given)
     except HarkenError as error:
         str(error)
     except Slow:
-        return f"{chosen.path}: more than {options.seconds} s, at\n{traceback.format_exc()}"
+        return f"{given[1]}: more than {options.seconds} s, at\n{traceback.format_exc()}"
     except MemoryError:
-        return f"{chosen.path}: more than {options.megabytes} MB, at\n{traceback.format_exc()}"
+        return f"{given[1]}: more than {options.megabytes} MB, at\n{traceback.format_exc()}"
     except Exception:
-        return f"{chosen.path}: {traceback.format_exc()}"
+        return f"{given[1]}: {traceback.format_exc(limit=-1)}"
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
     global _longest
@@ -270,71 +293,125 @@ def run_case(read: Callable[[bytes, str], None], seeds: Sequence[Seed], seed: in
 
 
 _longest = 0.0
+_ways: dict[str, tuple[int, float]] = {}
 
 
-def run_child(read: Callable[[bytes, str], None], seeds: Sequence[Seed], numbers: range, options: argparse.Namespace, pipe: int) -> None:
-    soft = options.megabytes << 20
+def run_child(read: Callable[..., None], seeds: Sequence[Any], numbers: range, options: argparse.Namespace, pipe: int) -> None:
     with open("/proc/self/statm") as file:
-        soft += int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (soft, soft))
-    with os.fdopen(pipe, "w") as out:
+        soft = (options.megabytes << 20) + int(file.read().split()[0]) * resource.getpagesize()
+    if options.megabytes:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, soft))
+    gc.freeze()
+    resource.setrlimit(resource.RLIMIT_CPU, (int(options.seconds * len(numbers)) + 60,) * 2)  # of a loop in C, which no signal ends
+    with os.fdopen(pipe, "w", errors="backslashreplace") as out:
         for number in numbers:
             out.write(f"+{number}\n")
             out.flush()
             problem = run_case(read, seeds, options.seed, number, options)
             if problem:
                 out.write(f"!{options.seed}:{number} {problem}\n")
-        out.write(f"={_longest} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}\n")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        out.write(f"={json.dumps([_longest, peak, _ways])}\n")
+
+
+class Totals:
+    """What all children have seen."""
+
+    def __init__(self) -> None:
+        self.bad, self.longest, self.largest = 0, 0.0, 0
+        self.ways: dict[str, tuple[int, float]] = {}
+
+    def take(self, longest: float, largest: int, ways: dict[str, tuple[int, float]]) -> None:
+        self.longest, self.largest = max(self.longest, longest), max(self.largest, largest)
+        for way, (count, seconds) in ways.items():
+            before = self.ways.get(way, (0, 0.0))
+            self.ways[way] = before[0] + count, max(before[1], seconds)
+
+
+def run_batch(read: Callable[..., None], seeds: Sequence[Any], numbers: range, options: argparse.Namespace, totals: Totals) -> None:
+    """Runs some cases in a child process."""
+    inner, outer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(inner)
+        try:
+            run_child(read, seeds, numbers, options, outer)
+        finally:
+            os._exit(0)
+    os.close(outer)
+    current, ended = "", False
+    with os.fdopen(inner) as file:
+        for line in file:
+            if line[0] == "+":
+                current = line[1:-1]
+            elif line[0] == "=":
+                ended = True
+                totals.take(*json.loads(line[1:]))
+            else:
+                totals.bad += line[0] == "!"
+                sys.stdout.write(line)
+                sys.stdout.flush()
+    _, status = os.waitpid(pid, 0)
+    if not ended:
+        totals.bad += 1
+        print(f"!{options.seed}:{current} ended the process, status {status:#x}")
+    sys.stdout.flush()
+    leftover = Path(_folder(), f"{pid}.dat")
+    leftover.unlink(missing_ok=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("kind", choices=("elf", "perf", "trace"))
-    parser.add_argument("files", nargs="+")
+    parser.add_argument("files", nargs="*", help="good files; recordings of ftrace are also made in code")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--megabytes", type=int, default=512)
+    parser.add_argument("--workers", type=int, default=1, help="processes at once")
+    parser.add_argument("--seconds", type=float, default=10.0, help="CPU time that a case may take, in all ways together")
+    parser.add_argument("--megabytes", type=int, default=512, help="memory that it may take, 0 for any")
     parser.add_argument("--only", help="SEED:NUMBER of one case")
+    parser.add_argument("--keep", help="where to put the file of that case")
     options = parser.parse_args()
+    os.environ |= {"HARKEN_WORKERS": "1", "HARKEN_DEBUG": "1"}
     read, prepare = {"elf": (read_elf, elf_seed), "perf": (read_perf, perf_seed), "trace": (read_trace, trace_seed)}[options.kind]
-    seeds = [prepare(path) for path in options.files]
+    seeds: list[Any] = [prepare(path) for path in options.files]  # type: ignore[operator]
+    if options.kind == "trace":
+        from harken.testing.trace_mutants import good_recordings
+
+        seeds += good_recordings()
+    elif not seeds:
+        parser.error("there is nothing to damage")
     first, count = 0, options.count
     if options.only:
         options.seed, first = map(int, options.only.split(":"))
         count = 1
-    bad, longest, largest = 0, 0.0, 0
-    for start in range(first, first + count, _PER_CHILD):
-        numbers = range(start, min(start + _PER_CHILD, first + count))
+    batches = [range(start, min(start + _PER_CHILD, first + count)) for start in range(first, first + count, _PER_CHILD)]
+    pipes: list[int] = []
+    lanes: list[int] = []
+    for lane in range(options.workers):
         inner, outer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
+        lanes.append(os.fork())
+        if not lanes[-1]:
             os.close(inner)
-            try:
-                run_child(read, seeds, numbers, options, outer)
-            finally:
-                os._exit(0)
+            totals = Totals()
+            for numbers in batches[lane :: options.workers]:
+                run_batch(read, seeds, numbers, options, totals)
+            os.write(outer, json.dumps([totals.bad, totals.longest, totals.largest, totals.ways]).encode())
+            os._exit(0)
         os.close(outer)
-        current = ""
-        ended = False
-        with os.fdopen(inner) as file:
-            for line in file:
-                if line[0] == "+":
-                    current = line[1:-1]
-                elif line[0] == "=":
-                    ended = True
-                    spent, size = line[1:].split()
-                    longest, largest = max(longest, float(spent)), max(largest, int(size))
-                else:
-                    bad += line[0] == "!"
-                    sys.stdout.write(line)
-        _, status = os.waitpid(pid, 0)
-        if not ended:
-            bad += 1
-            print(f"!{options.seed}:{current} ended the process, status {status:#x}")
-        sys.stdout.flush()
-    print(f"{count} cases, {bad} bad; the longest took {longest:.2f} s, the largest process had {largest} MB")
-    return bad > 0
+        pipes.append(inner)
+    totals = Totals()
+    for inner in pipes:
+        with os.fdopen(inner, "rb") as file:
+            bad, *others = json.loads(file.read())
+        totals.bad += bad
+        totals.take(*others)
+    for lane in lanes:
+        os.waitpid(lane, 0)
+    for way, (times, seconds) in sorted(totals.ways.items()):
+        print(f"{times:8} {seconds:8.3f} s at most  {way}")
+    print(f"{count} cases, {totals.bad} bad; the longest took {totals.longest:.2f} s, the largest process had {totals.largest} MB")
+    return totals.bad > 0
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ def is_text(field: FormatField) -> bool:
     return isinstance(kind, Array) and isinstance(kind.element, Int) and kind.element.encoding == "char" and kind.element.size == 1
 
 
-def numbers_of(field: FormatField) -> tuple[int, int] | None:
-    """(bytes, how many) of the numbers that a field holds; None if it holds something else."""
-    if field.data_loc or field.rel_loc or is_text(field):
+def numbers_of(field: FormatField | None) -> tuple[int, int] | None:
+    """(bytes, how many) of the numbers that a field holds; None if it holds something else, or there is no field."""
+    if field is None or field.data_loc or field.rel_loc or is_text(field):
         return None
     width, count = field.size, 1
     if field.array and width % field.array == 0 and width // field.array in (1, 2, 4, 8):
@@ -68,7 +68,7 @@ class EventColumns:
         if self._native() is not None and numbers:
             found = self._gather([(field.offset, width * count) for field, (width, count) in numbers])
             for (field, (width, count)), column in zip(numbers, found or ()):
-                self._made[field.name] = self._shaped(column, width, count, field.signed)
+                self._made.setdefault(field.name, self._shaped(column, width, count, field.signed))  # of two of a name the first one counts
         for field in fields:
             self[field.name]
 
@@ -78,9 +78,9 @@ class EventColumns:
         for field in self.event.fields:
             shape = numbers_of(field)
             if shape is not None:
-                self._made[field.name] = self._shaped(next(columns), *shape, field.signed)
+                self._made.setdefault(field.name, self._shaped(next(columns), *shape, field.signed))
             elif is_text(field):
-                self._made[field.name] = self.decoded(*next(codes))
+                self._made.setdefault(field.name, self.decoded(*next(codes)))
 
     def _native(self) -> Any:
         """All of the buffer, if the accelerator can read it; else None."""

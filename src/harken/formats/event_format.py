@@ -37,6 +37,7 @@ __all__ = ("FormatField", "EventFormat", "parse")
 
 _MAX_TEXT = 1 << 20
 _MAX_FIELDS = 4096
+_MAX_RECORD = 1 << 16  # the places of dynamic arrays have 16 bits
 _QUALIFIERS = frozenset(("const", "volatile", "restrict", "__restrict", "__user", "__rcu", "__percpu", "__seg_gs", "static"))
 
 #: C's own integers and the kernel's short names whose size never depends on the machine: name -> (size, signed, encoding).
@@ -173,6 +174,8 @@ def _field(line: str, what: str, position: int, space: str, resolve: Resolve | N
     if "offset" not in numbers or "size" not in numbers:
         raise FormatError(what, f"a field without offset or size: {line[:60]!r}", position)
     offset, size, signed = numbers["offset"], numbers["size"], bool(numbers.get("signed", 0))
+    if offset + size > _MAX_RECORD:
+        raise FormatError(what, f"a field at {offset} with {size} bytes, beyond the end of any record", position)
     declaration = parts[0][len("field:") :].strip()
     words, name, count = _declarator(declaration)
     if not name or len(declaration) > 1000:

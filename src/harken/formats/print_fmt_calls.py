@@ -98,13 +98,17 @@ class CallCoder(ExpressionCoder):
     def call_print_flags(self, arguments: list[Tree]) -> Value:
         delimiter = self.value(arguments[1])
         separator = delimiter.layout if delimiter.kind == "str" and isinstance(delimiter.layout, str) else ""
-        memo = self.keep(helpers.flags(separator, self.pairs(arguments[2:])))
+        table = self.pairs(arguments[2:])
+        self.spend(sum([len(name) + len(separator) for _, name in table[:64]]))
+        memo = self.keep(helpers.flags(separator, table))
         return Value(f"{memo}[{self.convert(self.integer(arguments[0]), 8, False).code}]", kind="str")
 
     call_print_flags_u64 = call_print_flags
 
     def call_print_symbolic(self, arguments: list[Tree]) -> Value:
-        memo = self.keep(helpers.symbols(self.pairs(arguments[1:])))
+        table = self.pairs(arguments[1:])
+        self.spend(max([len(name) for _, name in table], default=0))
+        memo = self.keep(helpers.symbols(table))
         return Value(f"{memo}[{self.convert(self.integer(arguments[0]), 8, False).code}]", kind="str")
 
     call_print_symbolic_u64 = call_print_symbolic

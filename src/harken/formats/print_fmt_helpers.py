@@ -133,10 +133,8 @@ def _bits(data: bytes, order: str, long_size: int) -> int:
     """A bitmap, which is an array of longs, as one number."""
     if order == "<":
         return int.from_bytes(data, "little")
-    value = 0
-    for shift, start in enumerate(range(0, len(data), long_size)):
-        value |= int.from_bytes(data[start : start + long_size], "big") << (8 * long_size * shift)
-    return value
+    longs = [data[start : start + long_size] for start in range(0, len(data), long_size)]
+    return int.from_bytes(b"".join(longs[::-1]), "big")
 
 
 def bitmask(data: bytes, order: str, long_size: int) -> str:
@@ -156,17 +154,14 @@ def bit_list(data: bytes, order: str, long_size: int) -> str:
         >>> bit_list(b"\\x0d\\x80", "<", 8)
         '0,2-3,15'
     """
-    value = _bits(data, order, long_size)
+    bits = f"{_bits(data, order, long_size):b}"[::-1]  # a number would be shifted as a whole for each range
     parts = []
-    position = 0
-    while value:
-        skip = (value & -value).bit_length() - 1
-        value >>= skip
-        position += skip
-        run = (~value & (value + 1)).bit_length() - 1
-        parts.append(f"{position}-{position + run - 1}" if run > 1 else f"{position}")
-        value >>= run
-        position += run
+    start = bits.find("1")
+    while start >= 0:
+        end = bits.find("0", start)
+        end = len(bits) if end < 0 else end
+        parts.append(f"{start}-{end - 1}" if end > start + 1 else f"{start}")
+        start = bits.find("1", end)
     return ",".join(parts)
 
 

@@ -17,13 +17,26 @@ if TYPE_CHECKING:
     from .print_fmt_code import Coder
     from .print_fmt_parse import Tree
 
-__all__ = ("Printf", "CONVERSION")
+__all__ = ("Printf", "CONVERSION", "letters")
 
 CONVERSION = re.compile(
     r"%(?P<flags>[-+ #0]*)(?P<width>\d+|\*)?(?:\.(?P<precision>-?\d+|\*)?(?P<dot>))?(?P<length>hh|h|ll|l|L|q|j|z|Z|t)?"
     r"(?:(?P<pointer>p[A-Za-z0-9]*)|(?P<kind>[a-zA-Z%]))"
 )
+#: The kernel takes widths and precisions of up to 8388607 and 32767, of lines that have no room for them.
+_WIDEST = 1 << 12
 _LENGTHS = {"hh": 1, "h": 2, "": 4, "ll": 8, "L": 8, "q": 8, "j": 8}
+
+
+def letters(digits: str, star: Value | None) -> int:
+    """What a width or precision may add to a text."""
+    if star is not None:
+        return _WIDEST if star.const is None else min(abs(star.const), _WIDEST)
+    return int(digits) if digits.isdecimal() and len(digits) < 10 else _WIDEST << 10 if digits.isdecimal() else 0
+
+
+def _bounded(star: Value) -> str:
+    return f"max(-{_WIDEST}, min({_WIDEST}, {star.code}))" if star.const is None else str(max(-_WIDEST, min(_WIDEST, star.const)))
 
 
 class Printf:
@@ -40,7 +53,12 @@ class Printf:
         return f"({text!r} % ({', '.join(values)},))"
 
     def parts(self, fmt: str, arguments: list[Tree]) -> tuple[str, list[str]]:
-        """Python's format string and the code of its values."""
+        """Python's format string and the code of its values.
+
+        Raises:
+            Unsupported: there are too few values, or it is longer than any that a kernel has.
+        """
+        self.coder.spend(len(fmt))
         out: list[str] = []
         values: list[str] = []
         rest = list(arguments)
@@ -80,11 +98,12 @@ class Printf:
         star = coder.convert(coder.integer(star_tree), 4, True) if star_tree else None
         limit = coder.convert(coder.integer(limit_tree), 4, True) if limit_tree else None
         pointer = match.group("pointer")
+        coder.spend(letters(width, None if pointer else star) + letters(precision, limit))
         if pointer:
             return self.pointer(pointer, flags, width, star, tree, values)
         head = "%" + flags
         if star is not None:
-            values.append(star.code)
+            values.append(_bounded(star))
             head += "*"
         else:
             head += width
@@ -101,7 +120,7 @@ class Printf:
         size = self.length(match.group("length") or "")
         if has_precision:
             if limit is not None:
-                values.append(f"max(0, {limit.code})")
+                values.append(f"max(0, {_bounded(limit)})")
                 head += ".*"
             else:
                 head += f".{max(0, int(precision or 0))}"

@@ -14,7 +14,7 @@ import re
 from ..base.ctype import Array, Struct
 from . import print_fmt_helpers as helpers
 from .print_fmt_code import Coder
-from .print_fmt_printf import Printf
+from .print_fmt_printf import Printf, letters
 from .print_fmt_values import Unsupported, Value, constant
 
 TYPE_CHECKING = False
@@ -127,13 +127,16 @@ class TepCoder(Coder):
     def call_print_flags(self, arguments: list[Tree]) -> Value:
         delimiter = self.value(arguments[1])
         separator = delimiter.layout if delimiter.kind == "str" and isinstance(delimiter.layout, str) else ""
-        memo = self.keep(tep_flags(separator, self.pairs(arguments[2:]), self.form))
+        table = self.pairs(arguments[2:])
+        self.spend(sum([len(name) + len(separator) + len(self.form % "") for _, name in table]))
+        memo = self.keep(tep_flags(separator, table, self.form))
         return Value(f"{memo}[{self.convert(self.integer(arguments[0]), 8, False).code}]", kind="str")
 
     call_print_flags_u64 = call_print_flags
 
     def call_print_symbolic(self, arguments: list[Tree]) -> Value:
         table = [(value & _M64, self.form % name) for value, name in self.pairs(arguments[1:])]
+        self.spend(max([len(name) for _, name in table], default=0))
         memo = self.keep(helpers.symbols(table))
         return Value(f"{memo}[{self.convert(self.integer(arguments[0]), 8, False).code}]", kind="str")
 
@@ -226,6 +229,7 @@ class TepPrintf(Printf):
             return super().known(match, star_tree, limit_tree, tree, values)
         assert isinstance(self.coder, TepCoder)
         head = "%" + "".join(c for c in match.group("flags") if c == "-") + (match.group("width") or "")
+        self.coder.spend(letters(match.group("width") or "", None))
         try:
             if limit_tree is not None:
                 limit = self.coder.convert(self.coder.integer(limit_tree), 4, True)

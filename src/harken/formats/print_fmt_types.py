@@ -63,6 +63,10 @@ for _width in (8, 16, 32, 64):
     _SIZES[f"uint{_width}_t"] = _SIZES[f"__u{_width}"] = (_width // 8, False)
 
 
+#: Letters of a text that do not come from the record: the kernel's longest line has 8192 (TRACE_SEQ_SIZE, since Linux 6.8).
+_MOST_TEXT = 1 << 14
+
+
 class TypeCoder:
     """What compiling the arguments of one event starts from: names, fields, types, numbers."""
 
@@ -75,6 +79,17 @@ class TypeCoder:
         self.nesting = 0
         self.reach = 0  # the end of the fixed part that is read: shorter records are filled up, so that none is read beyond its end
         self.unknown: list[str] = []  # what could not be computed and is shown as "?"
+        self._letters = 0
+
+    def spend(self, letters: int) -> None:
+        """Counts what a text has by its format alone (literals, widths, names), which a file could make as long as it wants.
+
+        Raises:
+            Unsupported: it is longer than anything that a kernel prints.
+        """
+        self._letters += letters
+        if self._letters > _MOST_TEXT:
+            raise Unsupported(f"texts of more than {_MOST_TEXT} letters")
 
     # ---- what generated code refers to
 

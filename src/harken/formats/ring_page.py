@@ -50,6 +50,7 @@ COMMIT_MASK = (1 << 27) - 1
 MISSED = 1 << 31
 STORED = 1 << 30
 PADDING, EXTEND, STAMP = 29, 30, 31
+_TIME = (1 << 64) - 1
 _UPPER = 0xF8 << 56
 #: Fewer pages than this are walked without numpy: a step over few pages costs as much as one over a thousand.
 _FEW = 24
@@ -210,6 +211,8 @@ def parse(page: Buffer, order: str = "", long_size: int = 8, layout: Layout | No
     time, start, stop, lost = _head(page, base, end, layout)
     records: list[tuple[int, int, int]] = []
     _records(page, time, start, stop, layout.order, records)
+    if records and max(records)[0] >> 64:  # past the last moment that there is, the kernel's counter begins again
+        records = [(time & _TIME, start, size) for time, start, size in records]
     return Page(time, lost, records)
 
 
@@ -234,6 +237,7 @@ def _records(page: Buffer, time: int, position: int, stop: int, order: str, out:
             continue
         if kind == PADDING and not delta or position + 4 > stop:
             return
+        time &= _TIME
         (extra,) = word(page, position)
         if kind == 0:
             size = extra - 4
@@ -252,7 +256,7 @@ def _records(page: Buffer, time: int, position: int, stop: int, order: str, out:
         else:  # a discarded record; its time counts for the next one's delta
             time += delta
             position += max(4, extra + 3 & ~3)
-        time &= 0xFFFFFFFFFFFFFFFF
+        time &= _TIME
 
 
 def absolute(stamp: int, before: int) -> int:
@@ -306,7 +310,7 @@ def walk(pages: Buffer, page_size: int, layout: Layout | None = None, numpy: Any
         _records(pages, time, start, stop, layout.order, found)
         if found:
             a, b, c = zip(*found)
-            times.extend(a if a[-1] >> 64 == 0 and max(a) >> 64 == 0 else [time & 0xFFFFFFFFFFFFFFFF for time in a])
+            times.extend(a if a[-1] >> 64 == 0 and max(a) >> 64 == 0 else [time & _TIME for time in a])
             starts.extend(b)
             sizes.extend(c)
             types += [short(pages, at)[0] if length > 1 else 0 for at, length in zip(b, c)]

@@ -17,11 +17,11 @@ import struct
 
 from ..base.errors import FormatError
 from . import trace_dat_layout as layout
-from .trace_dat_chunks import Chunks
+from .trace_dat_chunks import Chunks, check_expanded
 from .trace_dat_events import Events
 from .trace_dat_head import read_layout
 from .trace_dat_layout import BufferPlace, CpuData, Cursor, Option
-from .trace_dat_symbols import Symbols, parse_printk
+from .trace_dat_symbols import Symbols, parse_comms, parse_printk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ("TraceFile", "open_trace")
 
-_MAX_SECTION = 256 << 20  # kallsyms is 20 MB, the formats of 2,300 events are 3 MB
+_MAX_SECTION = 64 << 20  # kallsyms is 20 MB, the formats of 2,300 events are 3 MB
 _RUN = 4 << 20  # bytes of pages that are handed out at once
 
 
@@ -67,6 +67,9 @@ class TraceFile:
         self._symbols: Symbols | None = None
         self._printk: dict[int, str] | None = None
         self._chunks: dict[tuple[str, int], Chunks] = {}
+        self._expanding = 0  # bytes that they claim
+        self._by_name = {buffer.name: buffer for buffer in reversed(found.buffers)}
+        self._places = {(buffer.name, place.cpu): place for buffer in reversed(found.buffers) for place in reversed(buffer.cpus)}
         self._owner: Any = None
 
     def close(self) -> None:
@@ -138,11 +141,14 @@ class TraceFile:
     def event_formats(self) -> list[tuple[str, list[memoryview]]]:
         """(category, format files of its events)."""
         cursor = self._cursor(layout.EVENT_FORMATS)
-        found = []
+        found, total = [], 0
         if cursor.left:
             for _ in range(layout.entries(cursor)):
-                category = cursor.string()
-                found.append((category, [cursor.take(cursor.u64()) for _ in range(layout.entries(cursor))]))
+                category, count = cursor.string(), layout.entries(cursor)
+                total += count
+                if total > layout.MAX_PARTS:
+                    raise FormatError(cursor.what, f"more than {layout.MAX_PARTS} events", cursor.at)
+                found.append((category, [cursor.take(cursor.u64()) for _ in range(count)]))
         return found
 
     @property
@@ -194,14 +200,8 @@ class TraceFile:
     @property
     def comms(self) -> dict[int, str]:
         """Names of tasks by PID."""
-        if self._comms is None:
-            found = {0: "<idle>"}
-            for line in self.cmdlines.split("\n"):
-                pid, space, comm = line.strip(" ").partition(" ")
-                if space and pid.isdigit() and len(pid) < 12:
-                    found[int(pid)] = comm
-            self._comms = found
-        return self._comms
+        self._comms = found = parse_comms(self.cmdlines) if self._comms is None else self._comms
+        return found
 
     def comm(self, pid: int) -> str:
         """The name of a task; "<...>" if the recording does not know it."""
@@ -284,11 +284,10 @@ class TraceFile:
 
     def buffer(self, name: str = "") -> BufferPlace | None:
         """A buffer by name; the top one is ""."""
-        return next((buffer for buffer in self.buffers if buffer.name == name), None)
+        return self._by_name.get(name)
 
     def place(self, cpu: int, buffer: str = "") -> CpuData | None:
-        found = self.buffer(buffer)
-        return next((place for place in found.cpus if place.cpu == cpu), None) if found else None
+        return self._places.get((buffer, cpu))
 
     def text(self, buffer: str = "") -> bytes | None:
         """The text of a latency tracer's recording; None if the buffer has pages."""
@@ -349,11 +348,13 @@ class TraceFile:
     def _compressed(self, place: CpuData, found: BufferPlace) -> Chunks:
         key = (found.name, place.cpu)
         chunks = self._chunks.get(key)
-        if chunks is None:
-            # trace-cmd does not count the number of chunks itself in the size
-            chunks = self._chunks[key] = Chunks(Cursor(self.data, self.order, place.offset, place.offset + place.size + 4, self.name))
+        if chunks is None:  # trace-cmd does not count the number of chunks itself in the size
+            cursor = Cursor(self.data, self.order, place.offset, place.offset + place.size + 4, self.name)
+            chunks = self._chunks[key] = Chunks(cursor, found.page_size)
             if chunks.problem:
                 self.problems.append(chunks.problem)
+            self._expanding += chunks.size
+        check_expanded(self.name, len(self.data), self._expanding)
         return chunks
 
     def _expanded(self, place: CpuData, found: BufferPlace, skip: int = 0) -> Iterator[memoryview]:

@@ -13,9 +13,22 @@ if TYPE_CHECKING:
     from .trace_dat_compress import Codec
     from .trace_dat_layout import Cursor
 
-__all__ = ("Chunks",)
+__all__ = ("Chunks", "check_expanded")
 
-_MAX_CHUNK = 64 << 20  # trace-cmd's chunks are 10 pages
+_MAX_CHUNK, _MAX_PAGES = 4 << 20, 10  # trace-cmd's chunks, and harken's, are 10 pages
+
+#: Pages may have that many bytes in all when they are expanded, and so many times those of the file (nearly empty ones: a hundred times).
+_MAX_EXPANDED, _MAX_RATIO = 256 << 20, 1000
+
+
+def check_expanded(what: str, stored: int, size: int) -> None:
+    """Whether a file of ``stored`` bytes may have ``size`` bytes of pages.
+
+    Raises:
+        FormatError: nothing that a kernel records shrinks that much.
+    """
+    if size > _MAX_EXPANDED + _MAX_RATIO * stored:
+        raise FormatError(what, f"{stored} bytes that claim to be {size} when they are expanded")
 
 
 class Chunks:
@@ -23,20 +36,21 @@ class Chunks:
 
     Args:
         cursor: stands at their number.
+        page_size: bytes of a page.
 
     Attributes:
         size: bytes of all of them, expanded.
         problem: what is wrong with those that are not listed; "" if nothing is.
     """
 
-    def __init__(self, cursor: Cursor) -> None:
+    def __init__(self, cursor: Cursor, page_size: int) -> None:
         self.problem = ""
         self._data, self._what = cursor.data, cursor.what
         self._places, self._stored, self._sizes = array("Q"), array("Q"), array("Q")
         try:
             for _ in range(cursor.u32()):
                 stored, size = cursor.u32(), cursor.u32()
-                if size > _MAX_CHUNK:
+                if size > max(_MAX_CHUNK, _MAX_PAGES * page_size):
                     raise FormatError(cursor.what, f"a chunk of {size} bytes", cursor.at - 4)
                 place = cursor.at
                 cursor.take(stored)

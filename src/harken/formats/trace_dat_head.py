@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..base.errors import FormatError
-from .trace_dat_layout import MAGIC, Cursor, Layout
+from .trace_dat_layout import MAGIC, CpuData, Cursor, Layout
 from .trace_dat_v6 import read_v6
 from .trace_dat_v7 import read_v7
 
@@ -31,4 +31,30 @@ def read_layout(data: memoryview, what: str = "trace.dat") -> Layout:
     if page_size < 512 or page_size > 1 << 24 or page_size & (page_size - 1):
         raise FormatError(what, f"{page_size} is not the size of a page", cursor.at - 4)
     read = read_v6 if text == "6" else read_v7
-    return read(cursor, flags[1], page_size)
+    return _disjoint(read(cursor, flags[1], page_size), len(data), what)
+
+
+def _disjoint(found: Layout, size: int, what: str) -> Layout:
+    """The layout without pages that are others', too: else the same megabyte could be that of thousands of CPUs."""
+    pages = [(place, at) for at, buffer in enumerate(found.buffers) for place in buffer.cpus if place.size]
+    places = sorted([(place.offset, place.size, at, place.cpu) for place, at in pages])
+    end, kept, texts = 0, set(), 0
+    for offset, length, at, cpu in places:
+        if offset >= end:
+            kept.add((at, cpu))
+            end = offset + length
+    if len(kept) == len(places) and not any(buffer.text for buffer in found.buffers):
+        return found
+    buffers = []
+    for at, buffer in enumerate(found.buffers):
+        texts += buffer.text[1] if buffer.text is not None else 0
+        if texts > 2 * size:
+            break
+        cpus = tuple([place if not place.size or (at, place.cpu) in kept else CpuData(place.cpu, place.offset, 0) for place in buffer.cpus])
+        buffers.append(buffer.replace(cpus=cpus))
+    problems = list(found.problems)
+    if len(kept) < len(places):
+        problems.append(f"{what}: the pages of {len(places) - len(kept)} CPUs lie within those of others, and are left out")
+    if len(buffers) < len(found.buffers):
+        problems.append(f"{what}: {len(found.buffers) - len(buffers)} buffers are left out, as their texts are larger than the file")
+    return found.replace(buffers=tuple(buffers), problems=tuple(problems))

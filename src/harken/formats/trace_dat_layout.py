@@ -62,8 +62,11 @@ __all__ = (
     "entries",
     "expand",
     "section_at",
+    "MAX_BUFFERS",
     "MAX_CPUS",
     "MAX_PARTS",
+    "MAX_PLACES",
+    "check_places",
     "chosen_clock",
     "cpu_count",
     "inside",
@@ -89,6 +92,8 @@ OPTION_NAMES = tuple(
 #: Options, sections, buffers: far beyond what any file has.
 MAX_PARTS = 1 << 16
 MAX_CPUS = 8192
+#: Buffers of a file, and CPUs of all of them.
+MAX_BUFFERS, MAX_PLACES = 4096, 1 << 17
 _COMPRESSED = 1
 
 
@@ -205,7 +210,7 @@ class Cursor:
 def entries(cursor: Cursor) -> int:
     """A number of entries, each of which takes eight bytes at least."""
     count = cursor.u32()
-    if count > cursor.left // 8 + 1:
+    if count > min(cursor.left // 8 + 1, MAX_PARTS):
         raise FormatError(cursor.what, f"{count} entries cannot be in the {cursor.left} bytes that are left", cursor.at - 4)
     return count
 
@@ -219,6 +224,16 @@ def chosen_clock(text: str) -> str:
     """
     start, end = text.find("["), text.find("]")
     return text[start + 1 : end] if 0 <= start < end else text.strip("\0 \n")
+
+
+def check_places(cursor: Cursor, buffers: int, cpus: int) -> None:
+    """Whether a file may have so many buffers, and CPUs of all of them.
+
+    Raises:
+        FormatError: no recorder makes so many.
+    """
+    if buffers > MAX_BUFFERS or cpus > MAX_PLACES:
+        raise FormatError(cursor.what, f"more than {MAX_BUFFERS} buffers, or {MAX_PLACES} CPUs of them")
 
 
 def cpu_count(cursor: Cursor, count: int) -> int:

@@ -20,9 +20,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ("Symbols", "parse_printk", "printk_lines")
+__all__ = ("Symbols", "parse_comms", "parse_printk", "printk_lines")
 
-_MAX_TEXT = 128 << 20
+_MAX_TEXT = 48 << 20  # 20 MB are many
+_MAX_COMMS, _MAX_COMM = 1 << 22, 256  # PIDs; a name has 15 letters
+_MAX_SYMBOLS, _MAX_NAME, _MAX_FORMAT = 2_000_000, 600, 4096  # a kernel has 200,000, of up to 512 letters and a module
 
 
 class Symbols:
@@ -42,12 +44,12 @@ class Symbols:
             return self._starts
         found: list[tuple[int, bytes]] = []
         # Symbols of one address stand in the reverse order of the text, as trace-cmd sorts them.
-        for line in reversed(self._text.split(b"\n")):
+        for line in reversed(self._text.split(b"\n", _MAX_SYMBOLS)[:_MAX_SYMBOLS]):
             address, _, rest = line.partition(b" ")
             if len(rest) < 3 or rest[0] in b"aA" or len(address) > 16:
                 continue
             try:
-                found.append((int(address, 16), rest[2:]))
+                found.append((int(address, 16) & 0xFFFFFFFFFFFFFFFF, rest[2:_MAX_NAME]))
             except ValueError:
                 continue
         found.sort(key=lambda pair: pair[0])
@@ -113,6 +115,21 @@ class Symbols:
         return len(self._load())
 
 
+def parse_comms(text: str) -> dict[int, str]:
+    """Names of tasks by PID, from ``saved_cmdlines``: lines of "PID NAME".
+
+    Example:
+        >>> parse_comms("12 cat\\n-1 none")
+        {0: '<idle>', 12: 'cat'}
+    """
+    found = {0: "<idle>"}
+    for line in text.split("\n", _MAX_COMMS)[:_MAX_COMMS]:
+        pid, space, comm = line[:_MAX_COMM].strip(" ").partition(" ")
+        if space and pid.isdecimal() and len(pid) < 12:
+            found[int(pid)] = comm
+    return found
+
+
 def parse_printk(text: str) -> dict[int, str]:
     r"""Format strings of trace_printk by address, from ``printk_formats``: lines of ``0xADDRESS : "TEXT"``.
 
@@ -130,8 +147,8 @@ def _unescape(text: str) -> str:
 def printk_lines(text: str) -> list[tuple[int, str]]:
     """(address, what stands between the quotes) of each line, in order."""
     found = []
-    for line in text.split("\n"):
-        address, colon, quoted = line.partition(" : ")
+    for line in text.split("\n", _MAX_SYMBOLS)[:_MAX_SYMBOLS]:
+        address, colon, quoted = line[:_MAX_FORMAT].partition(" : ")
         start, end = quoted.find('"'), quoted.rfind('"')
         if not colon or not 0 <= start < end:
             continue

@@ -23,6 +23,7 @@ from .trace_dat_layout import (
     Layout,
     Option,
     Section,
+    check_places,
     chosen_clock,
     cpu_count,
     entries,
@@ -33,14 +34,7 @@ __all__ = ("read_v6",)
 
 
 def read_v6(cursor: Cursor, long_size: int, page_size: int) -> Layout:
-    """Finds the parts of a file of version 6.
-
-    Args:
-        cursor: behind the page size, in the file's byte order.
-
-    Raises:
-        FormatError: the file ends before its records have a meaning.
-    """
+    """What ``trace_dat_head.read_layout`` gives for version 6; the cursor stands behind the page size, in the file's byte order."""
     sections: list[Section] = []
     problems: list[str] = []
     options: list[Option] = []
@@ -57,12 +51,17 @@ def read_v6(cursor: Cursor, long_size: int, page_size: int) -> Layout:
             _options_v6(cursor, options)
             kind = bytes(cursor.take(10))
         buffers.append(_buffer_v6(cursor, kind, "", cpus, page_size, problems))
+        total = cpus
         count = 0  # a CPUCOUNT option tells about the buffer before it
         for option in options:
             if option.id == CPUCOUNT and len(option.data) >= 4 and len(buffers) > 1:
                 count = cpu_count(cursor, struct.unpack_from(cursor.order + "I", option.data)[0])
+                total += count
+                check_places(cursor, len(buffers), total)
                 buffers[-1] = _instance_v6(cursor, buffers[-1].name, buffers[-1].offset, count, page_size, problems)
             elif option.id == BUFFER and len(option.data) > 8:
+                total += cpus
+                check_places(cursor, len(buffers), total)
                 where = struct.unpack_from(cursor.order + "Q", option.data)[0]
                 name = option.data[8:].split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
                 buffers.append(_instance_v6(cursor, name, where, cpus, page_size, problems))

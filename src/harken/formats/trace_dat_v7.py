@@ -20,6 +20,7 @@ from .trace_dat_layout import (
     Layout,
     Option,
     Section,
+    check_places,
     chosen_clock,
     cpu_count,
     expand,
@@ -35,14 +36,7 @@ __all__ = ("read_v7",)
 
 
 def read_v7(cursor: Cursor, long_size: int, page_size: int) -> Layout:
-    """Finds the parts of a file of version 7.
-
-    Args:
-        cursor: behind the page size, in the file's byte order.
-
-    Raises:
-        FormatError: the file ends before its records have a meaning.
-    """
+    """What ``trace_dat_head.read_layout`` gives for version 7; the cursor stands behind the page size, in the file's byte order."""
     compression = (cursor.string(256), cursor.string(256))
     options_at = cursor.u64()
     problems: list[str] = []
@@ -68,7 +62,7 @@ def read_v7(cursor: Cursor, long_size: int, page_size: int) -> Layout:
             break
     sections: list[Section] = []
     buffers: list[BufferPlace] = []
-    cpus = 0
+    cpus = places = 0
     for option in options:
         body = Cursor(memoryview(option.data), cursor.order, what=f"{cursor.what}: option {option.id}")
         try:
@@ -76,7 +70,9 @@ def read_v7(cursor: Cursor, long_size: int, page_size: int) -> Layout:
                 if len(option.data) == 8:
                     sections.append(section_at(cursor, body.u64(), option.id))
             elif option.id in (BUFFER, BUFFER_TEXT):
+                check_places(cursor, len(buffers), places)
                 buffers.append(_buffer_v7(cursor, body, option.id == BUFFER_TEXT, page_size, problems))
+                places += len(buffers[-1].cpus)
             elif option.id == CPUCOUNT:
                 cpus = cpu_count(cursor, body.u32())
         except FormatError as error:

@@ -54,6 +54,7 @@ class Lines:
         self.arena, self.widest = bytearray(), 0  # of ftrace_bulk
         self._writer: list[Writer | None] = []
         self.lazy = 0  # where records have a byte more that heads of lines depend on, 0 for none
+        self._left = False  # whether the window before was Python's, although there is an accelerator
 
     # ---- what a layout says
 
@@ -108,10 +109,16 @@ class Lines:
         self.prepare(batches)
         writer = self.writer()
         if writer is not None:
+            if self._left:
+                writer.put_stacks(self.stacks())
             found = writer.pieces([Batch(batch.cpu, batch.buffer, batch.records.plain()) for batch in batches])
             if found is not None:
+                self._left = False
                 yield from found
                 return
+            if not self._left:
+                self.stacks().update(writer.stacks())
+            self._left = True
         yield self._lines_of(with_numpy(batches), total)
 
     def _lines_of(self, batches: Sequence[Batch], total: int) -> bytes:
@@ -139,6 +146,10 @@ class Lines:
     def native_special(self, number: int, writer: Writer) -> tuple[str, int, bytes] | None:
         """How the accelerator prints an event of ``special``: (kind, bytes that it takes, operations); None if it cannot."""
         return None
+
+    def stacks(self) -> dict[int, list[str]]:
+        """The names of the functions that lead to the last one of each CPU, for the function tracer's indentation."""
+        return {}
 
     def prepare(self, batches: Sequence[Batch]) -> None:
         """Learns from batches what later lines need; called for every window in order, also by those who print only some of them."""

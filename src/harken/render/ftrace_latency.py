@@ -12,6 +12,8 @@ mark of how long it took to the next line (kernel/trace/trace_output.c, ``trace_
 
 from __future__ import annotations
 
+import os
+
 from ..base.record import Record
 from .ftrace_kernel import KernelLines, kernel_flags
 
@@ -26,7 +28,8 @@ __all__ = ("LatencyLines", "LatencyTask", "latency_header", "mark_of")
 
 #: Marks by nanoseconds that a line must take longer than (``mark`` in kernel/trace/trace_output.c).
 _MARKS = ((1000000000, "$"), (100000000, "@"), (10000000, "*"), (1000000, "#"), (100000, "!"), (10000, "+"))
-_SIGN = "\x01"
+#: Stands around times until all are known.  What is recorded may have any text, but not what nobody knew when it was recorded.
+_SIGN = f"\x01{os.urandom(8).hex()}\x01"
 
 
 def mark_of(nanoseconds: int) -> str:

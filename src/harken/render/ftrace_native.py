@@ -163,6 +163,17 @@ class Writer:
         texts += b"".join([data for _, data in made])
         return spans
 
+    def stacks(self) -> dict[int, list[str]]:
+        """As ``Lines.stacks``, of the windows so far."""
+        names = {number: name for name, number in self._numbers.items()}
+        return {cpu: [names.get(number, "") for number in stack[: stack[DEEPEST]]] for cpu, stack in self._stacks.items()}
+
+    def put_stacks(self, stacks: dict[int, list[str]]) -> None:
+        """Goes on behind windows that Python has printed."""
+        for cpu, names in stacks.items():
+            numbers = array("I", [self.number_of(name) for name in names])
+            self._stacks[cpu] = numbers + array("I", bytes(4 * (DEEPEST - len(names)))) + array("I", [len(names)])
+
     # ---- texts that are made once
 
     def _head(self, batch: Batch, index: int, _stream: int) -> tuple[str, int]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 
+from ..formats.event_columns import is_text, numbers_of
 from ..formats.function_arguments import MOST
 from ..formats.print_fmt import Env, Renderer, compile_print_fmt, plain_renderer
 from ..formats.print_fmt_plugins import kernel_stack_text
@@ -47,6 +48,10 @@ _TEACHERS = {
     "sched_wakeup": (("pid", "comm"),),
     "sched_wakeup_new": (("pid", "comm"),),
 }
+
+
+def _teaches(pid: FormatField, comm: FormatField) -> bool:
+    return numbers_of(pid) in ((2, 1), (4, 1), (8, 1)) and is_text(comm)
 
 
 def latency_flags(flags: int, preempt: int, lock_depth: int | None = None, migrate: int | None = None, lazy: bool = False) -> str:
@@ -206,7 +211,7 @@ class ReportLines(Lines):
             event = self.events.get(number)
             pairs = _TEACHERS.get(event.name, ()) if event is not None and event.category == "sched" else ()
             fields = [(event.field(pid), event.field(comm)) for pid, comm in pairs] if event is not None else []
-            found = self._teachers[number] = tuple([(pid, comm) for pid, comm in fields if pid is not None and comm is not None])
+            found = self._teachers[number] = tuple([(pid, comm) for pid, comm in fields if pid and comm and _teaches(pid, comm)])
         return found
 
     def _teach_columns(self, found: EventColumns, pid_name: str, comm_name: str) -> bool:
@@ -220,6 +225,9 @@ class ReportLines(Lines):
         return bool(wanted)
 
     # ---- the function tracer
+
+    def stacks(self) -> dict[int, list[str]]:
+        return self._stacks
 
     def _numbers(self, item: Item, *names: str) -> list[int]:
         order: Any = "little" if self.env.order == "<" else "big"

@@ -94,7 +94,8 @@ class _Names:
     """Names of tasks.  A task that changed its name has several; trace-cmd prints the one that bsearch(3) meets first, and so does this."""
 
     def __init__(self, trace: TraceFile, comms: list[tuple[int, str]]) -> None:
-        saved = [(int(pid), name) for line in trace.cmdlines.split("\n") for pid, _, name in [line.partition(" ")] if pid.isdigit()]
+        pairs = [line.partition(" ")[::2] for line in trace.cmdlines.split("\n")]
+        saved = [(int(pid), name) for pid, name in pairs if pid.isdecimal() and len(pid) < 12]
         self._all = sorted(reversed(saved + comms), key=lambda pair: pair[0])
 
     def find(self, pid: int) -> str:

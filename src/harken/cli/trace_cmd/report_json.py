@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+from ...formats.event_columns import numbers_of
 from ...formats.event_records import split
 from ...render.ftrace import COUNTERS
 from ...render.json import dump
@@ -82,6 +83,8 @@ def _rows(columns: EventColumns, stream: int) -> list[tuple[int, int, int, str, 
     event = columns.event
     names = tuple(field.name for field in event.own)
     title = f"{event.category}:{event.name}"
+    if numbers_of(event.field("common_pid")) != (4, 1):  # every kernel's events have it
+        return [(row[0], stream, 0, title, names, row[2:]) for row in columns.rows(names)]
     return [(row[0], stream, row[2], title, names, row[3:]) for row in columns.rows(["common_pid", *names])]
 
 
