@@ -65,11 +65,11 @@ class Lists:
             raise
 
     def near_functions(self, words: Iterable[str]) -> str:
-        """A hint with the names of functions that look like the first of ``words`` that does not exist, "" if there are none."""
+        """A hint for the first of ``words`` that no function has as its name or matches, "" if there is none."""
         return next((hint for word in words if (hint := self.near_function(word))), "")
 
     def near_function(self, word: str, existing: bool = False) -> str:
-        """A hint with the names of functions that look like ``word``.
+        """A hint with the names of functions that look like ``word``, or where all names are if none does; "" if there is such a function.
 
         Args:
             existing: also if there is a function of this very name.
@@ -78,10 +78,15 @@ class Lists:
             have = [name for name, _ in self.root.filter_functions()]
         except KernelError:
             return ""
-        if set(word) & set("*?[:") or (not existing and word in have):
+        every = "" if existing else "'harken trace-cmd list -f' shows all functions"
+        if set(word) & set("*?[:"):
+            from fnmatch import fnmatchcase
+
+            return "" if ":" in word or any(fnmatchcase(name, word) for name in have) else every
+        if not existing and word in have:
             return ""
         near = near_names(have, word)
-        return f"this kernel has {', '.join(near)}" if near else ""
+        return f"this kernel has {', '.join(near)}" if near else every
 
     def pids(self, numbers: Sequence[int], children: bool = False, functions: bool = True) -> None:
         """Traces only these tasks: events and functions.  With ``children`` also those that they start from now on.
