@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -14,10 +16,12 @@ from harken.cli.commands.trace_cmd import COMMANDS, REFUSED, run
 from harken.cli.trace_cmd.arguments import parse
 from harken.cli.trace_cmd.background import in_background
 from harken.cli.trace_cmd.filters import Filter, Filters
+from harken.cli.trace_cmd.naming import naming
 from harken.cli.trace_cmd.record import check
 from harken.cli.trace_cmd.record_options import LETTERS, NAMES, parse_setup
 from harken.cli.trace_cmd.report import NAMES as REPORT_NAMES
 from harken.cli.trace_cmd.report import Report
+from harken.cli.trace_cmd.running import Stop
 from harken.cli.trace_cmd.worst_case import check_worst_case
 from harken.formats.event_format import parse as parse_event
 from harken.formats.trace_dat import open_trace
@@ -416,3 +420,31 @@ def test_errors_of_files_have_their_own_status_and_wrong_usage_the_way_to_help(p
     with pytest.raises(HarkenError) as failed:
         run(["convert", "-i", path, "-o", str(tmp_path / "none" / "x")])
     assert failed.value.exit_code == 2 and "No such file" in failed.value.message
+
+
+def test_a_full_disk_is_told_with_the_file(path, tmp_path):
+    for words in (["convert", "-i", path, "-o", "/dev/full"], ["split", "-i", path, "-o", str(tmp_path / "part")]):
+        if words[0] == "split":
+            (tmp_path / "part.1").symlink_to("/dev/full")
+        else:
+            (tmp_path / "x.new").symlink_to("/dev/full")
+            words[-1] = str(tmp_path / "x")
+        with pytest.raises(KernelError) as failed:
+            run(words)
+        assert failed.value.exit_code == errno.ENOSPC and str(tmp_path) in failed.value.message
+    with pytest.raises(BrokenPipeError) as broken, naming("x"):
+        raise BrokenPipeError(errno.EPIPE, "gone")
+    assert broken.value.filename is None
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["terminal", "nohup"])
+def test_a_terminal_that_goes_away_ends_a_recording(ignored):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        stop = Stop()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.wanted is not ignored
+        stop.restore()
+        assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if ignored else signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -119,7 +119,7 @@ def _limits(chosen: Options) -> dict[str, Any]:
 
 
 def _interruptible(stop: Callable[[], None]) -> None:
-    """Ctrl-C ends the trace, and what was collected is shown."""
+    """Ctrl-C ends the trace, as SIGTERM and a terminal that goes away do, and what was collected is shown."""
     import signal
 
     def handle(_number: int, _frame: object) -> None:
@@ -127,6 +127,8 @@ def _interruptible(stop: Callable[[], None]) -> None:
 
     signal.signal(signal.SIGINT, handle)
     signal.signal(signal.SIGTERM, handle)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, handle)
 
 
 def _function_graph(chosen: Options, trace: Any) -> int:

@@ -12,6 +12,7 @@ from ...formats.trace_dat import open_trace
 from ...formats.trace_dat_parts import Parts, sources_of
 from ...formats.trace_dat_writer import write_trace
 from .arguments import parse
+from .naming import naming
 
 __all__ = ("run", "rewrite")
 
@@ -60,7 +61,8 @@ def rewrite(source: str, target: str, version: int, compression: str) -> None:
     with open_trace(source) as trace:
         fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
-            write_trace(fd, Parts.of(trace), [sources_of(trace, buffer.name) for buffer in trace.buffers], version, compression)
+            with naming(target):
+                write_trace(fd, Parts.of(trace), [sources_of(trace, buffer.name) for buffer in trace.buffers], version, compression)
         except BaseException:
             os.unlink(partial)
             raise

@@ -11,6 +11,7 @@ from ...kernel.ftrace_tracers import LATENCY_TRACERS
 from ...kernel.tracefs_instances import instance_names
 from .arguments import parse
 from .buffers import existing
+from .naming import naming
 from .record import date_offset, say_places
 from .record_options import Setup
 from .setup import open_tracefs
@@ -79,7 +80,7 @@ def _extract(root: Tracefs, setup: Setup, traces: list[tuple[str, Ftrace]], snap
             raise KernelError("this kernel has no snapshots", errno=2, hint="they come with CONFIG_TRACER_SNAPSHOT")
         if not snapshot:
             trace.stop()
-    with Recorder(setup.output, parts, traces, file=file) as recorder:
+    with naming(setup.output), Recorder(setup.output, parts, traces, file=file) as recorder:
         extra = []
         if date:
             extra.append((layout.DATE, date_offset(traces[0][1])))

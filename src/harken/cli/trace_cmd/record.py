@@ -12,6 +12,7 @@ import sys
 
 from ...base.errors import HarkenError, KernelError, UsageError
 from ...formats import trace_dat_layout as layout
+from .naming import naming
 from .progress import Progress, amount
 from .record_options import Setup, parse_setup
 from .running import Running
@@ -131,7 +132,8 @@ def _recorded(setup: Setup) -> int:
                 if setup.keep:
                     running.buffers.keep()
                 return 0
-        outcome = _record(running)
+        with naming(setup.output):
+            outcome = _record(running)
         _tell(setup, running.buffers, outcome)
         if setup.keep:
             running.buffers.keep()

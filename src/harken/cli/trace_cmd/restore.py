@@ -17,6 +17,7 @@ from ...formats.trace_dat import open_trace
 from ...formats.trace_dat_parts import BufferSource, CpuSource, Parts
 from ...formats.trace_dat_writer import write_trace
 from .arguments import parse
+from .naming import naming
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def run(argv: list[str]) -> int:
     try:
         parts = parts.replace(cpus=max(parts.cpus if not files else 0, len(files)))
         # trace-cmd restores into version 6, which also the oldest readers know
-        places = write_trace(fd, parts, [BufferSource("", clock, parts.page_size, tuple(sources))], 6)
+        with naming(output):
+            places = write_trace(fd, parts, [BufferSource("", clock, parts.page_size, tuple(sources))], 6)
     finally:
         os.close(fd)
     for _, cpu, offset, _, size in places if files else ():

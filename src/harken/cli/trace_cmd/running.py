@@ -21,13 +21,19 @@ __all__ = ("Running", "Stop")
 
 
 class Stop:
-    """Ctrl-C and SIGTERM end the recording, not the program; ``fd`` becomes readable then, so that nobody has to ask now and then."""
+    """Ctrl-C, SIGTERM and a terminal that goes away end the recording, not the program.
+
+    ``fd`` becomes readable then, so that nobody has to ask now and then.
+    """
 
     def __init__(self) -> None:
         self.wanted = False
         self.fd, self._told = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._fd_before = signal.set_wakeup_fd(self._told, warn_on_full_buffer=False)
-        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
+            numbers.append(signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._handle) for number in numbers}
 
     def _handle(self, _number: int, _frame: object) -> None:
         self.wanted = True

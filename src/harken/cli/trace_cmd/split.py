@@ -17,6 +17,7 @@ from ...formats.trace_dat_pages import PageBuilder
 from ...formats.trace_dat_parts import BufferSource, CpuSource, Parts
 from ...formats.trace_dat_writer import write_trace
 from .arguments import number, parse
+from .naming import naming
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ class _Part:
             compression = compression if codec(compression).writes else "none"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
-            write_trace(fd, parts, sources, self.trace.version, compression)
+            with naming(path):
+                write_trace(fd, parts, sources, self.trace.version, compression)
         finally:
             os.close(fd)
 

@@ -14,6 +14,7 @@ from ...base.errors import UsageError
 from ...formats.trace_dat_parts import BufferSource
 from ...formats.trace_dat_writer import write_trace
 from ...kernel.ftrace_tracers import LATENCY_TRACERS
+from .naming import naming
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def write_text(root: Tracefs, setup: Setup, trace: Ftrace, release: bool = False
     parts = collect(root, None, extra_options(setup), trace.tracefs)
     fd = os.open(setup.output, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
-        write_trace(fd, parts, [BufferSource("", trace.clock, trace.page_size, text=text)], setup.version, setup.compression)
+        with naming(setup.output):
+            write_trace(fd, parts, [BufferSource("", trace.clock, trace.page_size, text=text)], setup.version, setup.compression)
     finally:
         os.close(fd)
     if not setup.quiet:
