@@ -63,9 +63,15 @@ def test_symbols_are_recorded_where_something_shows_them(root, clean, tmp_path, 
         assert run(["record", "-q", "-o", path, *words, "true"]) == 0
         with open_trace(path) as trace:
             assert bool(trace.kallsyms) == wanted, words
-    if root.exists("options/copy_trace_marker"):  # they come with what users write into the top buffer
-        marker = f"echo something > {root.path('trace_marker')}"
-        assert run(["record", "-q", "-o", path, "-e", "sched:sched_process_exec", "sh", "-c", marker]) == 0
+    marker = f"echo something > {root.path('trace_marker')}"
+    for option in ("--top", "--private"):  # they come with what users write
+        if option == "--private" and not root.exists("options/copy_trace_marker"):
+            continue
+        top = [option] if option == "--top" else []
+        for command, wanted in ((["true"], False), (["sh", "-c", marker], True)):
+            assert run(["record", "-q", "-o", path, *top, "-e", "sched:sched_process_exec", "-F", *command]) == 0
+            with open_trace(path) as trace:
+                assert bool(trace.kallsyms) == wanted, (option, command)
         capsys.readouterr()
         assert run(["report", path]) == 0
         assert "tracing_mark_write: something" in capsys.readouterr().out

@@ -21,7 +21,7 @@ from harken.formats.trace_dat_pages import PageBuilder
 from harken.formats.trace_dat_parts import BufferSource, Parts, sources_of
 from harken.formats.trace_dat_symbols import Symbols
 from harken.formats.trace_dat_writer import write_trace
-from harken.session.recorder_ftrace_markers import has_markers
+from harken.session.recorder_ftrace_markers import has_others
 from harken.testing.trace_dat_builder import parts, payload, recording
 
 RECORDS = {
@@ -180,15 +180,15 @@ def test_symbols_may_come_last(tmp_path):
 
 
 @pytest.mark.parametrize("where", [None, 0, 37, 900])
-def test_markers_are_found(where):
-    made = parts((1,)).replace(ftrace_formats=(b"name: function\nID: 1\nformat:\n", b"name: print\nID: 5\nformat:\n"))
+def test_records_of_other_kinds_are_found(where):
+    made = parts((1,)).replace(event_formats=(("system", (b"name: event\nID: 7\nformat:\n",)),))
     pages = []
     for start in (0, 500):
         builder = PageBuilder(4096)
         for n in range(start, start + 500):
             builder.add(n, payload(5 if n == where else 7, n, 42))
         pages += builder.finish()
-    assert len(pages) > 2 and has_markers(made, pages) == (where is not None)
+    assert len(pages) > 2 and has_others(made, pages) == (where is not None)
 
 
 @pytest.mark.parametrize("version, compression", [(6, "none"), (7, "none"), (7, "zlib")])

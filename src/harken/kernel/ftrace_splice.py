@@ -170,7 +170,7 @@ class PageStream:
             if state.size - told >= _OFTEN:  # whoever kills harken now finds it in the file
                 self.tell()
                 told = state.size
-            if result < state.room // 2:  # there was no more of it; who asks again gets little for another call
+            if result + self.page <= state.room:  # there was no more of it; who asks again gets little for another call
                 return True
             if state.room == _PIPE:  # it has much: more is taken at a time
                 state.room = self._enlarged()

@@ -108,7 +108,7 @@ static int64_t drain(struct stream *stream)
 		}
 		if (wrong)
 			return wrong;
-		if ((uint64_t)found < stream->room / 2)  /* there was no more; who asks again gets little for another call */
+		if ((uint64_t)found + stream->page <= stream->room)  /* there was no more; who asks again gets little for another call */
 			break;
 		if (stream->room == 1 << 16)
 			enlarge(stream);

@@ -86,7 +86,7 @@ class Recorder:
         temp: directory for the file while it grows; beside the final one if empty.
         keep: bytes of each CPU that are kept, the last ones (about as many more may be); 0 for all.
         file: what is read of each CPU ("snapshot_raw" for the snapshot).
-        markers: what users write into ``trace_marker`` may be among the records, which needs the kernel's symbols if anything does.
+        others: records of other kinds than the events' may be among them (``recorder_ftrace_markers``), which need the kernel's symbols.
 
     Raises:
         KernelError: a buffer cannot be read.
@@ -101,11 +101,11 @@ class Recorder:
         temp: str = "",
         keep: int = 0,
         file: str = "trace_pipe_raw",
-        markers: bool = False,
+        others: bool = False,
     ) -> None:
         self.path = path
         self._keep = keep
-        self._markers = markers and not parts.kallsyms
+        self._others = others and not parts.kallsyms
         self._top = -1
         self.parts = parts
         self.buffers = tuple(buffers)
@@ -187,7 +187,7 @@ class Recorder:
         """
         if self._ending:
             return
-        if self._markers and not self._late:
+        if self._others and not self._late and all(trace.created and not name for name, trace in self.buffers):
             from .recorder_ftrace_markers import count_of_top
 
             self._top = count_of_top(self.buffers[0][1].root)
@@ -253,7 +253,7 @@ class Recorder:
             self._growing.update(stream.name, stream.cpu, stream.size - gone, stream.start + gone)
         self._save_comms()
         stats, losses = self._statistics()
-        kallsyms = kernel_symbols(self.kernel) if self._markers and self._marked() else b""
+        kallsyms = kernel_symbols(self.kernel) if self._others and self._has_others() else b""
         added = [*stats, *options]
         if version == 7 and compression == "none" and self._growing_path == self.path and not self._keep:
             written = self._growing.finish({(stream.name, stream.cpu): stream.size for stream in self._streams}, added, kallsyms)
@@ -266,9 +266,9 @@ class Recorder:
             found.append(CpuOutcome(stream.name, stream.cpu, offset, stored, size, *losses[stream.name, stream.cpu]))
         return Outcome(self.path, compression != "none", tuple(found))
 
-    def _marked(self) -> bool:
-        """Whether there are markers among the records, or too many records to look."""
-        from .recorder_ftrace_markers import count_of_top, has_markers
+    def _has_others(self) -> bool:
+        """Whether there are records of other kinds than the events', or too many records to look."""
+        from .recorder_ftrace_markers import count_of_top, has_others
 
         if self._top >= 0 and count_of_top(self.buffers[0][1].root) == self._top:
             return False
@@ -278,7 +278,7 @@ class Recorder:
         pages = [
             os.pread(self._fd, stream.page, stream.start + at) for stream in self._streams for at in range(0, stream.size, stream.page)
         ]
-        return has_markers(self.parts, pages)
+        return has_others(self.parts, pages)
 
     def _rewrite(
         self, version: int, compression: str, options: list[tuple[int, bytes]], kallsyms: bytes

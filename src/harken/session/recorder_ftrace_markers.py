@@ -1,9 +1,10 @@
-"""Whether a recording has markers: texts that users wrote into ``trace_marker``.
+"""Whether a recording has records of other kinds than the events that it is about.
 
-They are shown with the kernel function that took them.  An instance gets them since Linux 6.16 (option ``copy_trace_marker``).  Nothing
-else of most recordings shows a function's name, and listing the kernel's symbols costs more than everything else, so it is done only if
-there is such a record: the top buffer gets each marker as well, so none was written if it has no more records than before; else short
-recordings are looked through.
+Such as texts that users wrote into ``trace_marker``, which are shown with the kernel function that took them, and what kernel code prints
+with ``trace_printk``.  They go to the top buffer; an instance gets markers since Linux 6.16 (option ``copy_trace_marker``), or by its own
+file.  Nothing else of most recordings shows a function's name, and listing the kernel's symbols costs more than everything else, so it is
+done only if there is such a record.  Of a private instance, the top buffer tells: it gets each marker as well, so none was written if it
+has no more records than before.  Else short recordings are looked through.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ..formats.trace_dat_parts import Parts
     from ..kernel.tracefs import Tracefs
 
-__all__ = ("count_of_top", "has_markers")
+__all__ = ("count_of_top", "has_others")
 
 
 def count_of_top(root: Tracefs) -> int:
@@ -38,18 +39,19 @@ def count_of_top(root: Tracefs) -> int:
     return found
 
 
-def has_markers(parts: Parts, pages: Iterable[bytes]) -> bool:
-    """Whether a record of ``ftrace:print`` (or ``bprint``, ``bputs``) is in any of some pages.
+def has_others(parts: Parts, pages: Iterable[bytes]) -> bool:
+    """Whether a record of any but the recorded events is in any of some pages.
 
     Args:
         parts: of the recording.
     """
     from ..formats.ring_page import parse, parse_layout
 
-    kinds = {_number(text) for text in parts.ftrace_formats if text.startswith((b"name: print\n", b"name: bprint\n", b"name: bputs\n"))}
+    kinds = {_number(text) for _system, texts in parts.event_formats for text in texts}
     layout = parse_layout(parts.header_page, parts.order, parts.long_size)
     kind = struct.Struct(parts.order + "H").unpack_from  # common_type is the first field of every record
-    return any(kind(page, start)[0] in kinds for page in pages for _time, start, size in parse(page, layout=layout).records if size >= 2)
+    found = ((page, parse(page, layout=layout).records) for page in pages)
+    return any(size >= 2 and kind(page, start)[0] not in kinds for page, records in found for _time, start, size in records)
 
 
 def _number(text: bytes) -> int:

@@ -168,8 +168,8 @@ def _record(running: Running) -> Outcome:
     running.arm()
     running.launch()  # before the raw files are open, which the command would have, too, until it executes
     command = running.command
-    markers = any(trace.has("options/copy_trace_marker") for _, trace in buffers.traced)
-    with Recorder(setup.output, parts, named, setup.temp, setup.max_kb * 1024, markers=markers) as recorder:
+    others = any(wanted.name or not trace.created or trace.has("options/copy_trace_marker") for wanted, trace in buffers.traced)
+    with Recorder(setup.output, parts, named, setup.temp, setup.max_kb * 1024, others=others) as recorder:
         progress = Progress([trace for _, trace in buffers.traced], lambda: recorder.size, None if not setup.quiet else False)
         interval = max(setup.interval_us // 1000, 1) if setup.interval_us else 1000
         try:
@@ -215,11 +215,10 @@ def _record(running: Running) -> Outcome:
 
 
 def _symbols(setup: Setup, buffers: Buffers) -> bool:
-    """Whether anything but an event's own text may show a function of the kernel: a tracer, stacks, what others write into a buffer."""
+    """Whether something that is asked for shows functions of the kernel, beside the events themselves: a tracer, stacks."""
     return setup.all_formats or any(
-        wanted.tracer or wanted.options or wanted.stacks or any(event.triggers for event in wanted.events) or not trace.created
-        or wanted.name for wanted, trace in buffers.traced
-    )  # fmt: skip
+        wanted.tracer or wanted.options or wanted.stacks or any(event.triggers for event in wanted.events) for wanted, _ in buffers.traced
+    )
 
 
 def _gone(pids: list[int]) -> bool:
