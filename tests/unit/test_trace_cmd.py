@@ -448,3 +448,10 @@ def test_a_terminal_that_goes_away_ends_a_recording(ignored):
         assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if ignored else signal.SIG_DFL)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_recording_of_perf_is_known_by_its_beginning(tmp_path):
+    (tmp_path / "perf.data").write_bytes(b"PERFILE2" + bytes(200))
+    with pytest.raises(HarkenError) as failed:
+        run(["report", str(tmp_path / "perf.data")])
+    assert "it is a recording of perf" in failed.value.hint

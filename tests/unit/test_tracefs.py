@@ -140,6 +140,19 @@ def test_the_kernels_reason_for_a_refused_command_is_shown():
         tracefs.find(kernel).write("uprobe_events", "p:g/other /bin/ls:0x1", append=True)
 
 
+def test_a_filter_that_the_kernel_calls_not_permitted_is_a_wrong_one():
+    file = f"{ROOT}/events/sched/sched_switch/filter"
+    log = "[ 1.0] event filter parse error: error: Error\n  Command: 'prev_pid == 1'\n" + " " * 11 + "^\n"
+    kernel = FakeKernel({f"{ROOT}/trace": "", f"{ROOT}/error_log": log, file: PermissionError(1, "Operation not permitted")})
+    with pytest.raises(KernelError) as caught:
+        tracefs.find(kernel).write("events/sched/sched_switch/filter", "'prev_pid == 1'")
+    assert caught.value.diagnostic is not None and not caught.value.hint
+    kernel = FakeKernel({f"{ROOT}/trace": "", f"{ROOT}/error_log": "", file: OSError(22, "Invalid argument")})
+    with pytest.raises(KernelError) as caught:
+        tracefs.find(kernel).write("events/sched/sched_switch/filter", " || ".join(["prev_pid == 12345"] * 300))
+    assert "the kernel takes 4095" in caught.value.hint and len(str(caught.value)) < 300
+
+
 def test_settings_are_undone_in_reverse_order():
     kernel = FakeKernel(
         {

@@ -18,7 +18,10 @@ def read_layout(data: memoryview, what: str = "trace.dat") -> Layout:
     """
     cursor = Cursor(data, "<", what=what)
     if bytes(data[: len(MAGIC)]) != MAGIC:
-        raise FormatError(what, "not a trace.dat file", 0, hint="it does not begin with trace-cmd's magic bytes")
+        hint = "it does not begin with trace-cmd's magic bytes"
+        if bytes(data[:8]) in (b"PERFILE2", b"2ELIFREP"):
+            hint = "it is a recording of perf: 'perf report' and 'perf script' show it, 'harken symbolize --recording' names its samples"
+        raise FormatError(what, "not a trace.dat file", 0, hint=hint)
     cursor.at = len(MAGIC)
     text = cursor.string(16)
     if text not in ("6", "7"):

@@ -242,23 +242,24 @@ class Tracefs:
             from .procfs import lockdown
 
             state = lockdown(self.kernel).state
-            if state in ("integrity", "confidentiality"):
-                hint = f"the kernel is locked down ({state}) or a security module forbids it; 'harken doctor' shows what else serves"
-            else:
-                hint = "a security module or the kernel's build forbids it; 'harken doctor' shows what else serves"
+            locked = f"the kernel is locked down ({state})" if state in ("integrity", "confidentiality") else "the kernel's build"
+            hint = f"{locked} or a security module forbids it; 'harken doctor' shows what else serves"
         elif number == errno.ENOENT and not self.kernel.exists(path):
             hint = _BUILT_WITH.get(name.rpartition("/")[2], "this kernel's tracefs has no such file")
         else:
             hint = _MEANS.get(number, "")
         diagnostic = None
-        if verb == "write" and number not in (errno.EACCES, errno.EPERM):
+        if verb == "write" and (number not in (errno.EACCES, errno.EPERM) or name.endswith("/filter")):  # some wrong filters are EPERM
             logged = self.last_error(text)
             if logged is not None:
+                hint = "" if number == errno.EPERM else hint
                 diagnostic = _placed(name, logged, text, hint)
                 reason = logged.reason[:1].lower() + logged.reason[1:]
                 if logged.position >= 0:
                     word = logged.command[logged.position :].split(" ")[0]
                     reason += f" at {word!r}" if word else " at its end"
+        if number == errno.EINVAL and len(text) >= 4096:
+            text, hint = f"{text[:60]} ...", f"it has {len(text)} characters, and the kernel takes 4095"
         shown = f' "{text.strip()}" to' if text.strip() else " to" if verb == "write" else ""
         refusal = KernelError(
             f"cannot {verb}{shown} {path}: {reason}", call=f'{verb}("{path}") = {errno_name(number)}', errno=number, hint=hint
