@@ -14,6 +14,7 @@ from harken.formats.event_format import parse
 from harken.formats.print_fmt import Env, compile_format
 from harken.formats.print_fmt_fields import kernel_fields_text
 from harken.formats.print_fmt_kernel import binary_printf
+from harken.formats.trace_dat_symbols import Symbols
 from harken.testing.ring_builder import random_record, record
 
 COMMON = """\
@@ -371,7 +372,7 @@ def test_a_stack_is_as_long_as_its_record(entries, dialect):
 def test_how_a_recorded_kernel_prints_is_told_by_its_release():
     def of(uname):
         class File:
-            order, long_size, symbols, printk, comm = "<", 8, None, None, None
+            order, long_size, symbols, printk, comm = "<", 8, Symbols(b""), None, None
 
         File.uname = uname
         return [(env.bare_syscalls, env.letters) for env in (Env.of_file(File, "kernel"), Env.of_file(File))]
@@ -393,3 +394,25 @@ def test_how_a_recorded_kernel_prints_is_told_by_its_release():
         "Linux host " + "9" * 9000 + ".1",
     ):
         assert of(uname) == [(False, 5)] * 2
+
+
+def test_symbols_of_a_recording():
+    """The kernel tells a function's size and takes the first of several names; libtraceevent takes any name in a format for a symbol's."""
+
+    class File:
+        order, long_size, printk, comm, uname = "<", 8, None, None, ""
+        symbols = Symbols(
+            b"0000000000000010 A per_cpu\n0000000000001000 T _stext\n0000000000001010 T first\n0000000000001010 T alias\n"
+            b"0000000000001100 D base\n0000000000002000 T _end\n0000000000009000 t init\t[mod]\n0000000000009010 t exit\t[mod]\n"
+        )
+
+    kernel, report = Env.of_file(File, "kernel"), Env.of_file(File)
+    assert kernel.symbol(0x1012) == ("first", 0x1010, 0xF0) and kernel.symbol(0x9001) == ("init [mod]", 0x9000, 0x10)
+    assert kernel.symbol(0x9010) == ("exit [mod]", 0x9010, 0) and kernel.symbol(0x9011) is None and kernel.symbol(0x10) is None
+    assert report.symbol(0x1012)[1:] == (0x1010, 0)
+    assert [report.address(name) for name in ("base", "init", "nothing", "per_cpu")] == [0x1100, 0x9000, None, None]
+    page = event('"%pS page=%p", REC->p, (((struct page *)base) + REC->b)')
+    values = VALUES | {"p": 0x1012}
+    assert compile_format(page, report)(record(page, values)) == f"first+0x2 page=0x{0x1100 + VALUES['b']:x}"
+    sized = event('"%pS", REC->p')
+    assert compile_format(sized, kernel)(record(sized, values)) == "first+0x2/0xf0"

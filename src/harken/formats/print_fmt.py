@@ -59,6 +59,7 @@ class Env(Record):
 
     ``order`` is "<" or ">", ``long_size`` 4 or 8.  ``symbol(address)`` gives (name, start, size or 0) or None; a module is part of
     the name: ``"nf_hook [nf_tables]"``.
+    ``address(name)`` is where a symbol is, for variables in formats, or None.
     ``string(address)`` is the text at an address of the kernel (``printk_formats``), ``constant(name)`` the value of an enumerator,
     ``struct(spelling)`` a layout ("union x"),
     the latter two usually from BTF.  ``hz`` is the kernel's CONFIG_HZ.  ``comm(pid)`` names a process.
@@ -71,6 +72,7 @@ class Env(Record):
     long_size: int = 8
     dialect: str = "kernel"
     symbol: Callable[[int], tuple[str, int, int] | None] | None = None
+    address: Callable[[str], int | None] | None = None
     string: Callable[[int], str | None] | None = None
     constant: Callable[[str], int | None] | None = None
     struct: Callable[[str], Struct | None] | None = None
@@ -87,19 +89,26 @@ class Env(Record):
         The kernel names addresses of its own image and of modules (``is_ksym_addr`` in kernel/kallsyms.c), libtraceevent any.
         """
         table = trace.symbols
-        image: list[int] = [] if dialect == "kernel" else [0, 1 << 64]
+        if dialect != "kernel":
 
-        def symbol(address: int) -> tuple[str, int, int] | None:
-            found = table.find(address)
+            def symbol(address: int) -> tuple[str, int, int] | None:
+                found = table.find(address)
+                return None if found is None else (f"{found[0]} [{found[2]}]" if found[2] else found[0], found[1], 0)
+
+            more.setdefault("address", table.address)
+            return Env(trace.order, trace.long_size, dialect, symbol=symbol, string=trace.printk, comm=trace.comm, **more)
+        image: list[int] = []
+
+        def kernel_symbol(address: int) -> tuple[str, int, int] | None:
+            found = table.kernel_find(address)
             if not image:
                 image.extend(table.image())
-            if found is not None and not found[2] and not image[0] <= address < image[1]:
+            if found is None or (not found[3] and not image[0] <= address < image[1]):
                 return None
-            return None if found is None else (f"{found[0]} [{found[2]}]" if found[2] else found[0], found[1], 0)
+            return f"{found[0]} [{found[3]}]" if found[3] else found[0], found[1], found[2]
 
-        if dialect == "kernel":
-            more = {**_generation(trace.uname), **more}
-        return Env(trace.order, trace.long_size, dialect, symbol=symbol, string=trace.printk, comm=trace.comm, **more)
+        more = {**_generation(trace.uname), **more}
+        return Env(trace.order, trace.long_size, dialect, symbol=kernel_symbol, string=trace.printk, comm=trace.comm, **more)
 
 
 def _generation(uname: str) -> dict[str, Any]:

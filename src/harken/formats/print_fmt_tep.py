@@ -87,7 +87,8 @@ class TepCoder(Coder):
         return constant(tree[1], 8, False)
 
     def unresolved(self, name: str) -> Value:
-        return constant(0, 8, False)
+        found = self.env.address(name) if self.env.address else None  # any name may be a symbol's: a variable is where it is
+        return constant(found or 0, 8, False)
 
     def on_field(self, tree: Tree) -> Value:
         field = self.field(tree[1])

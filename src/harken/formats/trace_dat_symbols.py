@@ -68,6 +68,28 @@ class Symbols:
             index = self._any_of(address)
         return self._at(index)
 
+    def kernel_find(self, address: int) -> tuple[str, int, int, str] | None:
+        """As the kernel itself finds it: (name, address and size of the symbol, module or ""); of several names the first of the text.
+
+        A symbol ends where the next one begins; the size of the last one is 0.
+        """
+        starts = self._load()
+        after = bisect_right(starts, address)
+        if not after or (after == len(starts) and starts[after - 1] != address):
+            return None
+        name, start, module = self._at(after - 1)
+        return name, start, starts[after] - start if after < len(starts) else 0, module
+
+    def address(self, name: str) -> int | None:
+        """The lowest address of symbols of this name, None if there is none."""
+        self._load()
+        wanted = name.encode("utf-8", "surrogateescape")
+        of_module = wanted + b"\t"
+        for index, line in enumerate(self._lines):
+            if line == wanted or line.startswith(of_module):
+                return self._at(index)[1]
+        return None
+
     def _any_of(self, address: int) -> int:
         """Which of several symbols bsearch(3) finds."""
         starts = self._load()
