@@ -10,6 +10,9 @@ sys.path.insert(0, __file__.rsplit("/", 1)[0])
 
 from language_machine import TASK, problems, run, unit  # noqa: E402
 
+from harken.compiler.unit import RING  # noqa: E402
+from harken.languages.bpftrace.ring import QUIET, USUAL  # noqa: E402
+
 SAYS = [
     ('BEGIN { printf("%d %s|%5d|%-5d|%05d %x\\n", 1, "a", 42, 42, 42, 255); }', "1 a|   42|42   |00042 ff\n"),
     ('BEGIN { printf("%s %d\\n", comm, pid); }', "interpreter 4242\n"),
@@ -371,3 +374,21 @@ def test_maps_that_only_say_what_they_are_of_themselves() -> None:
     assert run("BEGIN { $v = @n; @n = $v + 2; print(@n + 0); }").text == "2\n"
     assert run("BEGIN { @x[1] = @y[2]; @y[2] = @x[1] + 3; print(@y[2] + 0); }").text == "3\n"
     assert len(problems("BEGIN { @a = foo(1); print(strlen(@a)); }")) == 1
+
+
+@pytest.mark.parametrize(
+    "program, wanted",
+    [
+        ("tracepoint:sched:sched_switch { @[comm] = count(); exit(); }", QUIET),
+        ("tracepoint:sched:sched_switch { @[comm] = count(); } interval:s:1 { print(@); clear(@); }", QUIET),
+        ('tracepoint:sched:sched_switch { printf("%d", pid); }', USUAL),
+        ('interval:s:1 { for ($kv : @) { printf("%d", $kv.1); } } tracepoint:sched:sched_switch { @[comm] = 1; }', USUAL),
+        ('END { unroll(9) { printf("%d", 1); } } BEGIN { exit(); }', USUAL),
+        # of several probes with one body each is looked at
+        ('interval:s:1, tracepoint:sched:sched_switch { printf("%d", pid); }', USUAL),
+        ('config = { perf_rb_pages = 3 } tracepoint:sched:sched_switch { printf("%d", pid); }', 16384),
+        ("config = { perf_rb_pages = 1024 } tracepoint:sched:sched_switch { @ = 1; exit(); }", 4 << 20),
+    ],
+)
+def test_a_program_that_sends_little_has_a_small_ring(program: str, wanted: int) -> None:
+    assert unit(program).spec.map(RING).max_entries == wanted

@@ -26,13 +26,21 @@ FIXED_STRING = 64
 
 
 class Events:
-    """The events of one compilation, numbered in the order in which they are first met."""
+    """The events of one compilation, numbered in the order in which they are first met.
+
+    Attributes:
+        events: all of them.
+        met: those that were met since this was emptied, also what was met before.
+    """
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.met: list[Event] = []
         self._ids: dict[Event, int] = {}
 
     def number(self, event: Event) -> int:
+        """The number of an event, which gets one if it has none."""
+        self.met.append(event)
         known = self._ids.get(event)
         if known is None:
             known = self._ids[event] = len(self.events)

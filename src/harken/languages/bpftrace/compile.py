@@ -17,7 +17,6 @@ from ...base.errors import LimitError, ProbeError, SourceError
 from ...compiler.assemble import assemble
 from ...compiler.builtins.code import Environment
 from ...compiler.builtins.events import Events
-from ...compiler.builtins.type_fields import holds_copied
 from ...compiler.builtins.values import START
 from ...compiler.ir import Builder, Const, Function, Module, Program
 from ...compiler.target import Target
@@ -36,6 +35,7 @@ from .lower_base import ENTRIES
 from .maps import Maps
 from .model import Group, Options, Problems
 from .parser import parse
+from .ring import USUAL, ring_bytes
 from .settings import settings
 
 TYPE_CHECKING = False
@@ -46,14 +46,8 @@ if TYPE_CHECKING:
     from ...base.diagnostics import Span
     from ...probes.catalogue import Catalogue
 
-__all__ = ("compile", "Options", "RING_BYTES")
+__all__ = ("compile", "Options")
 
-#: Size of the ring buffer unless configured (``perf_rb_pages``).
-RING_BYTES = 4 << 20
-_RING_MOST = 1 << 30
-#: The same where copies of stacks come, some 16 KiB each.
-_STACKS_RING_BYTES = 16 << 20
-_PAGE = 4096
 #: Processes times programs for which it is kept where functions begin.
 _ENTRIES = 16384
 _MAP_TYPES = ("hash", "lruhash", "percpuhash", "percpulruhash")
@@ -271,9 +265,7 @@ class _Compilation:
         events = Events()
         environment = Environment(self.options.max_strlen, cpus)
         maps = Maps(checker.maps, self.options, cpus)
-        pages = int(self.config.get("perf_rb_pages", 0))
-        ring = RING_BYTES if not pages else min(_RING_MOST, _power_of_two(pages * _PAGE))
-        module.maps[RING] = MapSpec(RING, abi.BPF_MAP_TYPE_RINGBUF, 0, 0, ring)
+        module.maps[RING] = MapSpec(RING, abi.BPF_MAP_TYPE_RINGBUF, 0, 0, USUAL)
         for name, spec in maps.specs.items():
             module.maps[name] = spec
         if any([_exits(group) for group in groups]):
@@ -287,11 +279,14 @@ class _Compilation:
             _start_program(module)
             runs.append(("begin", "start"))
         plans = []
+        sent = []
         for number, group in enumerate(groups):
+            events.met = []
             name = f"{group.kind.lower()[: 15 - len(str(number)) - 1]}_{number}"
             span = group.probe.span
             lowerer = Lowerer(group, module, maps, events, environment, self.options, self.catalogue, name, number)
             lowerer.build()
+            sent.append((group, events.met))
             chosen = group.plan
             attacher = ATTACHERS[chosen.attacher]
             if group.kind in ("BEGIN", "END"):
@@ -313,10 +308,11 @@ class _Compilation:
             if lowerer.wants_entry:
                 self.note_entry(module, lowerer, group)
             plans.append(tuple((probe.text, chosen.attacher, chosen.reason, chosen.rejected) for probe in chosen.probes))
-        if not events.events:
+        if events.events:
+            size = ring_bytes(int(self.config.get("perf_rb_pages", 0)), sent)
+            module.maps[RING] = module.maps[RING].replace(max_entries=size)
+        else:
             del module.maps[RING]
-        elif not pages and any([holds_copied(event.schema) for event in events.events]):
-            module.maps[RING] = module.maps[RING].replace(max_entries=_STACKS_RING_BYTES)
         self.observe("ir", module)
         try:
             assembled = assemble(module, target)
@@ -371,13 +367,6 @@ def _registers(machine: str) -> tuple[str, ...]:
     from ...abi.arch import for_machine
 
     return tuple(sorted(for_machine(machine).registers))
-
-
-def _power_of_two(number: int) -> int:
-    size = _PAGE
-    while size < number:
-        size *= 2
-    return size
 
 
 def _start_program(module: Module) -> None:
