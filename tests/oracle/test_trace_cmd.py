@@ -113,6 +113,14 @@ def test_dates_of_first_and_last_events(recordings, options):
     same(["report", *options, "-i", str(recordings / "date.dat")])
 
 
+@pytest.mark.parametrize("text", ["sched_switch", "sched_switch: prev_pid != 0", "sched_switch: prev_prio < 0", "kernel_stack"])
+def test_stacks_stay_with_their_records(recordings, text):
+    words = ["report", "-F", text, str(recordings / "stacks.dat")]
+    theirs, ours = run("trace-cmd", *words).stdout, run(*HARKEN, *words).stdout
+    assert differing(theirs.split("\n"), ours.split("\n"), run(*HARKEN, "report", str(recordings / "stacks.dat")).stdout) == []
+    assert theirs.count("\n") == ours.count("\n")
+
+
 @pytest.mark.parametrize("text", ["nosuch", "sched_switch,nosuch", "nosuch: a == 1", "sched_switch: prev_comm == ls", "sched_w*"])
 def test_filters_that_mean_nothing_are_refused(recordings, text):
     words = ["report", "-F", text, str(recordings / "v6.dat")]

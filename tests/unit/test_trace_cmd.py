@@ -455,3 +455,9 @@ def test_a_recording_of_perf_is_known_by_its_beginning(tmp_path):
     with pytest.raises(HarkenError) as failed:
         run(["report", str(tmp_path / "perf.data")])
     assert "it is a recording of perf" in failed.value.hint
+
+
+def test_a_wrong_kind_of_dynamic_events_is_told_before_anything_is_reset(monkeypatch):
+    monkeypatch.setattr("harken.cli.trace_cmd.reset.open_tracefs", lambda: None)
+    with pytest.raises(UsageError, match="no kind 'kprobes'"):
+        run(["reset", "-k", "kprobes"])

@@ -67,6 +67,8 @@ class _File:
         self.filters = Filters(report.filters, trace.order, trace.comm) if report.filters else None
         self.comms = frozenset(report.comms)
         self.pids = frozenset(report.pids)
+        self._stack = trace.events.names.get("ftrace:kernel_stack", -1)
+        self._shown: dict[int, bool] = {}  # whether the last record of a stream was shown
         correct = correction(report, source, trace)
         self.correct = _column(correct) if correct is not None else None
 
@@ -129,17 +131,21 @@ class _File:
         hard, soft = self.report.has("I"), self.report.has("S")
         tasks = {kind: self._tasks(kind) for kind in set(kinds)} if self.pids or self.comms else {}
         kept = []
+        shown = self._shown.get(batch.cpu, False)
         for at, kind in enumerate(kinds):
             start = starts[at]
-            test = tests.get(kind, True)
-            if test is False or (test is not True and not test(buffer, start, start + sizes[at], cpu, times[at])):
-                continue
             flags = buffer[start + 2]
             if (hard and flags & _HARD) or (soft and flags & _SOFT and not flags & _HARD):
+                shown = False
                 continue
-            if tasks and not any(self._wanted(int.from_bytes(buffer[start + o : start + o + 4], order, signed=True)) for o in tasks[kind]):
-                continue
-            kept.append(at)
+            test = tests.get(kind, True)
+            wanted = test is True or (test is not False and bool(test(buffer, start, start + sizes[at], cpu, times[at])))
+            if wanted and tasks:
+                wanted = any(self._wanted(int.from_bytes(buffer[start + o : start + o + 4], order, signed=True)) for o in tasks[kind])
+            shown = wanted or (shown and kind == self._stack)  # the stack of a record belongs to it
+            if shown:
+                kept.append(at)
+        self._shown[batch.cpu] = shown
         return Batch(batch.cpu, buffer, _chosen(records, kept))
 
     def _tasks(self, kind: int) -> list[int]:

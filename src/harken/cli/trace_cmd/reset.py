@@ -25,6 +25,7 @@ __all__ = ("run", "reset_buffer", "remove_dynamic")
 
 #: first letter of a line of dynamic_events -> the name of the kind on the command line
 _KINDS = {"p": "kprobe", "r": "kretprobe", "s": "synth", "e": "eprobe", "f": "fprobe", "t": "tprobe"}
+_KEPT = (*_KINDS.values(), "uprobe", "uretprobe", "all")
 _OFF = (("tracing_thresh", "0"), ("tracing_max_latency", "0"), ("max_graph_depth", "0"))
 _EMPTY = ("set_event_pid", "set_event_notrace_pid", "set_ftrace_pid", "set_ftrace_notrace_pid")
 _LISTS = ("set_ftrace_filter", "set_ftrace_notrace", "set_graph_function", "set_graph_notrace")
@@ -52,6 +53,8 @@ def run(argv: list[str]) -> int:
         elif option == "t":
             current, chosen = [""], True
         elif option == "k":
+            if value not in _KEPT:
+                raise UsageError(f"there is no kind {value!r} of dynamic events", ", ".join(_KEPT))
             kept.add(value)
             continue
         elif option == "b":
