@@ -5,6 +5,7 @@ bounds?
     .venv/bin/python tools/mutate.py elf --seed 1 --count 10000 FILE...
     .venv/bin/python tools/mutate.py perf --seed 1 --count 10000 perf.data...
     .venv/bin/python tools/mutate.py trace --seed 1 --count 10000 --workers 2 [trace.dat...]
+    .venv/bin/python tools/mutate.py trace --sanitize --count 10000 --workers 2 [trace.dat...]
 
 Every case is a file with a few damages (bits, numbers that are extreme, pieces copied or cut off), mostly in headers and tables;
 recordings of ftrace are made in code (``harken.testing.trace_mutants``), those that are named are damaged, too, and each is read in all
@@ -29,14 +30,13 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import mutate_trace
 
 from harken.base.errors import HarkenError
 from harken.formats.elf import Elf
 from harken.kernel.kernel import live
-
-if TYPE_CHECKING:
-    from harken.testing.trace_mutants import Good
 
 _EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 _TABLES = (".debug", ".zdebug", ".eh_frame", ".symtab", ".dynsym", ".strtab", ".note", ".gnu", ".rel", ".stapsdt")
@@ -51,10 +51,6 @@ class Seed(NamedTuple):
     places: Sequence[tuple[int, int]]
 
 
-class Slow(BaseException):
-    """A case has used up its time."""
-
-
 def elf_seed(path: str) -> Seed:
     data = Path(path).read_bytes()
     elf = Elf(data, path)
@@ -66,12 +62,6 @@ def elf_seed(path: str) -> Seed:
 def perf_seed(path: str) -> Seed:
     data = Path(path).read_bytes()
     return Seed(path, data, [(0, 256), (0, min(len(data), 4096)), (0, len(data)), (max(len(data) - 8192, 0), len(data))])
-
-
-def trace_seed(path: str) -> Good:
-    from harken.testing.trace_mutants import Good
-
-    return Good.of_file(Path(path).read_bytes(), path)
 
 
 def damaged(seed: Seed, source: random.Random) -> bytes:
@@ -210,51 +200,6 @@ def read_perf(data: bytes, path: str) -> None:
                     tolerant(lambda start=start, layout=layout: layout.decode(memoryview(data), start, 64))  # type: ignore[misc]
 
 
-def read_trace(data: bytes, path: str, source: random.Random) -> None:
-    """Reads a recording in all ways, or in some where one is like another, with the accelerator and without: is it the same?"""
-    from harken.testing.trace_ways import PRINTED, WAYS, differing, outcome, plain_python
-
-    gc.collect()
-    file = f"{_folder()}/{os.getpid()}.dat"
-    with open(file, "wb") as out:
-        out.write(data)
-    rare = {f"report {' '.join(words)}" for words in PRINTED}
-    some = [source.choice(sorted(rare)), source.choice(sorted(rare)), source.choice(("columns one by one", "json", "mem", "graph"))]
-    problems = []
-    for way in WAYS:
-        if (way in rare or way in ("columns one by one", "json", "mem", "graph")) and way not in some:
-            continue
-        numpy = source.random() < 0.7
-        try:
-            begun = time.process_time()
-            fast = outcome(way, file)
-            _note(way, time.process_time() - begun)
-            begun = time.process_time()
-            with plain_python(numpy):
-                slow = outcome(way, file)
-            _note(f"{way}, in plain Python", time.process_time() - begun)
-        except (Slow, MemoryError):
-            raise
-        except Exception:
-            problems.append(f"{way}: {traceback.format_exc(limit=-6)}")
-        else:
-            difference = differing(fast, slow)
-            if difference:
-                problems.append(f"{way}: the accelerator has something else{'' if numpy else ' (without numpy)'}: {difference[:1500]}")
-    if problems:
-        raise AssertionError("\n".join(problems))
-
-
-def _folder() -> str:
-    """Where files are made: in memory, if there is such a place."""
-    return next(folder for folder in ("/dev/shm", os.environ.get("TMPDIR", "/tmp")) if os.access(folder, os.W_OK))
-
-
-def _note(way: str, seconds: float) -> None:
-    count, longest = _ways.get(way, (0, 0.0))
-    _ways[way] = count + 1, max(longest, seconds)
-
-
 def run_case(read: Callable[..., None], seeds: Sequence[Any], seed: int, number: int, options: argparse.Namespace) -> str:
     """What went wrong, "" if nothing."""
     source = random.Random(f"{seed}:{number}")
@@ -270,7 +215,7 @@ def run_case(read: Callable[..., None], seeds: Sequence[Any], seed: int, number:
         Path(options.keep).write_bytes(given[0])
 
     def late(_number: int, _frame: object) -> None:
-        raise Slow
+        raise TimeoutError
 
     signal.signal(signal.SIGPROF, late)
     begun = time.process_time()
@@ -279,7 +224,7 @@ def run_case(read: Callable[..., None], seeds: Sequence[Any], seed: int, number:
         read(*given)
     except HarkenError as error:
         str(error)
-    except Slow:
+    except TimeoutError:
         return f"{given[1]}: more than {options.seconds} s, at\n{traceback.format_exc()}"
     except MemoryError:
         return f"{given[1]}: more than {options.megabytes} MB, at\n{traceback.format_exc()}"
@@ -293,7 +238,6 @@ def run_case(read: Callable[..., None], seeds: Sequence[Any], seed: int, number:
 
 
 _longest = 0.0
-_ways: dict[str, tuple[int, float]] = {}
 
 
 def run_child(read: Callable[..., None], seeds: Sequence[Any], numbers: range, options: argparse.Namespace, pipe: int) -> None:
@@ -311,7 +255,7 @@ def run_child(read: Callable[..., None], seeds: Sequence[Any], numbers: range, o
             if problem:
                 out.write(f"!{options.seed}:{number} {problem}\n")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-        out.write(f"={json.dumps([_longest, peak, _ways])}\n")
+        out.write(f"={json.dumps([_longest, peak, mutate_trace.WAYS_SEEN])}\n")
 
 
 class Totals:
@@ -356,8 +300,7 @@ def run_batch(read: Callable[..., None], seeds: Sequence[Any], numbers: range, o
         totals.bad += 1
         print(f"!{options.seed}:{current} ended the process, status {status:#x}")
     sys.stdout.flush()
-    leftover = Path(_folder(), f"{pid}.dat")
-    leftover.unlink(missing_ok=True)
+    mutate_trace.file_of(pid).unlink(missing_ok=True)
 
 
 def main() -> int:
@@ -371,9 +314,19 @@ def main() -> int:
     parser.add_argument("--megabytes", type=int, default=512, help="memory that it may take, 0 for any")
     parser.add_argument("--only", help="SEED:NUMBER of one case")
     parser.add_argument("--keep", help="where to put the file of that case")
+    parser.add_argument(
+        "--sanitize", action="store_true", help="recordings of ftrace: with an accelerator that checks itself (gcc's sanitizers)"
+    )
     options = parser.parse_args()
+    if options.sanitize:
+        mutate_trace.sanitize()
+        options.megabytes = 0  # the sanitizer maps terabytes
     os.environ |= {"HARKEN_WORKERS": "1", "HARKEN_DEBUG": "1"}
-    read, prepare = {"elf": (read_elf, elf_seed), "perf": (read_perf, perf_seed), "trace": (read_trace, trace_seed)}[options.kind]
+    read, prepare = {
+        "elf": (read_elf, elf_seed),
+        "perf": (read_perf, perf_seed),
+        "trace": (mutate_trace.read_trace, mutate_trace.trace_seed),
+    }[options.kind]
     seeds: list[Any] = [prepare(path) for path in options.files]  # type: ignore[operator]
     if options.kind == "trace":
         from harken.testing.trace_mutants import good_recordings
