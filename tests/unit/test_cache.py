@@ -33,6 +33,23 @@ def test_round_trip(key, data):
     assert cache.load("other", key) is None
 
 
+def test_pieces_of_a_file_whose_descriptor_was_closed(tmp_path):
+    """As a daemon closes all; another file has the number then."""
+    cache.store("unit", "k", bytes(range(200)))
+    found, gone = cache.pieces("unit", "k"), cache.pieces("unit", "k")
+    assert found is not None and gone is not None and found[3:7] == bytes(range(3, 7)) and found[190:] == bytes(range(190, 200))
+    os.close(gone._fd)
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    os.write(other, bytes(300))
+    os.dup2(other, found._fd)
+    number = found._fd
+    assert found[3:7] == gone[3:7] == b""
+    del found, gone
+    assert os.fstat(number).st_size == 300, "it is not ours to close"
+    os.close(number)
+    os.close(other)
+
+
 def test_replaced_while_mapped():
     cache.store("unit", "k", b"old" * 1000)
     view = cache.mapped("unit", "k")

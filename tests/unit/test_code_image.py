@@ -237,6 +237,21 @@ def test_nothing_is_packed_that_cannot_be_kept(tmp_path: Path, some: dict[str, A
     assert not image.extend()
 
 
+def test_an_image_that_cannot_be_read_any_more_is_not_kept(tmp_path: Path, some: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARKEN_CACHE", str(tmp_path / "cache"))
+    key = code_image._key(str(tmp_path))
+    assert cache.store("code", key, pack(some))
+    kept = cache.pieces("code", key)
+    assert kept is not None
+    image = CodeImage(str(tmp_path), kept)
+    imported(image)
+    assert image._seen
+    os.close(kept._fd)
+    assert not image.extend()
+    again = CodeImage(str(tmp_path), cache.load("code", key) or b"")
+    assert again.code("harken.some.left") == some["harken.some.left"][0]
+
+
 def test_code_that_cannot_be_read_comes_from_the_source(folder: Path) -> None:
     data, *rest = entry(folder / "part" / "one.py", "WHO = 'image'")
     image = CodeImage(str(folder), pack({"harken.part.one": (bytes(len(data)), *rest)}))  # type: ignore[dict-item]

@@ -112,20 +112,31 @@ def load(kind: str, key: str) -> bytes | None:
 
 
 class Pieces:
-    """What is kept under a key: a slice of it is read when it is asked for, and shorter than that if it cannot be."""
+    """What is kept under a key: a slice of it is read when it is asked for, and shorter than that if it cannot be.
+
+    Whoever becomes a daemon closes all descriptors, and another file may get the number of this one: then nothing is read any more.
+    """
 
     def __init__(self, fd: int, start: int, length: int) -> None:
         self._fd, self._start, self._length = fd, start, length
+        self._file = os.fstat(fd)[1:3]  # inode and device
+
+    def _is_open(self) -> bool:
+        try:
+            return os.fstat(self._fd)[1:3] == self._file
+        except OSError:
+            return False
 
     def __getitem__(self, part: slice) -> bytes:
         start, stop, _ = part.indices(self._length)
         try:
-            return os.pread(self._fd, max(stop - start, 0), self._start + start)
+            return os.pread(self._fd, max(stop - start, 0), self._start + start) if self._is_open() else b""
         except OSError:
             return b""
 
     def __del__(self) -> None:
-        os.close(self._fd)
+        if self._is_open():
+            os.close(self._fd)
 
 
 def pieces(kind: str, key: str) -> Pieces | None:

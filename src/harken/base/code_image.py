@@ -192,7 +192,12 @@ class CodeImage:
                     fresh[name] = code, state.st_size, state.st_ctime_ns, hasattr(module, "__path__")
         if len(fresh) < _WORTH and not self._seen:
             return False
-        known = {name: (self.code(name), *entry[2:]) for name, entry in self.index.items()}
+        known = {}
+        for name, (start, length, size, time, package) in self.index.items():
+            code = self._data[start : start + length]
+            if len(code) != length:  # it cannot be read any more
+                return False
+            known[name] = code, size, time, package
         groups, made = dict(self._seen), {}
         for name, (start, length, names) in self.groups.items():
             # of code that has changed, the order may be another now
