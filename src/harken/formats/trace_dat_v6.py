@@ -5,30 +5,8 @@ from __future__ import annotations
 import struct
 
 from ..base.errors import FormatError
-from .trace_dat_layout import (
-    BUFFER,
-    CMDLINES,
-    CPUCOUNT,
-    DONE,
-    EVENT_FORMATS,
-    FTRACE_EVENTS,
-    HEADER_INFO,
-    KALLSYMS,
-    MAX_PARTS,
-    PRINTK,
-    TRACECLOCK,
-    BufferPlace,
-    CpuData,
-    Cursor,
-    Layout,
-    Option,
-    Section,
-    check_places,
-    chosen_clock,
-    cpu_count,
-    entries,
-    inside,
-)
+from . import trace_dat_layout as layout
+from .trace_dat_layout import BufferPlace, CpuData, Cursor, Layout, Option, Section
 
 __all__ = ("read_v6",)
 
@@ -41,11 +19,11 @@ def read_v6(cursor: Cursor, long_size: int, page_size: int) -> Layout:
     buffers: list[BufferPlace] = []
     cpus = 0
     try:
-        for number in (HEADER_INFO, FTRACE_EVENTS, EVENT_FORMATS, KALLSYMS, PRINTK, CMDLINES):
+        for number in (layout.HEADER_INFO, layout.FTRACE_EVENTS, layout.EVENT_FORMATS, layout.KALLSYMS, layout.PRINTK, layout.CMDLINES):
             start = cursor.at
             _skip(cursor, number)
             sections.append(Section(number, start, cursor.at - start))
-        cpus = cpu_count(cursor, cursor.u32())
+        cpus = layout.cpu_count(cursor, cursor.u32())
         kind = bytes(cursor.take(10))
         if kind == b"options  \0":
             _options_v6(cursor, options)
@@ -54,14 +32,14 @@ def read_v6(cursor: Cursor, long_size: int, page_size: int) -> Layout:
         total = cpus
         count = 0  # a CPUCOUNT option tells about the buffer before it
         for option in options:
-            if option.id == CPUCOUNT and len(option.data) >= 4 and len(buffers) > 1:
-                count = cpu_count(cursor, struct.unpack_from(cursor.order + "I", option.data)[0])
+            if option.id == layout.CPUCOUNT and len(option.data) >= 4 and len(buffers) > 1:
+                count = layout.cpu_count(cursor, struct.unpack_from(cursor.order + "I", option.data)[0])
                 total += count
-                check_places(cursor, len(buffers), total)
+                layout.check_places(cursor, len(buffers), total)
                 buffers[-1] = _instance_v6(cursor, buffers[-1].name, buffers[-1].offset, count, page_size, problems)
-            elif option.id == BUFFER and len(option.data) > 8:
+            elif option.id == layout.BUFFER and len(option.data) > 8:
                 total += cpus
-                check_places(cursor, len(buffers), total)
+                layout.check_places(cursor, len(buffers), total)
                 where = struct.unpack_from(cursor.order + "Q", option.data)[0]
                 name = option.data[8:].split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
                 buffers.append(_instance_v6(cursor, name, where, cpus, page_size, problems))
@@ -69,9 +47,9 @@ def read_v6(cursor: Cursor, long_size: int, page_size: int) -> Layout:
         if len(sections) < 3:
             raise
         problems.append(str(error))
-    clock = next((option.data for option in options if option.id == TRACECLOCK), b"")
+    clock = next((option.data for option in options if option.id == layout.TRACECLOCK), b"")
     if clock and buffers and not buffers[0].clock:
-        buffers[0] = buffers[0].replace(clock=chosen_clock(clock.decode("utf-8", "replace")))
+        buffers[0] = buffers[0].replace(clock=layout.chosen_clock(clock.decode("utf-8", "replace")))
     return Layout(
         6, cursor.order, long_size, page_size, ("none", ""), tuple(sections), tuple(options), (), tuple(buffers), cpus, tuple(problems)
     )
@@ -79,34 +57,34 @@ def read_v6(cursor: Cursor, long_size: int, page_size: int) -> Layout:
 
 def _skip(cursor: Cursor, number: int) -> None:
     """Steps over the body of a part."""
-    if number == HEADER_INFO:
+    if number == layout.HEADER_INFO:
         cursor.expect(b"header_page\0")
         cursor.take(cursor.u64())
         cursor.expect(b"header_event\0")
         cursor.take(cursor.u64())
-    elif number == FTRACE_EVENTS:
-        for _ in range(entries(cursor)):
+    elif number == layout.FTRACE_EVENTS:
+        for _ in range(layout.entries(cursor)):
             cursor.take(cursor.u64())
-    elif number == EVENT_FORMATS:
-        for _ in range(entries(cursor)):
+    elif number == layout.EVENT_FORMATS:
+        for _ in range(layout.entries(cursor)):
             cursor.string()
-            for _ in range(entries(cursor)):
+            for _ in range(layout.entries(cursor)):
                 cursor.take(cursor.u64())
-    elif number in (KALLSYMS, PRINTK):
+    elif number in (layout.KALLSYMS, layout.PRINTK):
         cursor.take(cursor.u32())
     else:
         cursor.take(cursor.u64())
 
 
 def _options_v6(cursor: Cursor, options: list[Option]) -> None:
-    for _ in range(MAX_PARTS):
+    for _ in range(layout.MAX_PARTS):
         number = cursor.u16()
-        if number == DONE:
+        if number == layout.DONE:
             return
         size = cursor.u32()
         at = cursor.at
         options.append(Option(number, bytes(cursor.take(size)), at))
-    raise FormatError(cursor.what, f"more than {MAX_PARTS} options", cursor.at)
+    raise FormatError(cursor.what, f"more than {layout.MAX_PARTS} options", cursor.at)
 
 
 def _instance_v6(cursor: Cursor, name: str, where: int, cpus: int, page_size: int, problems: list[str]) -> BufferPlace:
@@ -132,7 +110,7 @@ def _buffer_v6(cursor: Cursor, kind: bytes, name: str, cpus: int, page_size: int
     try:
         size = cursor.u64()
         if 0 < size < 4096 and size <= cursor.left:
-            clock = chosen_clock(bytes(cursor.take(size)).decode("utf-8", "replace"))
+            clock = layout.chosen_clock(bytes(cursor.take(size)).decode("utf-8", "replace"))
     except FormatError:
         cursor.at = after
-    return BufferPlace(name, clock, page_size, inside(cursor, name, places, problems))
+    return BufferPlace(name, clock, page_size, layout.inside(cursor, name, places, problems))

@@ -5,28 +5,8 @@ from __future__ import annotations
 import struct
 
 from ..base.errors import FormatError
-from .trace_dat_layout import (
-    BUFFER,
-    BUFFER_TEXT,
-    CMDLINES,
-    CPUCOUNT,
-    DONE,
-    HEADER_INFO,
-    MAX_CPUS,
-    MAX_PARTS,
-    BufferPlace,
-    CpuData,
-    Cursor,
-    Layout,
-    Option,
-    Section,
-    check_places,
-    chosen_clock,
-    cpu_count,
-    expand,
-    inside,
-    section_at,
-)
+from . import trace_dat_layout as layout
+from .trace_dat_layout import BufferPlace, CpuData, Cursor, Layout, Option, Section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,18 +46,18 @@ def read_v7(cursor: Cursor, long_size: int, page_size: int) -> Layout:
     for option in options:
         body = Cursor(memoryview(option.data), cursor.order, what=f"{cursor.what}: option {option.id}")
         try:
-            if HEADER_INFO <= option.id <= CMDLINES or option.id >= 23:
+            if layout.HEADER_INFO <= option.id <= layout.CMDLINES or option.id >= layout.BTF_FILE:
                 if len(option.data) == 8:
-                    sections.append(section_at(cursor, body.u64(), option.id))
-            elif option.id in (BUFFER, BUFFER_TEXT):
-                check_places(cursor, len(buffers), places)
-                buffers.append(_buffer_v7(cursor, body, option.id == BUFFER_TEXT, page_size, problems))
+                    sections.append(layout.section_at(cursor, body.u64(), option.id))
+            elif option.id in (layout.BUFFER, layout.BUFFER_TEXT):
+                layout.check_places(cursor, len(buffers), places)
+                buffers.append(_buffer_v7(cursor, body, option.id == layout.BUFFER_TEXT, page_size, problems))
                 places += len(buffers[-1].cpus)
-            elif option.id == CPUCOUNT:
-                cpus = cpu_count(cursor, body.u32())
+            elif option.id == layout.CPUCOUNT:
+                cpus = layout.cpu_count(cursor, body.u32())
         except FormatError as error:
             problems.append(str(error))
-    if not any(section.id == HEADER_INFO for section in sections):
+    if not any(section.id == layout.HEADER_INFO for section in sections):
         raise FormatError(cursor.what, "no description of the ring buffer's pages" + (f" ({problems[0]})" if problems else ""))
     buffers.sort(key=lambda buffer: buffer.name != "")  # the top buffer first, the others in their order
     cpus = max([cpus, *(place.cpu + 1 for buffer in buffers for place in buffer.cpus)])
@@ -99,27 +79,27 @@ def read_v7(cursor: Cursor, long_size: int, page_size: int) -> Layout:
 
 def _options_v7(cursor: Cursor, where: int, codec: Codec | None, options: list[Option], sections: list[Section]) -> int:
     """Reads one section of options; returns where the next one is, 0 if there is none."""
-    section = section_at(cursor, where, 0)
+    section = layout.section_at(cursor, where, 0)
     sections.append(section)
-    body = Cursor(expand(cursor, section, codec, 1 << 26), cursor.order, what=f"{cursor.what}: options")
+    body = Cursor(layout.expand(cursor, section, codec, 1 << 26), cursor.order, what=f"{cursor.what}: options")
     base = -1 if section.compressed else section.offset
     while body.left >= 6:
         number, size = body.u16(), body.u32()
         at = body.at
         data = bytes(body.take(size))
-        if number == DONE:
+        if number == layout.DONE:
             return int(struct.unpack_from(cursor.order + "Q", data)[0]) if len(data) >= 8 else 0
-        if len(options) >= MAX_PARTS:
-            raise FormatError(cursor.what, f"more than {MAX_PARTS} options", where)
+        if len(options) >= layout.MAX_PARTS:
+            raise FormatError(cursor.what, f"more than {layout.MAX_PARTS} options", where)
         options.append(Option(number, data, base + at if base >= 0 else -1))
     return 0
 
 
 def _buffer_v7(cursor: Cursor, body: Cursor, text: bool, page_size: int, problems: list[str]) -> BufferPlace:
     where, name, clock = body.u64(), body.string(), body.string()
-    section = section_at(cursor, where, BUFFER_TEXT if text else BUFFER)
+    section = layout.section_at(cursor, where, layout.BUFFER_TEXT if text else layout.BUFFER)
     if text:
-        return BufferPlace(name, chosen_clock(clock), page_size, (), section.compressed, (section.offset, section.size), where)
+        return BufferPlace(name, layout.chosen_clock(clock), page_size, (), section.compressed, (section.offset, section.size), where)
     own_page_size, count = body.u32(), body.u32()
     if not 512 <= own_page_size <= 1 << 24 or own_page_size & (own_page_size - 1):
         raise FormatError(cursor.what, f"buffer {name!r}: {own_page_size} is not the size of a page", where)
@@ -128,7 +108,9 @@ def _buffer_v7(cursor: Cursor, body: Cursor, text: bool, page_size: int, problem
     places = []
     for _ in range(count):
         cpu, offset, size = body.u32(), body.u64(), body.u64()
-        if cpu >= MAX_CPUS:
+        if cpu >= layout.MAX_CPUS:
             raise FormatError(cursor.what, f"CPU {cpu}", where)
         places.append(CpuData(cpu, offset, size))
-    return BufferPlace(name, chosen_clock(clock), own_page_size, inside(cursor, name, places, problems), section.compressed, None, where)
+    return BufferPlace(
+        name, layout.chosen_clock(clock), own_page_size, layout.inside(cursor, name, places, problems), section.compressed, None, where
+    )
