@@ -34,6 +34,7 @@ class Symbols:
         self._text = text[:_MAX_TEXT]
         self._starts: array[int] | None = None
         self._lines: list[bytes] = []
+        self._named: dict[str, int | None] = {}
 
     def add(self, text: bytes) -> None:
         """More lines of a ``kallsyms``, before the first address is asked for."""
@@ -82,13 +83,16 @@ class Symbols:
 
     def address(self, name: str) -> int | None:
         """The lowest address of symbols of this name, None if there is none."""
-        self._load()
-        wanted = name.encode("utf-8", "surrogateescape")
-        of_module = wanted + b"\t"
-        for index, line in enumerate(self._lines):
-            if line == wanted or line.startswith(of_module):
-                return self._at(index)[1]
-        return None
+        if name not in self._named:
+            starts = self._load()
+            wanted = name.encode("utf-8", "surrogateescape")
+            try:
+                index = self._lines.index(wanted)
+            except ValueError:
+                of_module = wanted + b"\t"
+                index = next((at for at, line in enumerate(self._lines) if line.startswith(of_module)), -1)
+            self._named[name] = starts[index] if index >= 0 else None
+        return self._named[name]
 
     def _any_of(self, address: int) -> int:
         """Which of several symbols bsearch(3) finds."""
