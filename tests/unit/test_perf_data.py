@@ -268,3 +268,14 @@ def test_layouts_find_what_they_can() -> None:
 def test_walk_stops_at_rubbish() -> None:
     walk = Walk(struct.pack("<IHHQ", 9, 0, 16, 1) * 20 + b"\xff" * 64, "<")
     assert walk.problem and walk.end == 320 and len(walk.samples) == 20
+
+
+def test_columns_that_samples_are_too_short_for_are_not_taken_ahead() -> None:
+    walk = Walk(struct.pack("<IHHQ", 9, 0, 16, 1) * 20, "<")
+    if not walk.native:
+        pytest.skip("the accelerator is not built")
+    walk.prepare(1, 1, -1)
+    assert walk.halves(1, False).tolist() == walk.array(1).tolist() == [1] * 20
+    for words in ((2, -1, -1), (-1, 2, -1), (1, 1, 1 << 40)):
+        with pytest.raises(FormatError):
+            walk.prepare(*words)

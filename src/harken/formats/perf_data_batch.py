@@ -106,6 +106,7 @@ class Batch:
 
     @property
     def events_between(self) -> list[tuple[Any, Other]]:
+        """(moment, record) of records that are no samples, in order; damaged ones are told and left out."""
         if self._between is None:
             records = [self._decode(place) for place in self._other_places]
             self._between = [(moment, record) for moment, record in zip(self._other_moments(), records) if record is not None]

@@ -158,6 +158,7 @@ class Walk:
         """Takes columns that will be asked for in one go: the first half of a word, and two others (-1: not these); only if ``native``."""
         from ..native import perf
 
+        self._check(max(half, first, second))
         found = perf.columns(self.data, self.samples, 2 * half if half >= 0 else -1, first, second)
         self._columns = {key: memory for key, memory in zip((-2 * half, first, second), found) if memory is not None}
 
