@@ -1,7 +1,8 @@
 """Builds the accelerator (src/harken/native) into the wheel where a C compiler is at hand; without one the wheel is pure Python.
 
 Nothing needs the accelerator: what it does, plain Python does too, slower.  A wheel that contains it runs with every CPython on the
-platform, since its C code knows nothing of Python.
+platform, since its C code knows nothing of Python.  One loop is called so early that ctypes would take longer to load than it takes: where
+Python's headers are at hand, that one is a module of its own, with the limited API.
 """
 
 from __future__ import annotations
@@ -39,3 +40,16 @@ class CustomBuildHook(BuildHookInterface[Any]):
         build_data["pure_python"] = False
         build_data["tag"] = "py3-none-" + sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["artifacts"].append("src/harken/native/native.so")
+        headers = sysconfig.get_path("include")
+        if Path(headers, "Python.h").is_file():
+            fresh = folder / f"mover.{os.getpid()}.so"
+            sources = [str(folder / name) for name in ("python/mover.c", "record.c", "version.c")]
+            done = subprocess.run(
+                [compiler, *FLAGS, f"-I{headers}", "-o", str(fresh), *sources], capture_output=True, text=True, check=False
+            )
+            if done.returncode == 0:
+                fresh.replace(folder / "mover.abi3.so")
+                build_data["artifacts"].append("src/harken/native/mover.abi3.so")
+            else:
+                fresh.unlink(missing_ok=True)
+                self.app.display_warning(f"harken: {compiler} could not build the module that moves pages:\n{done.stderr}")

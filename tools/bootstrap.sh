@@ -62,7 +62,7 @@ if [ "$extra" = dev ]; then
 fi
 
 # An editable installation (with an extra) follows the sources by itself and serves as a plain one too; a plain one is a copy.
-fingerprint() { find pyproject.toml hatch_build.py src/harken/native/*.[ch] ${1:+"$1"} -type f ! -name '*.pyc' ! -name '*.so' -exec sha256sum {} + | sort | sha256sum; }
+fingerprint() { find pyproject.toml hatch_build.py src/harken/native/*.[ch] src/harken/native/python/*.c ${1:+"$1"} -type f ! -name '*.pyc' ! -name '*.so' -exec sha256sum {} + | sort | sha256sum; }
 editable=$(ls .venv/harken-*.stamp 2> /dev/null | grep -v plain || true)
 stamp=".venv/harken-${extra:-plain}.stamp"
 [ -z "$extra" ] && [ -n "$editable" ] && stamp=$(head -1 <<< "$editable")

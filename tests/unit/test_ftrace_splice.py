@@ -29,12 +29,15 @@ class _Trace:
         return str(self.folder / file.replace("/", "_"))
 
 
-@pytest.fixture(params=["accelerator", "python"])
+@pytest.fixture(params=["module", "ctypes", "python"])
 def way(request, monkeypatch):
     if request.param == "python":
         monkeypatch.setattr(native, "moving", lambda: None)
-    elif library() is None:
-        pytest.skip("the accelerator was not built")
+        return request.param
+    loop = native._module() if request.param == "module" else native._library()
+    if loop is None:
+        pytest.skip("the accelerator was not built" + ", or without the headers of Python" * (library() is not None))
+    monkeypatch.setattr(native, "_found", [loop])
     return request.param
 
 
@@ -173,3 +176,14 @@ def test_a_pipe_holds_a_page_at_least(moved, page):
     stream, _, _ = moved(page=page)
     assert stream._settings["room"] >= page and fcntl.fcntl(stream._settings["reader"], fcntl.F_GETPIPE_SZ) >= page
     stream.close()
+
+
+@pytest.mark.parametrize("state, error", [(bytearray(8), ValueError), (bytes(8 * len(native.FIELDS)), BufferError), (7, TypeError)])
+def test_the_module_takes_nothing_but_the_state_of_a_stream(state, error):
+    move = native._module()
+    if move is None:
+        pytest.skip("the accelerator was not built, or without the headers of Python")
+    with pytest.raises(error):
+        move(state)
+    with pytest.raises(ValueError):
+        move(memoryview(bytearray(8 * len(native.FIELDS) + 1))[1:])
