@@ -252,6 +252,18 @@ def test_an_image_that_cannot_be_read_any_more_is_not_kept(tmp_path: Path, some:
     assert again.code("harken.some.left") == some["harken.some.left"][0]
 
 
+def test_damaged_code_is_replaced(tmp_path: Path, some: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a machine without power may leave a file: of its length, and zeros."""
+    monkeypatch.setenv("HARKEN_CACHE", str(tmp_path / "cache"))
+    py_compile.compile(str(tmp_path / "some/left.py"))
+    code, *rest = some["harken.some.left"]
+    image = CodeImage(str(tmp_path), pack({**some, "harken.some.left": (bytes(len(code)), *rest)}))
+    assert imported(image)[0].VALUE == ("left", "leaf", "right") and image.extend()
+    kept = CodeImage(str(tmp_path), cache.load("code", code_image._key(str(tmp_path))) or b"")
+    assert marshal.loads(kept.code("harken.some.left")).co_consts == marshal.loads(code).co_consts
+    assert imported(kept)[0].VALUE == ("left", "leaf", "right") and not kept._loose and not kept._seen
+
+
 def test_code_that_cannot_be_read_comes_from_the_source(folder: Path) -> None:
     data, *rest = entry(folder / "part" / "one.py", "WHO = 'image'")
     image = CodeImage(str(folder), pack({"harken.part.one": (bytes(len(data)), *rest)}))  # type: ignore[dict-item]

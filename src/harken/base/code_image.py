@@ -113,6 +113,12 @@ class CodeImage:
         start, length = self.index[name][:2]
         return self._data[start : start + length]
 
+    def renew(self, name: str) -> None:
+        """The code of a module is damaged: what Python has kept of it takes its place, and is kept at the end."""
+        self.index.pop(name, None)
+        self._loose.pop(name, None)
+        self.find_spec(name)
+
     def run(self, module: ModuleType, alone: Callable[[ModuleType], None]) -> None:
         """Runs the code of a module that the import system has made, with its group if that is as it was; ``alone`` runs only its own."""
         if other_threads():  # they would see modules of a group before these are complete
@@ -267,6 +273,7 @@ class ImageLoader(SourceFileLoader):
         try:
             code: Any = marshal.loads(self._image.code(fullname))
         except (EOFError, TypeError, ValueError):
+            self._image.renew(fullname)
             return super().get_code(fullname)
         _fix_co_filename(code, self.path)  # the package may have been moved since it was compiled
         return code  # type: ignore[no-any-return]
