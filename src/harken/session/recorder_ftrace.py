@@ -138,6 +138,11 @@ class Recorder:
         return min(max(4 * 24 * size, 1 << 16), 4 << 20)
 
     @property
+    def raw(self) -> list[int]:
+        """Descriptors of the buffers' raw files: whoever has one keeps an instance from being removed."""
+        return [stream.fd for stream in self._streams]
+
+    @property
     def size(self) -> int:
         """Bytes recorded so far."""
         return sum(stream.size for stream in self._streams)
@@ -168,7 +173,7 @@ class Recorder:
 
     def _few(self, done: Callable[[], bool], interval_ms: int, watched: Sequence[int]) -> bool:
         """Waits as long as there is next to nothing to move; returns whether the recording is over by then."""
-        raw = [stream.fd for stream in self._streams]
+        raw = self.raw
         end = time.monotonic() + _SHORT
         while not done():
             left = end - time.monotonic()

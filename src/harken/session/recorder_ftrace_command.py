@@ -27,12 +27,13 @@ class RecordedCommand(Child):
         words: program (searched in PATH) and arguments.
         user: who it shall run as; "" for the caller.
         before: called in the child before it executes.
+        closed: descriptors that the child must not have, not even until it executes.
 
     Raises:
         UsageError: there is no such user.
     """
 
-    def __init__(self, words: Sequence[str], user: str = "", before: Callable[[], None] | None = None) -> None:
+    def __init__(self, words: Sequence[str], user: str = "", before: Callable[[], None] | None = None, closed: Sequence[int] = ()) -> None:
         self.words = tuple(words)
         self.status = None
         self.failed = 0
@@ -43,6 +44,8 @@ class RecordedCommand(Child):
         if not self.pid:
             try:
                 os.close(self._gate)
+                for fd in closed:
+                    os.close(fd)
                 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
                     signal.signal(number, signal.SIG_DFL)
                 if not os.read(gate, 1):

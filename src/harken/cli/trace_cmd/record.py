@@ -166,14 +166,16 @@ def _record(running: Running) -> Outcome:
             raise KernelError(f"no real-time priority {setup.priority} (-r): {error.strerror}", errno=error.errno or 0) from None
     named = [(wanted.name, trace) for wanted, trace in buffers.traced]
     running.arm()
-    running.launch()  # before the raw files are open, which the command would have, too, until it executes
-    command = running.command
     others = any(wanted.name or not trace.created or trace.has("options/copy_trace_marker") for wanted, trace in buffers.traced)
     with Recorder(setup.output, parts, named, setup.temp, setup.max_kb * 1024, others=others) as recorder:
         progress = Progress([trace for _, trace in buffers.traced], lambda: recorder.size, None if not setup.quiet else False)
         interval = max(setup.interval_us // 1000, 1) if setup.interval_us else 1000
         try:
-            recorder.begin(interval, late=buffers.roomy)
+            recorder.begin(interval, late=True)
+            running.launch(recorder.raw)
+            command = running.command
+            if not buffers.roomy:
+                recorder.begin(interval)
             running.start()
             maps = {}
 

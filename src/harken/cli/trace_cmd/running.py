@@ -12,6 +12,7 @@ from .setup import Buffers, open_tracefs
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Sequence
 
     from .record_options import Setup
 else:
@@ -60,7 +61,7 @@ class Running:
 
     def __init__(self, setup: Setup, late: bool = False) -> None:
         self.setup = setup
-        self._late = late
+        self._late = late and not setup.user  # who is not known should be told before anything is done
         self.root = open_tracefs()
         self.buffers = Buffers(self.root, setup, private=True)
         self.command: RecordedCommand | None = None
@@ -92,19 +93,22 @@ class Running:
             print(f"WARNING: could not be put back: {error}", file=sys.stderr)
         self.stop.restore()
 
-    def _make_command(self) -> None:
+    def _make_command(self, closed: Sequence[int] = ()) -> None:
         if self.setup.command:
-            self.command = RecordedCommand(self.setup.command, self.setup.user)
+            self.command = RecordedCommand(self.setup.command, self.setup.user, closed=closed)
 
-    def launch(self) -> None:
+    def launch(self, closed: Sequence[int] = ()) -> None:
         """Makes the command, which waits for ``start``, and chooses the tasks that are traced, if that was left for later.
+
+        Args:
+            closed: descriptors that the command must not have.
 
         Raises:
             HarkenError: as for the context.
         """
         if self._late:
             self._late = False
-            self._make_command()
+            self._make_command(closed)
             self.buffers.choose_tasks((os.getpid(),), self.command.pid if self.command else 0)
 
     def arm(self) -> None:
