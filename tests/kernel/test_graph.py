@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 
 import pytest
 
@@ -41,6 +42,21 @@ def test_columns_of_an_event(trace):
     trace.enable("sched:sched_switch")
     columns = trace.columns(0.2)
     assert len(columns["sched:sched_switch"]) == len(columns["sched:sched_switch"]["next_pid"]) > 0
+
+
+def test_a_buffer_is_read_again_and_again(trace):
+    trace.enable("sched:sched_switch")
+    for _ in range(2):
+        assert trace.columns(0.1) and list(trace.records(0.1))
+    trace.start()
+    time.sleep(0.05)  # switches away from this task, and back
+    trace.stop()
+    found = list(trace.records())  # ends by itself with what was traced up to the stop
+    assert found and dict(found[0])["common_pid"] >= 0
+    for record in trace.records():
+        assert record.event.name == "sched_switch"
+        break
+    assert list(trace.records(0.1))  # goes on
 
 
 def test_the_instance_is_gone_afterwards():

@@ -461,3 +461,20 @@ def test_a_wrong_kind_of_dynamic_events_is_told_before_anything_is_reset(monkeyp
     monkeypatch.setattr("harken.cli.trace_cmd.reset.open_tracefs", lambda: None)
     with pytest.raises(UsageError, match="no kind 'kprobes'"):
         run(["reset", "-k", "kprobes"])
+
+
+def test_a_recording_is_read_from_a_pipe_and_not_from_a_directory(path, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    child = os.fork()
+    if not child:
+        with open(path, "rb") as source, open(tmp_path / "pipe", "wb") as target:
+            target.write(source.read())
+        os._exit(0)
+    assert lines(capsys, "report", str(tmp_path / "pipe"))[1] == lines(capsys, "report", path)[1]
+    os.waitpid(child, 0)
+    with pytest.raises(IsADirectoryError) as failed:
+        open_trace(str(tmp_path))
+    assert failed.value.filename == str(tmp_path)
+    for empty in ("/dev/null", "/dev/zero"):
+        with pytest.raises(HarkenError, match="is empty"):
+            open_trace(empty)

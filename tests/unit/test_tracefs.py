@@ -140,6 +140,19 @@ def test_the_kernels_reason_for_a_refused_command_is_shown():
         tracefs.find(kernel).write("uprobe_events", "p:g/other /bin/ls:0x1", append=True)
 
 
+def test_an_older_error_is_not_the_reason_for_another_refusal():
+    log = "[ 1.0] event filter parse error: error: Field not found\n  Command: bogus == 1\n" + " " * 17 + "^\n"
+    refused = OSError(22, "Invalid argument")
+    trigger = "events/sched/sched_switch/trigger"
+    files = {f"{ROOT}/trace": "", f"{ROOT}/error_log": log, f"{ROOT}/snapshot": refused, f"{ROOT}/{trigger}": refused}
+    for file, text in (("snapshot", "1"), (trigger, "bogus")):
+        with pytest.raises(KernelError, match="Invalid argument") as caught:
+            tracefs.find(FakeKernel(files)).write(file, text)
+        assert caught.value.diagnostic is None
+    with pytest.raises(KernelError, match="field not found"):
+        tracefs.find(FakeKernel(files)).write(trigger, "stacktrace if bogus == 1")
+
+
 def test_a_filter_that_the_kernel_calls_not_permitted_is_a_wrong_one():
     file = f"{ROOT}/events/sched/sched_switch/filter"
     log = "[ 1.0] event filter parse error: error: Error\n  Command: 'prev_pid == 1'\n" + " " * 11 + "^\n"

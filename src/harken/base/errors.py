@@ -48,6 +48,8 @@ class HarkenError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.add_note(f"HINT: {hint}")  # a traceback of a program that uses the library shows it
 
     def __str__(self) -> str:
         return self.message

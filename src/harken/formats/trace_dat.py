@@ -7,6 +7,7 @@ is not asked for is not expanded or parsed: opening a recording takes the same t
     Traceback (most recent call last):
     ...
     harken.base.errors.FormatError: trace.dat: not a trace.dat file at byte 0x0
+    HINT: it does not begin with trace-cmd's magic bytes
 
 ``formats.trace_dat_layout`` knows where the parts are, ``formats.ring_page`` reads the pages, ``formats.trace_dat_writer`` writes.
 """
@@ -373,19 +374,16 @@ def open_trace(path: str) -> TraceFile:
     """
     import mmap
     import os
+    import stat
 
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        size = os.fstat(fd).st_size
-        if not size:
-            raise FormatError(path, "the file is empty")
+    with open(path, "rb", buffering=0) as stream:
+        about = os.fstat(stream.fileno())
         try:
-            owner: Any = mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ)
-        except (OSError, ValueError):  # a pipe, or a file system without mappings
-            with open(fd, "rb", closefd=False) as stream:
-                owner = memoryview(stream.read())
-    finally:
-        os.close(fd)
+            owner: Any = mmap.mmap(stream.fileno(), about.st_size, mmap.MAP_PRIVATE, mmap.PROT_READ)
+        except (OSError, ValueError):  # empty, a pipe, or a file system without mappings
+            owner = memoryview(b"" if stat.S_ISCHR(about.st_mode) else stream.read())
+            if not owner:
+                raise FormatError(path, "the file is empty") from None
     try:
         trace = TraceFile(owner, path)
     except BaseException:

@@ -250,7 +250,7 @@ class Tracefs:
             hint = _MEANS.get(number, "")
         diagnostic = None
         if verb == "write" and (number not in (errno.EACCES, errno.EPERM) or name.endswith("/filter")):  # some wrong filters are EPERM
-            logged = self.last_error(text)
+            logged = self.last_error(text, name.rpartition("/")[2])
             if logged is not None:
                 hint = "" if number == errno.EPERM else hint
                 diagnostic = _placed(name, logged, text, hint)
@@ -274,14 +274,13 @@ class Tracefs:
         except OSError:
             return []
 
-    def last_error(self, command: str) -> LoggedError | None:
-        """The newest entry of the log, if it is about ``command``."""
-        entries = self.error_log()
-        wanted = command.strip()
-        # Old kernels log the command as they split it, so the beginning has to be enough.
-        if entries and wanted and entries[-1].command and (entries[-1].command.strip() in wanted or wanted in entries[-1].command):
-            return entries[-1]
-        return None
+    def last_error(self, command: str, file: str) -> LoggedError | None:
+        """The newest entry of the log, if it is about ``command``, which was written to ``file``; only some files have errors in it."""
+        dynamic, wanted = file.endswith("_events"), command.strip()
+        entries = self.error_log() if wanted and (dynamic or file in ("filter", "trigger")) else []
+        logged = entries[-1].command.strip() if entries else ""
+        # Old kernels log the command of a dynamic event as they split it, so the beginning has to be enough.
+        return entries[-1] if logged and (logged in wanted or (dynamic and wanted in logged)) else None
 
     def tracers(self) -> tuple[str, ...]:
         """Names of the tracers that are built in ("function_graph", "nop", ...)."""

@@ -246,7 +246,11 @@ class TraceInstance(Reader):
     # -- what was traced
 
     def records(self, duration: float | None = None) -> Iterator[TraceRecord]:
-        """Records in the order of time as they come, until ``stop`` or for ``duration`` seconds; starts tracing if that was not done."""
+        """Records in the order of time as they come, until ``stop`` or for ``duration`` seconds.
+
+        Tracing starts, from an empty buffer, unless ``start`` was called; after ``stop`` what was traced up to there is read.  The next
+        call starts anew.
+        """
         yield from self._merged(RecordStage(self._formats, self._pages().name), duration, None)
 
     def steps(self, duration: float | None = None, done: Callable[[], bool] | None = None, leaves: bool = True) -> Iterator[Step]:

@@ -45,6 +45,10 @@ class TraceRecord:
         """The names of the fields."""
         return tuple(field.name for field in self.event.fields)
 
+    def keys(self) -> tuple[str, ...]:
+        """The same as ``fields``, so that ``dict(record)`` has all of them."""
+        return self.fields
+
     def __getitem__(self, name: str) -> Any:
         if self._columns is None:
             from array import array
@@ -92,11 +96,13 @@ class Reader:
         self._formats: dict[int, EventFormat] = {}
         self._decoder: Decoder | None = None
         self._layout: Layout | None = None
+        self._begun = False  # until everything that was traced since the start has been read
         self._stopped = False
 
     def start(self) -> None:
         """Starts tracing from an empty buffer."""
         self._open()
+        self._begun, self._stopped = True, False
         self.ftrace.clear()
         self.ftrace.start()
 
@@ -136,10 +142,12 @@ class Reader:
                 raise self.ftrace.tracefs.refused(file, error, "read") from None
 
     def _rounds(self, duration: float | None, done: Callable[[], bool] | None) -> Iterator[tuple[dict[int, list[bytes]], bool]]:
-        """(CPU -> pages, whether that is all there was) again and again; the last round comes after tracing has stopped."""
-        if not self._fds:
+        """(CPU -> pages, whether that is all there was) again and again; the last round comes after tracing has stopped.
+
+        Tracing starts if it has not, or if all that was traced before has been read.  What was stopped before is read to its end.
+        """
+        if not self._begun:
             self.start()
-        self._stopped = False
         end = None if duration is None else time.monotonic() + duration
         size = self.ftrace.page_size
         last = False
@@ -163,6 +171,7 @@ class Reader:
                     pages.append(page)
             yield found, whole
             if last and whole:
+                self._begun = False
                 return
             if not last and (self._stopped or (end is not None and time.monotonic() >= end) or (done is not None and done())):
                 self.ftrace.stop()
