@@ -12,7 +12,7 @@ from ..kernel.procfs import cpus_possible, uname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ..kernel.kernel import Kernel
     from ..kernel.tracefs import Tracefs
@@ -153,18 +153,31 @@ def merged_cmdlines(old: bytes, new: bytes) -> bytes:
         >>> merged_cmdlines(b"1 init\\n7 sh\\n8 cat\\n", b"1 init\\n7 ls\\n")
         b'8 cat\\n1 init\\n7 ls\\n'
     """
-    have = set(new.split(b"\n"))
-    gone = [line for line in old.split(b"\n") if line not in have]
+    # the kernel replaces lines that are side by side: what comes before and behind them is the same in both
+    start = old.rfind(b"\n", 0, _most(lambda size: old.startswith(new[:size]), min(len(old), len(new)))) + 1
+    size = _most(lambda size: old.endswith(new[len(new) - size :]), min(len(old), len(new)) - start)
+    size = len(old) - (old.find(b"\n", len(old) - size) + 1 or len(old))  # without the rest of a line
+    have = set(new[start : len(new) - size].split(b"\n"))
+    gone = [line for line in old[start : len(old) - size].split(b"\n") if line not in have]
     if not gone:
         return new
     pids = [line.partition(b" ")[0] for line in gone]
-    if len(gone) > 32:  # few are looked for in the text, which is not taken apart for them
-        named = {line.partition(b" ")[0] for line in have}
+    if len(gone) > 200:  # few are looked for in the text, which is not taken apart for them
+        named = {line.partition(b" ")[0] for line in new.split(b"\n")}
         kept = [line for line, pid in zip(gone, pids) if pid not in named]
     else:
         text = b"\n" + new
         kept = [line for line, pid in zip(gone, pids) if b"\n%b " % pid not in text]
     return b"\n".join([*kept, new])
+
+
+def _most(holds: Callable[[int], bool], most: int) -> int:
+    """The largest number up to ``most`` for which something holds that holds for all smaller ones."""
+    least = 0
+    while least < most:
+        middle = (least + most + 1) // 2
+        least, most = (middle, most) if holds(middle) else (least, middle - 1)
+    return least
 
 
 def parse_comms(data: bytes) -> dict[int, str]:
