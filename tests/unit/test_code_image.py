@@ -136,8 +136,8 @@ def test_a_group_that_is_not_as_it_was(tmp_path: Path, some: dict[str, Any], wro
     elif wrong == "gone":
         del image.index["harken.some.deep.leaf"]
     else:
-        start, length, names = image.groups["harken.some.top"]
-        image.groups["harken.some.top"] = start, length // 2, names
+        start, length, *rest = image.groups["harken.some.top"]
+        image = CodeImage(str(tmp_path), data[: start + 9] + bytes([data[start + 9] ^ 1]) + data[start + 10 :])
     module, order = imported(image)
     assert module.VALUE == ("left", "leaf", "right") and order == ["", ".top", ".left", ".deep", ".deep.leaf", ".right"]
 
@@ -252,12 +252,18 @@ def test_an_image_that_cannot_be_read_any_more_is_not_kept(tmp_path: Path, some:
     assert again.code("harken.some.left") == some["harken.some.left"][0]
 
 
-def test_damaged_code_is_replaced(tmp_path: Path, some: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a machine without power may leave a file: of its length, and zeros."""
+@pytest.mark.parametrize("damage", ["zeros", "one bit"])
+def test_damaged_code_does_not_run_and_is_replaced(
+    tmp_path: Path, some: dict[str, Any], monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """As a machine without power may leave a file, or a disk."""
     monkeypatch.setenv("HARKEN_CACHE", str(tmp_path / "cache"))
     py_compile.compile(str(tmp_path / "some/left.py"))
-    code, *rest = some["harken.some.left"]
-    image = CodeImage(str(tmp_path), pack({**some, "harken.some.left": (bytes(len(code)), *rest)}))
+    data, code = pack(some), some["harken.some.left"][0]
+    start, length = CodeImage(str(tmp_path), data).index["harken.some.left"][:2]
+    spoiled = bytes(length) if damage == "zeros" else code.replace(b"left", b"lift")
+    assert spoiled != code
+    image = CodeImage(str(tmp_path), data[:start] + spoiled + data[start + length :])
     assert imported(image)[0].VALUE == ("left", "leaf", "right") and image.extend()
     kept = CodeImage(str(tmp_path), cache.load("code", code_image._key(str(tmp_path))) or b"")
     assert marshal.loads(kept.code("harken.some.left")).co_consts == marshal.loads(code).co_consts

@@ -5,7 +5,7 @@ done, and a start from a warm cache imports 55 modules, one that compiles 130.  
 one another with an index; what is needed of it is read.  A module is taken from it only if its source has not been touched since: it is of
 the same size and time of change (``st_ctime``, which nobody can set: an installer that gives all files one time of modification replaces
 ``.pyc`` files, too, but knows nothing of this file).  Of others the ``.pyc`` file is read, in fewer steps than Python takes; what has no
-valid one is imported as always.  The index has a checksum; code has none, as in ``.pyc`` files.
+valid one is imported as always.  All has checksums: damaged code might end Python itself.
 
 Python's import system itself takes 60 us a module, and each has its own copy of the names that it shares with others.  So what one import
 brings with it is kept a second time as a group: the modules in the order in which they ran, read as one.  The import system's locks are
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ("CodeImage", "ImageLoader", "pack", "use")
 
-_KIND = "code"
+_KIND, _FORM = "code", 2  # another number for each form of what is kept
 _PACKAGE = __name__.partition(".")[0]
 _PYC_HEAD = 16  # of a .pyc file (PEP 552): magic number, flags, time and size of the source (four bytes each) or its hash
 _BLOCK = 1 << 16
@@ -55,14 +55,14 @@ class CodeImage:
 
     Attributes:
         index: the modules in it: name -> (where the code is, its length, size of the source and when it was changed (``st_ctime_ns``),
-            whether it is a package).
-        groups: what importing a module brings with it: name -> (where the codes are, their length, the names, its own last).
+            whether it is a package, the code's checksum).
+        groups: what importing a module brings with it: name -> (where the codes are, their length, the names, its own last, checksum).
     """
 
     def __init__(self, root: str, data: bytes | cache.Pieces = b"") -> None:
         self.root, self._data = root, data
-        self.index: dict[str, tuple[int, int, int, int, bool]] = {}
-        self.groups: dict[str, tuple[int, int, tuple[str, ...]]] = {}
+        self.index: dict[str, tuple[int, int, int, int, bool, bytes]] = {}
+        self.groups: dict[str, tuple[int, int, tuple[str, ...], bytes]] = {}
         #: modules whose code is not in it, but in Python's own file
         self._loose: dict[str, tuple[bytes, int, int, bool]] = {}
         self._seen: dict[str, tuple[str, ...]] = {}
@@ -107,11 +107,15 @@ class CodeImage:
         return spec
 
     def code(self, name: str) -> bytes:
-        """The marshalled code of a module."""
+        """The marshalled code of a module; b"" if it is damaged."""
         if name in self._loose:
             return self._loose[name][0]
-        start, length = self.index[name][:2]
-        return self._data[start : start + length]
+        start, length, *_, check = self.index[name]
+        return self._part(start, length, check)
+
+    def _part(self, start: int, length: int, check: bytes) -> bytes:
+        data = self._data[start : start + length]
+        return data if _checksum(data) == check else b""
 
     def renew(self, name: str) -> None:
         """The code of a module is damaged: what Python has kept of it takes its place, and is kept at the end."""
@@ -138,7 +142,7 @@ class CodeImage:
         if outer is None and len(done) >= _WORTH:
             self._seen[name] = tuple(done)
 
-    def _run_group(self, module: ModuleType, start: int, length: int, names: tuple[str, ...]) -> bool:
+    def _run_group(self, module: ModuleType, start: int, length: int, names: tuple[str, ...], check: bytes) -> bool:
         """Runs a group; False if something of it has changed, and its last module has not run."""
         wanted = [(name, None if name in sys.modules else self.find_spec(name)) for name in names]
         for name, spec in wanted:
@@ -146,7 +150,7 @@ class CodeImage:
             if (spec is None and name not in sys.modules) or name in self._loose or (parent not in sys.modules and parent not in names):
                 return False
         try:
-            codes = marshal.loads(self._data[start : start + length])
+            codes = marshal.loads(self._part(start, length, check))
         except (EOFError, TypeError, ValueError):
             return False
         # packages whose turn comes after that of a module in them, which they import
@@ -199,16 +203,17 @@ class CodeImage:
         if len(fresh) < _WORTH and not self._seen:
             return False
         known = {}
-        for name, (start, length, size, time, package) in self.index.items():
-            code = self._data[start : start + length]
-            if len(code) != length:  # it cannot be read any more
-                return False
-            known[name] = code, size, time, package
+        for name, (start, length, size, time, package, check) in self.index.items():
+            code = self._part(start, length, check)
+            if code:
+                known[name] = code, size, time, package
+        if self.index and not known:  # it cannot be read any more
+            return False
         groups, made = dict(self._seen), {}
-        for name, (start, length, names) in self.groups.items():
+        for name, (start, length, names, check) in self.groups.items():
             # of code that has changed, the order may be another now
             if name not in groups and not any([one in fresh for one in names]):
-                groups[name], made[name] = names, self._data[start : start + length]
+                groups[name], made[name] = names, self._part(start, length, check)
         return cache.store(_KIND, _key(self.root), pack({**known, **fresh}, groups, made))
 
 
@@ -228,7 +233,7 @@ def pack(
     parts: list[bytes] = []
     start = len(MAGIC_NUMBER) + 4 + _CHECK
     for name, (data, size, time, package) in modules.items():
-        index[name] = (start, len(data), size, time, package)
+        index[name] = (start, len(data), size, time, package, _checksum(data))
         parts.append(data)
         start += len(data)
     for name, names in (groups or {}).items():
@@ -237,7 +242,7 @@ def pack(
                 data = (made or {}).get(name) or marshal.dumps(tuple([marshal.loads(modules[one][0]) for one in names]))
             except (EOFError, TypeError, ValueError):
                 continue
-            together[name] = (start, len(data), names)
+            together[name] = (start, len(data), names, _checksum(data))
             parts.append(data)
             start += len(data)
     end = marshal.dumps((index, together))
@@ -304,7 +309,7 @@ def _compiled(cached: str, state: os.stat_result) -> bytes | None:
 
 def _key(root: str) -> str:
     plain = root if "=" in root or "+" in root else root.replace("/", "=").replace(".", "+")  # which is a file's name without a digest
-    return f"{plain}+{sys.implementation.cache_tag}+{sys.flags.optimize}"
+    return f"{plain}+{sys.implementation.cache_tag}+{sys.flags.optimize}+{_FORM}"
 
 
 def use() -> CodeImage:
