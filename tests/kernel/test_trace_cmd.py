@@ -128,6 +128,32 @@ def test_start_stop_extract_and_reset_in_a_named_buffer(root, clean, tmp_path, c
     assert name not in instance_names(root)
 
 
+def test_sizes_of_functions_and_names_of_values_in_the_kernels_layout(root, clean, tmp_path, capfd):
+    """What neither formats nor records have: kallsyms tell where a function ends, types what a flag is called."""
+    name = f"harken_test_{os.getpid()}"
+    events = ["-e", "kmem:kmalloc", "-e", "kmem:kfree", "-e", "writeback:writeback_dirty_inode"]
+    try:
+        assert run(["start", "-B", name, *events, "-P", str(os.getpid())]) == 0
+        for at in range(5):
+            (tmp_path / f"{at}").write_text("x")
+            os.utime(tmp_path / f"{at}")
+        assert run(["stop", "-B", name]) == 0
+        capfd.readouterr()
+        assert run(["show", "-B", name]) == 0
+        shown = lines_of(re.sub(POINTER, "?", capfd.readouterr().out))
+        assert run(["extract", "-q", "-B", name, "-o", str(tmp_path / "trace.dat")]) == 0
+    finally:
+        assert run(["reset", "-B", name, "-d"]) == 0
+    capfd.readouterr()
+    assert run(["report", "--layout", "kernel", "-i", str(tmp_path / "trace.dat")]) == 0
+    assert lines_of(re.sub(POINTER, "?", capfd.readouterr().out), f"{name}: ") == shown
+    assert any(re.search(r"call_site=\w+\+0x[0-9a-f]+/0x", line) for line in shown)
+
+
+#: What the kernel hashes with a secret.
+POINTER = re.compile(r"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")
+
+
 def lines_of(text, label=""):
     """The lines of a trace, without what is said about it and names of tasks (the kernel may forget them between two looks)."""
     return [re.sub(r"^ *\S.*?-(?=\d+ )", "", line.removeprefix(label)) for line in text.splitlines() if not line.startswith("#")]

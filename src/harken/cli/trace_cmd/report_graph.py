@@ -7,7 +7,7 @@ from ...formats.function_arguments import Arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from typing import Any
 
     from ...analysis.function_graph_records import Decoder
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...render.trace_cmd import LabelledKernelLines, LabelledLines
     from .report import Report
 
-__all__ = ("draw_graph", "has_records", "kernel_graph", "live_arguments", "recorded_arguments")
+__all__ = ("draw_graph", "has_records", "kernel_graph", "live_arguments", "recorded_arguments", "recorded_names")
 
 
 def _decoder(trace: TraceFile) -> Decoder | None:
@@ -121,6 +121,24 @@ def recorded_arguments(trace: TraceFile, trace_cmd: bool = False) -> Arguments:
             return None
 
     return Arguments(function, trace.kernel_long, trace_cmd)
+
+
+def recorded_names(trace: TraceFile) -> dict[str, Callable[[str], Any]]:
+    """What formats name and do not resolve, as ``Env`` takes it (``constant``, ``struct``); from the same BTF as arguments."""
+    types: list[Any] = []
+
+    def ask(kind: str) -> Callable[[str], Any]:
+        def find(name: str) -> Any:
+            if not types:
+                types.append(_types(trace))
+            try:
+                return getattr(types[0], kind)(name) if types[0] is not None else None
+            except HarkenError:
+                return None
+
+        return find
+
+    return {"constant": ask("enum_value"), "struct": ask("find")}
 
 
 def live_arguments(kernel: Kernel) -> Arguments:

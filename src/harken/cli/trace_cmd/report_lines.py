@@ -9,7 +9,7 @@ from ...render.ftrace_latency import LatencyLines
 from ...render.trace_cmd import Labelled, LabelledKernelLines, LabelledLatencyLines, LabelledLines, TimeDifferences, Wakeups
 from .filters import Filters
 from .report import Report, Source, _short, batches_of
-from .report_graph import draw_graph, has_records, kernel_graph, recorded_arguments
+from .report_graph import draw_graph, has_records, kernel_graph, recorded_arguments, recorded_names
 from .report_workers import parallel, workers
 
 TYPE_CHECKING = False
@@ -41,7 +41,7 @@ class _File:
                 self.number_of[buffer.name, place.cpu] = len(self.streams)
                 self.streams.append((label, place.cpu))
         clock = trace.clock or "local"
-        env = Env.of_file(trace, "kernel") if report.layout == "kernel" else Env.of_file(trace)
+        env = Env.of_file(trace, "kernel", **recorded_names(trace)) if report.layout == "kernel" else Env.of_file(trace)
         function = trace.events.find("ftrace:function")
         if report.layout != "3.1" and function is not None and function.field("args") is not None:
             env = env.replace(arguments=recorded_arguments(trace, trace_cmd=report.layout == "3.4"))
