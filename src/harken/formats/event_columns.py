@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from ..base.ctype import Array, Int
+from ..base.errors import FormatError
 from ..native import library
 from .event_texts import MemoryColumn, TextColumn
 from .print_fmt_helpers import Texts
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from .event_format import EventFormat, FormatField
 
 __all__ = ("EventColumns", "JoinedColumns", "is_text", "numbers_of", "text_place")
+
+
+#: Bytes of a column of numbers per byte of pages: no record is smaller than its fields.
+_MOST = 8
 
 
 def is_text(field: FormatField) -> bool:
@@ -65,7 +70,7 @@ class EventColumns:
         """Makes all columns of numbers in one go, which takes a fraction of the time that one by one takes, and those of texts."""
         fields = [field for field in self.event.fields if field.name not in self._made]
         numbers = [(field, shape) for field in fields if (shape := numbers_of(field)) is not None]
-        if self._native() is not None and numbers:
+        if self._native() is not None and numbers and self._fits(sum([width * count for _, (width, count) in numbers])):
             found = self._gather([(field.offset, width * count) for field, (width, count) in numbers])
             for (field, (width, count)), column in zip(numbers, found or ()):
                 self._made.setdefault(field.name, self._shaped(column, width, count, field.signed))  # of two of a name the first one counts
@@ -81,6 +86,10 @@ class EventColumns:
                 self._made.setdefault(field.name, self._shaped(next(columns), *shape, field.signed))
             elif is_text(field):
                 self._made.setdefault(field.name, self.decoded(*next(codes)))
+
+    def _fits(self, width: int) -> bool:
+        """Whether columns of so many bytes per record can be those of what was recorded."""
+        return len(self) * width <= _MOST * len(self.buffer) + (1 << 20)
 
     def _native(self) -> Any:
         """All of the buffer, if the accelerator can read it; else None."""
@@ -124,6 +133,8 @@ class EventColumns:
         if shape is None:
             return self._pieces(field.offset, field.size or 1 << 16)
         width, count = shape
+        if not self._fits(width * count):
+            raise FormatError(f"event {self.event.name}", f"{len(self)} records have no room for {count} numbers in field {field.name}")
         if self._native() is not None and len(self):
             found = self._gather([(field.offset, width * count)])
             if found is not None:

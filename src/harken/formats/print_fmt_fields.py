@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     Text = Callable[[bytes], str]
 
+#: Letters of a text beside those that its record has: names of fields.  A file could have thousands of fields in one place.
+_LONGEST = 1 << 12
+
 __all__ = ("fields_text", "kernel_fields_text", "dynamic", "field_text", "is_array", "is_string", "is_long")
 
 
@@ -88,7 +91,7 @@ def field_text(field: FormatField, env: Env) -> Text:
 def fields_text(event: EventFormat, env: Env) -> Text:
     """A function from a record to `` a=1 b=0x2 ...``, every field by its type."""
     makers = [(field.name, field_text(field, env)) for field in event.own]
-    return lambda record: "".join([f" {name}={one(record)}" for name, one in makers])
+    return lambda record: "".join([f" {name}={one(record)}" for name, one in makers])[: _LONGEST + 8 * len(record)]
 
 
 def kernel_fields_text(event: EventFormat, env: Env) -> Text:
@@ -119,4 +122,4 @@ def kernel_fields_text(event: EventFormat, env: Env) -> Text:
         return f"0x{value:x} ({signed})"
 
     own = event.own[::-1]
-    return lambda record: "".join([f" {field.name}={one(field, record)}" for field in own])
+    return lambda record: "".join([f" {field.name}={one(field, record)}" for field in own])[: _LONGEST + 8 * len(record)]

@@ -24,7 +24,8 @@ CONVERSION = re.compile(
     r"(?:(?P<pointer>p[A-Za-z0-9]*)|(?P<kind>[a-zA-Z%]))"
 )
 #: The kernel takes widths and precisions of up to 8388607 and 32767, of lines that have no room for them.
-_WIDEST = 1 << 12
+_WIDEST = 1 << 10
+_MOST_VALUES = 64  # the events of Linux 6.18 have up to 25
 _LENGTHS = {"hh": 1, "h": 2, "": 4, "ll": 8, "L": 8, "q": 8, "j": 8}
 
 
@@ -71,6 +72,8 @@ class Printf:
                 continue
             out.append(self.conversion(match, rest, values))
         out.append(fmt[position:].replace("%", "%%"))
+        if len(values) > _MOST_VALUES:
+            raise Unsupported(f"texts of more than {_MOST_VALUES} values")
         return "".join(out), values
 
     def take(self, rest: list[Tree]) -> Tree:
@@ -98,7 +101,9 @@ class Printf:
         star = coder.convert(coder.integer(star_tree), 4, True) if star_tree else None
         limit = coder.convert(coder.integer(limit_tree), 4, True) if limit_tree else None
         pointer = match.group("pointer")
-        coder.spend(letters(width, None if pointer else star) + letters(precision, limit))
+        coder.spend(letters(width, None if pointer else star))
+        if match.group("kind") != "s":
+            coder.spend(letters(precision, limit))
         if pointer:
             return self.pointer(pointer, flags, width, star, tree, values)
         head = "%" + flags

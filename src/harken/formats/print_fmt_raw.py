@@ -44,6 +44,7 @@ def raw_renderer(event: EventFormat, env: Env) -> Renderer:
         place = 0 if pieces else -1
         for field in event.own:
             texts.append(f" {field.name}=".replace("%", "%%"))
+            coder.spend(len(texts[-1]))
             found = -1 if place < 0 or is_array(field) else _find(pieces, place, field.name)
             if found < 0:
                 one = coder.keep(field_text(field, env))

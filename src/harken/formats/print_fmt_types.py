@@ -63,8 +63,8 @@ for _width in (8, 16, 32, 64):
     _SIZES[f"uint{_width}_t"] = _SIZES[f"__u{_width}"] = (_width // 8, False)
 
 
-#: Letters of a text that do not come from the record: the kernel's longest line has 8192 (TRACE_SEQ_SIZE, since Linux 6.8).
-_MOST_TEXT = 1 << 14
+#: Letters of a text that do not come from the record: the events of Linux 6.18 have up to 1,000, the kernel's longest line 8192.
+_MOST_TEXT = 1 << 12
 
 
 class TypeCoder:
