@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harken.base.errors import HarkenError, KernelError, UsageError
+from harken.base.errors import HarkenError, KernelError, ProbeError, UsageError
 from harken.cli.commands.trace_cmd import COMMANDS, REFUSED, run
 from harken.cli.trace_cmd.arguments import parse
 from harken.cli.trace_cmd.background import in_background
@@ -478,3 +478,13 @@ def test_a_recording_is_read_from_a_pipe_and_not_from_a_directory(path, tmp_path
     for empty in ("/dev/null", "/dev/zero"):
         with pytest.raises(HarkenError, match="is empty"):
             open_trace(empty)
+
+
+def test_what_does_not_exist_has_the_status_of_that(monkeypatch):
+    def missing(_words):
+        raise ProbeError("no event matches 'nosuch'")
+
+    monkeypatch.setattr("harken.cli.trace_cmd.show.run", missing)
+    with pytest.raises(ProbeError) as failed:
+        run(["show"])
+    assert failed.value.exit_code == errno.ENOENT

@@ -88,6 +88,8 @@ def undo_entry(name: str, text: str) -> tuple[str, str, bool] | None:
         ('buffer_size_kb', '1408', False)
         >>> undo_entry("events/sched/filter", "none\\n")
         ('events/sched/filter', '0', False)
+        >>> undo_entry("events/sched/filter", "(bogus==1)\\n ^\\nparse_error: Field not found\\n")
+        ('events/sched/filter', '0', False)
     """
     file = name.rpartition("/")[2]
     words = text.split()
@@ -101,7 +103,8 @@ def undo_entry(name: str, text: str) -> tuple[str, str, bool] | None:
     if file == "trigger":
         return None if text.startswith("#") or not words else (name, text, False)
     if file == "filter":
-        return name, "0" if words[:1] == ["none"] or not words else text, False
+        # what was refused is kept as text, with its complaint (a line with "^"), but filters nothing
+        return name, "0" if words[:1] == ["none"] or not words or "^" in text.replace("\n", " \n ").split(" ") else text, False
     if file == "enable":
         # "X" (some of the events below are on) has no command of its own: off is the state before harken's own change to all.
         return name, "1" if words[:1] == ["1"] or words[:1] == ["1*"] else "0", False

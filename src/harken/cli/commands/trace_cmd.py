@@ -7,8 +7,9 @@ lists commands and options, and where harken differs on purpose.
 from __future__ import annotations
 
 import sys
+from errno import ENOENT
 
-from ...base.errors import FormatError, HarkenError, KernelError, SourceError, UsageError
+from ...base.errors import FormatError, HarkenError, KernelError, ProbeError, SourceError, UsageError
 
 __all__ = ("NAME", "HELP", "COMMANDS", "run", "main")
 
@@ -83,6 +84,9 @@ def run(argv: list[str]) -> int:
     try:
         module = __import__(f"harken.cli.trace_cmd.{found[0]}", fromlist=["run"])
         return int(module.run([name, *rest]) if found[0] in ("start", "switch") else module.run(rest))
+    except ProbeError as error:
+        error.exit_code = ENOENT  # what is asked for does not exist here
+        raise
     except (FormatError, KernelError, UsageError, SourceError) as error:
         if isinstance(error, UsageError) and not error.hint:
             error.hint = f"'harken trace-cmd {name} --help' shows its options"
