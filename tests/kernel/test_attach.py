@@ -272,7 +272,8 @@ def test_hardware(counter: Any) -> None:
 
 def test_nothing_stays_in_tracefs() -> None:
     from harken.kernel.tracefs import find
-    from harken.kernel.tracefs_dynamic import defined, owner_name
+    from harken.kernel.tracefs_dynamic import defined
+    from harken.kernel.tracefs_owner import owner_name
 
     kernel = live()
     assert [event for event in defined(find(kernel)) if event.group == owner_name(kernel)] == []

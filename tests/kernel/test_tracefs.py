@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from harken.base.errors import KernelError
-from harken.kernel import procfs_process, tracefs, tracefs_dynamic, tracefs_instances
+from harken.kernel import procfs_process, tracefs, tracefs_dynamic, tracefs_instances, tracefs_owner
 from harken.kernel.kernel import live
 from harken.kernel.tracefs_leftovers import sweep_leftovers
 
@@ -35,7 +35,7 @@ def test_lists_and_formats(place):
 
 
 def test_the_kernels_reason_is_told(place):
-    line = tracefs_dynamic.uprobe_line(tracefs_dynamic.owner_name(live()), "e", "/no/such/file", 16)
+    line = tracefs_dynamic.uprobe_line(tracefs_owner.owner_name(live()), "e", "/no/such/file", 16)
     if not place.exists("uprobe_events"):
         pytest.skip("no uprobe_events")
     with pytest.raises(KernelError) as caught:
@@ -65,13 +65,13 @@ def test_an_instance_is_private_and_removed(place):
 @pytest.mark.needs("uprobe_tracefs")
 def test_leftovers_of_a_killed_owner_are_swept_and_others_are_not(place):
     kernel = live()
-    mine = tracefs_dynamic.add(place, tracefs_dynamic.uprobe_line(tracefs_dynamic.owner_name(kernel), "mine", PROGRAM, 0x40))
+    mine = tracefs_dynamic.add(place, tracefs_dynamic.uprobe_line(tracefs_owner.owner_name(kernel), "mine", PROGRAM, 0x40))
     foreign = tracefs_dynamic.add(place, tracefs_dynamic.uprobe_line("harken_test_foreign", "other", PROGRAM, 0x40))
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            tracefs_dynamic.add(place, tracefs_dynamic.uprobe_line(tracefs_dynamic.owner_name(kernel), "left", PROGRAM, 0x40))
+            tracefs_dynamic.add(place, tracefs_dynamic.uprobe_line(tracefs_owner.owner_name(kernel), "left", PROGRAM, 0x40))
             tracefs_instances.Instance(place, "left")
             os.write(writing, b"1")
             signal.pause()
@@ -98,7 +98,7 @@ def test_leftovers_of_a_killed_owner_are_swept_and_others_are_not(place):
 @pytest.mark.needs("kprobe_tracefs")
 def test_kprobe_events(place):
     kernel = live()
-    line = tracefs_dynamic.kprobe_line(tracefs_dynamic.owner_name(kernel), "entry", "vfs_read", "count=$stack:u64")
+    line = tracefs_dynamic.kprobe_line(tracefs_owner.owner_name(kernel), "entry", "vfs_read", "count=$stack:u64")
     event = tracefs_dynamic.add(place, line)
     try:
         assert place.has_event(event.group, "entry")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harken.base.errors import KernelError, UsageError
-from harken.kernel import tracefs, tracefs_dynamic, tracefs_instances
+from harken.kernel import tracefs, tracefs_dynamic, tracefs_instances, tracefs_owner
 from harken.kernel.tracefs_leftovers import sweep_leftovers
 from harken.testing.fake_kernel import FakeKernel
 
@@ -218,7 +218,7 @@ def test_only_events_of_dead_owners_in_this_namespace_are_swept():
 def test_a_pid_namespace_that_cannot_be_read_protects_all():
     kernel = FakeKernel({})
     kernel.on("readlinkat", -13)
-    assert tracefs_dynamic.owner_state(kernel, tracefs_dynamic.Owner(1, 2, HERE)) == "elsewhere"
+    assert tracefs_owner.owner_state(kernel, tracefs_owner.Owner(1, 2, HERE)) == "elsewhere"
 
 
 def test_instances_of_dead_owners_are_swept():

@@ -13,7 +13,7 @@ import struct
 
 from . import trace_dat_layout as layout
 from .trace_dat_parts import BufferSource, Parts
-from .trace_dat_writer import DESCRIPTIONS, HEAD, buffer_option, own_types, start_v7, write_strings
+from .trace_dat_sections import DESCRIPTIONS, HEAD, buffer_option, own_types, start_v7, write_strings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,13 +22,14 @@ import os
 from ..base.errors import KernelError, ProbeError, UsageError
 from .ftrace_events import EventList, near_names, no_histograms, trigger_hint
 from .ftrace_functions import Lists
-from .ftrace_journal import DurableSettings, ListSettings
+from .ftrace_settings import ListSettings
 from .kernel import Call
 from .tracefs import Tracefs
 from .tracefs_instances import Instance, let_top_grow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .ftrace_journal import DurableSettings
     from .ftrace_synthetic import SyntheticEvent
     from .kernel import Kernel
 
@@ -83,7 +84,7 @@ class Ftrace(Lists):
                 raise KernelError(
                     f"there is no buffer called {name!r}", errno=errno.ENOENT, hint="'harken trace-cmd list -B' shows those that exist"
                 )
-            shared = DurableSettings(root)
+            shared = _durable(root)
             shared.make_instance(name)
         tracefs = Tracefs(root.kernel, root.path(path), root.note)
         found = cls(root, tracefs, ListSettings(tracefs), name, shared is not None)
@@ -93,7 +94,11 @@ class Ftrace(Lists):
     @classmethod
     def top(cls, root: Tracefs, durable: bool = True) -> Ftrace:
         """The top buffer, which everybody shares; its changes are journalled on disk."""
-        return cls(root, root, DurableSettings(root) if durable else ListSettings(root))
+        if not durable:
+            return cls(root, root, ListSettings(root))
+        found = cls(root, root, _durable(root))
+        found._shared = found.settings  # type: ignore[assignment]
+        return found
 
     def remove(self) -> bool:
         """Removes the instance; False if somebody still uses it."""
@@ -117,7 +122,7 @@ class Ftrace(Lists):
     def keep(self) -> None:
         """Lets everything stand as it is."""
         for settings in (self.settings, self._shared):
-            if isinstance(settings, DurableSettings):
+            if settings is not None:
                 settings.keep()
         self.created = False
 
@@ -154,10 +159,8 @@ class Ftrace(Lists):
 
     def _for_all(self) -> DurableSettings:
         """The journal of what is not this buffer's own."""
-        if not self.name and isinstance(self.settings, DurableSettings):
-            return self.settings
         if self._shared is None:
-            self._shared = DurableSettings(self.root)
+            self._shared = _durable(self.root)
         return self._shared
 
     # -- running
@@ -373,3 +376,10 @@ class Ftrace(Lists):
             names = self.kernel.listdir(self.tracefs.path("per_cpu"))
             self._cpus = tuple(sorted([int(name[3:]) for name in names if name.startswith("cpu") and name[3:].isdigit()]))
         return self._cpus
+
+
+def _durable(root: Tracefs) -> DurableSettings:
+    """Settings that outlive a killed owner, which few recordings change: their module is large."""
+    from .ftrace_journal import DurableSettings
+
+    return DurableSettings(root)

@@ -6,11 +6,9 @@ tell" instead of guessing.  Other processes are looked at in ``kernel.procfs_pro
 
 from __future__ import annotations
 
-import os
-
 from ..base.record import Record
 from .cpus import cpus_online, cpus_possible, parse_cpu_list
-from .kernel import Call
+from .identity import Uname, namespace_number, read_link, uname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,18 +52,7 @@ CAPABILITIES = tuple(
 )
 
 _KALLSYMS_LIMIT = 256 << 20
-_AT_FDCWD = -100
 _INITIAL_USER, _INITIAL_PID = 0xEFFFFFFD, 0xEFFFFFFC  # PROC_USER_INIT_INO, PROC_PID_INIT_INO in include/linux/proc_ns.h
-
-
-class Uname(Record):
-    """uname(2)."""
-
-    system: str = ""
-    node: str = ""
-    release: str = ""
-    version: str = ""
-    machine: str = ""
 
 
 class Status(Record):
@@ -112,15 +99,6 @@ def read_text(kernel: Kernel, path: str, limit: int = 1 << 20) -> str | None:
         return kernel.read(path, limit).decode("utf-8", "surrogateescape")
     except OSError:
         return None
-
-
-def uname(kernel: Kernel) -> Uname:
-    """uname(2); empty strings if refused (a seccomp filter)."""
-    buffer = bytearray(6 * 65)  # struct new_utsname, include/uapi/linux/utsname.h
-    if kernel.call(Call("uname", (buffer,))) < 0:
-        return Uname()
-    fields = [bytes(buffer[at : at + 65]).split(b"\0", 1)[0].decode("utf-8", "surrogateescape") for at in range(0, 5 * 65, 65)]
-    return Uname(*fields)
 
 
 def boot_id(kernel: Kernel) -> str:
@@ -197,15 +175,6 @@ def initial_user_namespace(kernel: Kernel) -> bool:
         return number == _INITIAL_USER
     text = read_text(kernel, "/proc/self/uid_map", 4096)
     return text is None or text.split() == ["0", "0", "4294967295"]
-
-
-def namespace_number(kernel: Kernel, kind: str, pid: int | str = "self") -> int:
-    """The inode number that names a process's namespace ("pid", "user", "mnt", "cgroup", ...); 0 if it cannot be read."""
-    try:
-        text = read_link(kernel, f"/proc/{pid}/ns/{kind}")
-        return int(text[text.index("[") + 1 : -1])
-    except (OSError, ValueError):
-        return 0
 
 
 def container(kernel: Kernel) -> str:
@@ -340,12 +309,3 @@ def symbol_addresses(kernel: Kernel, names: Iterable[str], text: bytes | None = 
         if places:
             found[name] = tuple(places)
     return found
-
-
-def read_link(kernel: Kernel, path: str) -> str:
-    """readlinkat(2); raises OSError.  Targets of /proc links such as ``/proc/PID/exe`` and ``/proc/PID/ns/pid`` are read like this."""
-    buffer = bytearray(4096)
-    size = kernel.call(Call("readlinkat", (_AT_FDCWD, os.fsencode(path) + b"\0", buffer, len(buffer))))
-    if size < 0:
-        raise OSError(-size, os.strerror(-size), path)
-    return os.fsdecode(bytes(buffer[:size]))

@@ -8,6 +8,7 @@ survive as surrogates.
 from __future__ import annotations
 
 from ..base.record import Record
+from .identity import start_time
 from .procfs import read_text, status
 
 TYPE_CHECKING = False
@@ -29,24 +30,6 @@ class Mapping(Record):
     device: str
     inode: int
     path: str
-
-
-def _stat_fields(kernel: Kernel, pid: int | str) -> list[bytes] | None:
-    try:
-        data = kernel.read(f"/proc/{pid}/stat", 4096)
-    except OSError:
-        return None
-    # The name in parentheses may hold anything, blanks and parentheses too: the last ')' ends it (proc_pid_stat(5)).
-    return data[data.rfind(b")") + 1 :].split()
-
-
-def start_time(kernel: Kernel, pid: int | str = "self") -> int | None:
-    """When a process started, in clock ticks (usually 10 ms) after boot; with the PID it names a process for good.  None if it is gone."""
-    fields = _stat_fields(kernel, pid)
-    try:
-        return int(fields[19]) if fields else None  # field 22; the list starts with field 3
-    except (ValueError, IndexError):
-        return None
 
 
 def comm(kernel: Kernel, pid: int | str) -> str:

@@ -14,21 +14,15 @@ import errno
 
 from ..base.errors import KernelError, UsageError
 from ..base.record import Record
-from .procfs import namespace_number
-from .procfs_process import start_time
+from .tracefs_owner import Owner, owner_of, owner_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .kernel import Kernel
     from .tracefs import Tracefs
 
 __all__ = (
-    "Owner",
     "DynamicEvent",
     "write_removal",
-    "owner_name",
-    "owner_of",
-    "owner_state",
     "kprobe_line",
     "uprobe_line",
     "parse_events",
@@ -40,17 +34,8 @@ __all__ = (
     "profile",
 )
 
-_PREFIX = "harken"
 _LIMIT = 16 << 20
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
-
-
-class Owner(Record):
-    """Who made something: PID and start time (ticks after boot) as seen in PID namespace number ``namespace``."""
-
-    pid: int
-    start: int
-    namespace: int
 
 
 class DynamicEvent(Record):
@@ -60,50 +45,6 @@ class DynamicEvent(Record):
     group: str
     name: str
     definition: str = ""
-
-
-_own: tuple[int, str] = (0, "")
-
-
-def owner_name(kernel: Kernel) -> str:
-    """The name under which this process owns things in tracefs.
-
-    The same for the whole life of the process, different after a fork.
-    """
-    global _own
-    import os
-
-    pid = os.getpid()
-    if _own[0] != pid:
-        start = start_time(kernel) or 0
-        _own = (pid, f"{_PREFIX}_{pid}_{start}_{namespace_number(kernel, 'pid'):x}")
-    return _own[1]
-
-
-def owner_of(name: str) -> Owner | None:
-    """The owner that a group's or instance's name tells; None if it is not one of harken's.
-
-    Example:
-        >>> owner_of("harken_4711_182637_effffffc_probe")
-        Owner(pid=4711, start=182637, namespace=4026531836)
-        >>> owner_of("harken_is_great") is None, owner_of("sched") is None
-        (True, True)
-    """
-    words = name.split("_")
-    if len(words) < 4 or words[0] != _PREFIX or not (words[1].isdigit() and words[2].isdigit()) or len(name) > 200:
-        return None
-    try:
-        return Owner(int(words[1]), int(words[2]), int(words[3], 16))
-    except ValueError:
-        return None
-
-
-def owner_state(kernel: Kernel, owner: Owner) -> str:
-    """ "alive", "dead", or "elsewhere" (another PID namespace, or one that cannot be told)."""
-    here = namespace_number(kernel, "pid")
-    if not here or here != owner.namespace:
-        return "elsewhere"
-    return "alive" if start_time(kernel, owner.pid) == owner.start else "dead"
 
 
 def _checked(name: str) -> str:

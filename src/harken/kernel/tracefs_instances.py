@@ -14,7 +14,7 @@ import os
 from ..base.errors import KernelError
 from .kernel import Call
 from .tracefs import Tracefs
-from .tracefs_dynamic import owner_name, owner_of, owner_state
+from .tracefs_owner import owner_name, owner_of, owner_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import os
 
 from ..base.errors import HarkenError, KernelError
 from ..kernel.kernel import Call
+from .child import Child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,32 +22,10 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # the public module wraps it in enums, which take 4 ms to import
 
-__all__ = ("Child", "Command", "watch")
+__all__ = ("Command", "watch")
 
 _TRACEME, _DETACH, _SETOPTIONS = 0, 17, 0x4200
 _EXITKILL = 1 << 20
-
-
-class Child:
-    """A process that we have started.
-
-    Attributes:
-        status: its wait status, None while it runs; somebody else may have reaped it, then 0.
-    """
-
-    pid: int
-    status: int | None = None
-
-    def poll(self) -> bool:
-        """Whether the child has ended (its wait status is then in ``status``)."""
-        if self.status is None:
-            try:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:
-                pid, status = self.pid, 0
-            if pid:
-                self.status = status
-        return self.status is not None
 
 
 class Command(Child):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from ..base.errors import HarkenError, UsageError
-from .command import Child
+from .child import Child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

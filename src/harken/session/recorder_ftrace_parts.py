@@ -8,7 +8,8 @@ import sys
 from ..base.errors import KernelError
 from ..formats import trace_dat_layout as layout
 from ..formats.trace_dat_parts import Parts
-from ..kernel.procfs import cpus_possible, uname
+from ..kernel.cpus import cpus_possible
+from ..kernel.identity import uname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

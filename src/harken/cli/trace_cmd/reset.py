@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from ...base.errors import KernelError, UsageError
 from ...kernel.ftrace import Ftrace
-from ...kernel.tracefs_dynamic import owner_of
 from ...kernel.tracefs_instances import instance_names
+from ...kernel.tracefs_owner import owner_of
 from .arguments import number, parse
 from .buffers import existing
 from .setup import open_tracefs

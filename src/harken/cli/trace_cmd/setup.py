@@ -26,14 +26,12 @@ _ROOM_KB = 1024
 
 def open_tracefs() -> Tracefs:
     """The machine's tracefs, without what killed owners left in it."""
-    from ...kernel.ftrace_journal import sweep_journals
     from ...kernel.kernel import live
     from ...kernel.tracefs import find
     from ...kernel.tracefs_leftovers import sweep_leftovers
 
     kernel = live()
     root = find(kernel)
-    sweep_journals(kernel)
     sweep_leftovers(kernel)
     return root
 

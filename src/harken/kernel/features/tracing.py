@@ -144,7 +144,8 @@ def _filter_functions(asking: Asking, tracefs: Tracefs, _name: str) -> Answer:
 
 
 def _kprobe_tracefs(asking: Asking, tracefs: Tracefs, _name: str) -> Answer:
-    from ..tracefs_dynamic import add, kprobe_line, owner_name, remove
+    from ..tracefs_dynamic import add, kprobe_line, remove
+    from ..tracefs_owner import owner_name
 
     options = OPTIONS["kprobe_tracefs"]
     if not tracefs.exists("kprobe_events"):
@@ -164,7 +165,8 @@ def _kprobe_tracefs(asking: Asking, tracefs: Tracefs, _name: str) -> Answer:
 
 
 def _uprobe_tracefs(asking: Asking, tracefs: Tracefs, _name: str) -> Answer:
-    from ..tracefs_dynamic import add, owner_name, remove, uprobe_line
+    from ..tracefs_dynamic import add, remove, uprobe_line
+    from ..tracefs_owner import owner_name
 
     options = OPTIONS["uprobe_tracefs"]
     if not tracefs.exists("uprobe_events"):
@@ -179,7 +181,7 @@ def _uprobe_tracefs(asking: Asking, tracefs: Tracefs, _name: str) -> Answer:
 
 
 def _event_probes(asking: Asking, tracefs: Tracefs, _name: str) -> Answer:
-    from ..tracefs_dynamic import owner_name
+    from ..tracefs_owner import owner_name
 
     options = OPTIONS["event_probes"]
     event = f"{owner_name(asking.kernel)}/eprobe"

@@ -34,7 +34,7 @@ class Removal:
 def fresh_name(kernel: Kernel) -> tuple[str, str]:
     """(group, name) for a new event; kprobe_profile shows names without groups, so the name is unique too."""
     global _made
-    from ...kernel.tracefs_dynamic import owner_name
+    from ...kernel.tracefs_owner import owner_name
 
     _made += 1
     group = owner_name(kernel)
