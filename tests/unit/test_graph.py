@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from harken.base.errors import LimitError, ProbeError, UsageError
+from harken.base.diagnostics import Source, error
+from harken.base.errors import LimitError, ProbeError, SourceError, UsageError
 from harken.cli.commands import graph
 from harken.cli.commands.graph_options import parse_time
 from harken.session import function_graph_probes as probes
@@ -121,3 +122,13 @@ def test_a_recording_without_the_calls_that_are_wanted_says_so(capsys: pytest.Ca
 def test_a_recording_is_not_live() -> None:
     with pytest.raises(UsageError):
         graph.options(["-i", "trace.dat", "-x", "/bin/sh", "-F", "f"])
+
+
+def test_errors_of_the_program_behind_a_graph_do_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_program: str, **_options: Any) -> None:
+        raise SourceError((error("uprobe:x:main cannot be attached", Source("graph", "uprobe:x:main { }").span(0, 13), "run as root"),))
+
+    monkeypatch.setattr(probes, "trace", refused)
+    with pytest.raises(ProbeError, match="cannot be attached") as failed:
+        probes._traced("uprobe:x:main { }", "uprobe/uretprobe", None, None, None)
+    assert failed.value.hint == "run as root"

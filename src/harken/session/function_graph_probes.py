@@ -7,7 +7,7 @@ the functions that were chosen: what others did in between is part of the caller
 from __future__ import annotations
 
 from ..analysis.function_graph import pair
-from ..base.errors import LimitError, ProbeError
+from ..base.errors import LimitError, ProbeError, SourceError
 from ..base.glob import is_glob, select
 from .api import Trace, trace
 
@@ -105,7 +105,7 @@ def user_graph(
     elf = Catalogue(live()).binary(binary)
     chosen = _choose(functions, sorted({name for name, _, _ in elf.functions()}), binary)
     program = _program([f"uprobe:{binary}:{name}" for name in chosen], [f"uretprobe:{binary}:{name}" for name in chosen])
-    return ProbeGraph(trace(program, pid=pid, command=command, duration=duration, name="graph"), "uprobe/uretprobe")
+    return _traced(program, "uprobe/uretprobe", pid, command, duration)
 
 
 def kernel_graph(
@@ -157,4 +157,12 @@ def kernel_graph(
             raise ProbeError("BTF describes none of these functions, so fentry cannot trace them", "try --using kprobe")
     first, second = ("fentry", "fexit") if mechanism == "fentry" else ("kprobe", "kretprobe")
     program = _program([f"{first}:{name}" for name in chosen], [f"{second}:{name}" for name in chosen])
-    return ProbeGraph(trace(program, pid=pid, command=command, duration=duration, name="graph"), f"{first}/{second}")
+    return _traced(program, f"{first}/{second}", pid, command, duration)
+
+
+def _traced(program: str, mechanism: str, pid: int | None, command: Sequence[str] | None, duration: float | None) -> ProbeGraph:
+    """The graph of a program, whose text nobody has written and nobody wants to see in an error."""
+    try:
+        return ProbeGraph(trace(program, pid=pid, command=command, duration=duration, name="graph"), mechanism)
+    except SourceError as error:
+        raise ProbeError(error.message, error.hint) from None
