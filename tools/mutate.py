@@ -40,7 +40,7 @@ from harken.kernel.kernel import live
 
 _EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 _TABLES = (".debug", ".zdebug", ".eh_frame", ".symtab", ".dynsym", ".strtab", ".note", ".gnu", ".rel", ".stapsdt")
-_PER_CHILD = 250
+_PER_CHILD = 100
 
 
 class Seed(NamedTuple):
@@ -262,7 +262,7 @@ class Totals:
     """What all children have seen."""
 
     def __init__(self) -> None:
-        self.bad, self.longest, self.largest = 0, 0.0, 0
+        self.count, self.bad, self.longest, self.largest = 0, 0, 0.0, 0
         self.ways: dict[str, tuple[int, float]] = {}
 
     def take(self, longest: float, largest: int, ways: dict[str, tuple[int, float]]) -> None:
@@ -283,6 +283,14 @@ def run_batch(read: Callable[..., None], seeds: Sequence[Any], numbers: range, o
         finally:
             os._exit(0)
     os.close(outer)
+    try:
+        watch(inner, pid, options.seed, totals)
+    finally:
+        mutate_trace.file_of(pid).unlink(missing_ok=True)
+
+
+def watch(inner: int, pid: int, seed: int, totals: Totals) -> None:
+    """Prints what a child tells, up to its end."""
     current, ended = "", False
     with os.fdopen(inner) as file:
         for line in file:
@@ -298,9 +306,8 @@ def run_batch(read: Callable[..., None], seeds: Sequence[Any], numbers: range, o
     _, status = os.waitpid(pid, 0)
     if not ended:
         totals.bad += 1
-        print(f"!{options.seed}:{current} ended the process, status {status:#x}")
+        print(f"!{seed}:{current} ended the process, status {status:#x}")
     sys.stdout.flush()
-    mutate_trace.file_of(pid).unlink(missing_ok=True)
 
 
 def main() -> int:
@@ -347,23 +354,29 @@ def main() -> int:
         if not lanes[-1]:
             os.close(inner)
             totals = Totals()
-            for numbers in batches[lane :: options.workers]:
-                run_batch(read, seeds, numbers, options, totals)
-            os.write(outer, json.dumps([totals.bad, totals.longest, totals.largest, totals.ways]).encode())
+            try:
+                for numbers in batches[lane :: options.workers]:
+                    run_batch(read, seeds, numbers, options, totals)
+                    totals.count += len(numbers)
+            except KeyboardInterrupt:
+                pass
+            os.write(outer, json.dumps([totals.count, totals.bad, totals.longest, totals.largest, totals.ways]).encode())
             os._exit(0)
         os.close(outer)
         pipes.append(inner)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the others tell what they have seen so far
     totals = Totals()
     for inner in pipes:
         with os.fdopen(inner, "rb") as file:
-            bad, *others = json.loads(file.read())
+            done, bad, *others = json.loads(file.read())
+        totals.count += done
         totals.bad += bad
         totals.take(*others)
     for lane in lanes:
         os.waitpid(lane, 0)
     for way, (times, seconds) in sorted(totals.ways.items()):
         print(f"{times:8} {seconds:8.3f} s at most  {way}")
-    print(f"{count} cases, {totals.bad} bad; the longest took {totals.longest:.2f} s, the largest process had {totals.largest} MB")
+    print(f"{totals.count} cases, {totals.bad} bad; the longest took {totals.longest:.2f} s, the largest process had {totals.largest} MB")
     return totals.bad > 0
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ("Symbols", "parse_comms", "parse_printk", "printk_lines")
 
 _MAX_TEXT = 48 << 20  # 20 MB are many
-_MAX_COMMS, _MAX_COMM = 1 << 22, 256  # PIDs; a name has 15 letters
+_MAX_COMMS, _MAX_COMM = 1 << 19, 256  # PIDs; a name has 15 letters
 _MAX_SYMBOLS, _MAX_NAME, _MAX_FORMAT = 2_000_000, 600, 4096  # a kernel has 200,000, of up to 512 letters and a module
 
 
