@@ -488,3 +488,21 @@ def test_what_does_not_exist_has_the_status_of_that(monkeypatch):
     with pytest.raises(ProbeError) as failed:
         run(["show"])
     assert failed.value.exit_code == errno.ENOENT
+
+
+@pytest.mark.parametrize(
+    "words, shown",
+    [
+        ([], ["foo: ", "     "]), (["-B", "foo"], ["foo: "]), (["--top"], [""]), (["-B", "foo", "-t"], [""]),
+        (["--top", "-b", "a"], ["a: "]),
+        (["--top", "-b", "bar", "-B", "foo", "-t"], ["     ", "bar: "]), (["-t"], [""]),
+    ],
+)  # fmt: skip
+def test_buffers_of_a_part_and_their_names(tmp_path, capsys, words, shown):
+    (tmp_path / "x").write_bytes(recording({"": {0: [(2000, 1, 1)]}, "foo": {0: [(1000, 2, 1)]}}))
+    assert run(["split", "-i", str(tmp_path / "x"), *words]) == 0
+    text = lines(capsys, "report", str(tmp_path / "x.1"))[1][1:]
+    assert [line[: len(label)] for line, label in zip(text, shown, strict=True)] == shown
+    for wrong in (["-b", "a"], ["-B", "foo", "-b", "a"], ["--top", "-B", "foo", "-t"]):
+        with pytest.raises(UsageError):
+            run(["split", "-i", str(tmp_path / "x"), *wrong])

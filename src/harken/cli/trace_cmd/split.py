@@ -1,6 +1,6 @@
 """``trace-cmd split``: parts of a recording as files of their own.
 
-    split -i FILE -o OUT [-s N|-m N|-u N|-e N|-p N] [-r] [-c] [-C CPU] [-B BUFFER] [START [END]]
+    split -i FILE -o OUT [-s N|-m N|-u N|-e N|-p N] [-r] [-c] [-C CPU] [--top [-b NAME]] [-B BUFFER [-t]] ... [START [END]]
 
 Without ``-r`` there is one part, ``OUT.1``; with it the whole recording is cut into ``OUT.0001``, ``OUT.0002``, ...  START and END are
 times in seconds.  ``-c`` counts events of each CPU by itself, so that CPUs with few of them are in the first parts only; pages always
@@ -33,10 +33,16 @@ __all__ = ("run",)
 
 USAGE = """\
 usage:
-  harken trace-cmd split [-i FILE] -o OUT [-s N|-m N|-u N|-e N|-p N] [-r] [-c] [-C CPU] [-B BUFFER ...] [START [END]]
+  harken trace-cmd split [-i FILE] [-o OUT] [OPTIONS] [START [END]]
 
-   -s N seconds  -m N milliseconds  -u N microseconds  -e N events  -p N pages
-   -r repeat to the end   -c count per CPU   -C only this CPU   -B only this buffer
+   -s N, -m N, -u N  a part is so many seconds, milliseconds, microseconds
+   -e N, -p N        so many events, so many pages of each CPU
+   -r                parts up to the end: OUT.0001, OUT.0002, ... instead of OUT.1
+   -c                count the events or the time of each CPU by itself
+   -C CPU            only this CPU
+   -B BUFFER         only this buffer (several); -t behind it: it becomes the top buffer
+   --top             the top buffer (beside those of -B); -b NAME behind it: it gets this name
+   START, END        from and to these times, in seconds as 'report' shows them
 """
 
 _UNITS = {"s": 1000000000, "m": 1000000, "u": 1000}
@@ -104,14 +110,15 @@ class _Part:
         self.counts[stream] = self.counts.get(stream, 0) + 1
         self.total += 1
 
-    def write(self, path: str, parts: Parts, names: list[str]) -> None:
+    def write(self, path: str, parts: Parts, names: dict[str, str]) -> None:
+        """Writes the file; ``names`` has the name that each buffer gets."""
         sources = []
-        for name in names:
+        for name, shown in names.items():
             place = self.trace.buffer(name)
             if place is None:
                 continue
             cpus = [CpuSource(cpu, len(pages) * place.page_size, _iterate(pages)) for cpu, pages in self._pages(name)]
-            sources.append(BufferSource(name, place.clock, place.page_size, tuple(cpus)))
+            sources.append(BufferSource(shown, place.clock, place.page_size, tuple(cpus)))
         compression = self.trace.compression[0] or "none"
         if compression != "none":
             from ...formats.trace_dat_compress import codec
@@ -136,7 +143,7 @@ def _iterate(pages: list[bytes]) -> Callable[[], Any]:
 
 def run(argv: list[str]) -> int:
     """Runs the command; returns the exit status."""
-    pairs, times = parse(argv, "hi:o:s:m:u:e:p:rcC:B:t", ("help", "top"))
+    pairs, times = parse(argv, "hi:o:s:m:u:e:p:rcC:B:tb:", ("help", "top"))
     values = dict(pairs)
     if "h" in values or "help" in values:
         print(USAGE, end="")
@@ -149,10 +156,8 @@ def run(argv: list[str]) -> int:
     output = values.get("o", source)
     cpu = number(values["C"], "-C") if "C" in values else None
     with open_trace(source) as trace:
-        chosen = [value for name, value in pairs if name == "B"]
-        if "t" in values or "top" in values:
-            chosen.insert(0, "")
-        names = chosen or [buffer.name for buffer in trace.buffers]
+        chosen = _buffers(pairs)
+        names = chosen or {buffer.name: buffer.name for buffer in trace.buffers}
         parts = Parts.of(trace)
         for name in chosen:
             if trace.buffer(name) is None:
@@ -165,6 +170,33 @@ def run(argv: list[str]) -> int:
         if not made:
             raise UsageError("no record lies in this part of the recording")
     return 0
+
+
+def _buffers(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """The buffers that are chosen, with the names that they get; empty: all, with their own.
+
+    Example:
+        >>> _buffers([("top", ""), ("b", "main"), ("B", "irqs"), ("t", "")])
+        {'': 'main', 'irqs': ''}
+
+    Raises:
+        UsageError: ``-b`` without a buffer to name, or two buffers of one name.
+    """
+    names: dict[str, str] = {}
+    last = ""
+    for option, value in pairs:
+        if option == "B" or option == "top" or (option == "t" and not names):
+            last = value
+            names[last] = value
+        elif option == "t":
+            names[last] = ""
+        elif option == "b":
+            if last or "" not in names:
+                raise UsageError("-b names the top buffer, and stands behind --top")
+            names[""] = value
+    if len(set(names.values())) < len(names):
+        raise UsageError("two buffers would have the same name", "--top -b NAME gives the top buffer another one")
+    return names
 
 
 def _by_time(rows: Iterator[Row], wish: _Wish, trace: TraceFile, start: int | None) -> Iterator[_Part]:
@@ -206,7 +238,7 @@ def _nanoseconds(text: str) -> int:
     return int(whole) * 1000000000 + int(fraction[:9].ljust(9, "0"))
 
 
-def _records(trace: TraceFile, names: list[str], cpu: int | None) -> Iterator[Row]:
+def _records(trace: TraceFile, names: dict[str, str], cpu: int | None) -> Iterator[Row]:
     """All records in the order of time."""
     from ...analysis.merge import merge
     from .report import batches_of
