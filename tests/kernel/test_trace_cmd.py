@@ -53,6 +53,18 @@ def test_a_command_is_recorded(root, clean, tmp_path, capsys, options):
         assert len(trace.option_list(2)) == len(trace.buffer().cpus)
 
 
+@pytest.mark.parametrize("continued", [False, True])
+def test_what_was_in_a_buffer_before_is_recorded_if_it_is_asked_for(root, clean, tmp_path, continued):
+    name, path = f"harken_{os.getpid()}_before", tmp_path / "trace.dat"
+    try:
+        assert run(["start", "-q", "-B", name, "-e", "sched:sched_process_exec", "sh", "-c", "/bin/true; :"]) == 0
+        words = ["-B", name, "-e", "sched:sched_process_fork", "-F", "true"]
+        assert run(["record", "-q", "-o", str(path), *(["-K"] if continued else []), *words]) == 0
+        assert ("sched_process_exec" in events_of(path, name)) is continued
+    finally:
+        run(["reset", "-B", name, "-d"])
+
+
 def test_symbols_are_recorded_where_something_shows_them(root, clean, tmp_path, capsys):
     path = str(tmp_path / "trace.dat")
     for words, wanted in (

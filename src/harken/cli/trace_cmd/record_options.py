@@ -101,6 +101,7 @@ class Setup:
         self.host = ""
         self.tcp = False
         self.keep = False
+        self.continued = False  # what is in the buffers before stays, and is part of the recording
         self.ignore = False
         self.max_kb = 0
         self.quiet = False
@@ -170,6 +171,7 @@ def parse_setup(words: list[str]) -> Setup:
             setup.top = True
         else:
             _other(setup, buffer, name, value)
+    setup.all_formats = setup.all_formats or setup.continued  # of events that somebody else has traced, too
     # the records of all buffers are in one order, so a clock is that of all, as in trace-cmd 3.1
     clock = next((known.clock for known in setup.buffers if known.clock), "")
     for known in setup.buffers:
@@ -182,7 +184,7 @@ def _other(setup: Setup, buffer: BufferSetup, name: str, value: str) -> None:
     """Options that do not depend on what stands before them, but for the buffer."""
     lists = {"n": buffer.notrace, "g": buffer.graph, "l": buffer.functions, "O": buffer.options, "H": setup.hooks}
     flags = {
-        "a": "all_formats", "F": "filter_command", "c": "children", "t": "tcp", "k": "keep", "K": "keep", "i": "ignore", "q": "quiet",
+        "a": "all_formats", "F": "filter_command", "c": "children", "t": "tcp", "k": "keep", "K": "continued", "i": "ignore", "q": "quiet",
         "quiet": "quiet", "date": "date", "no-filter": "no_filter", "proc-map": "proc_map", "stderr": "stderr", "profile": "profile",
         "S": "profile_only", "G": "global_irqs", "by-comm": "by_comm", "tsc2nsec": "tsc2nsec", "fork": "fork", "h": "help", "help": "help",
         "daemonize": "daemonize",

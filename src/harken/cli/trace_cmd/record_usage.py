@@ -41,7 +41,8 @@ _TRACING = """\
 
 _RECORDING = """\
    --top                the top buffer, which has trace_printk and trace_marker, instead of a private one
-   -k, -K               leave everything as it is at the end
+   -k                   leave everything as it is at the end
+   -K                   leave what is in the buffer before, and record it, too
    -m KB                keep only the last records: so many kilobytes per CPU
    --buffer-percent N   wake up when so much of the buffer is full (Linux 4.20)
    -r PRIORITY          real-time priority of the recorder (1 to 99)

@@ -74,7 +74,7 @@ class Running:
             if not self._late:
                 self._make_command()
             self.buffers.open()
-            self.buffers.configure()
+            self.buffers.configure(fresh=not self.setup.continued)
             if not self._late:
                 self.buffers.choose_tasks((os.getpid(),), self.command.pid if self.command else 0)
             self.buffers.enable()

@@ -77,7 +77,7 @@ class Buffers:
             wanted.tracer, self.setup.depth = "", -1
         if not self.private:
             return Ftrace.top(self.root, durable=False)
-        if not self.setup.top and not self.setup.keep:
+        if not self.setup.top and not self.setup.keep and not self.setup.continued:
             trace = Ftrace.private(self.root)
             if not wanted.tracer or wanted.tracer in trace.tracers:
                 return trace

@@ -41,7 +41,7 @@ def run(argv: list[str]) -> int:
     try:
         _delete(buffers, setup)
         buffers.open(stop=name == "start")
-        buffers.configure(fresh=name == "start")
+        buffers.configure(fresh=name == "start" and not setup.continued)
         buffers.choose_tasks((), command.pid if command else 0)
         buffers.enable()
         for wanted, _ in buffers.traced:
