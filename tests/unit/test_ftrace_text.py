@@ -125,7 +125,7 @@ def test_real_time_kernels_with_two_letters_more(numpy):
     def beat(n, flags, preempt, lazy):
         return struct.pack("<HBBiB3xi", 300, flags, preempt, 7, lazy, n)
 
-    few = [(0, beat(0, 0x0D, 0x21, 3)), (1000, beat(1, 0x02, 0, 0))]
+    few = [(0, beat(0, 0x0D, 0x21, 3)), (1000, beat(1, 0x20, 0, 0))]
     rest = [(2000 + 1000 * n, beat(2 + n, 0x24, 0, n % 3)) for n in range(2000)]  # in bulk
     built = [(0, [pages(few + rest, "<")])]
     lines = KernelLines(events, ENV)
@@ -133,11 +133,11 @@ def test_real_time_kernels_with_two_letters_more(numpy):
     assert [line.split("] ")[1] for line in out[:5]] == [
         "dn.h132     0.000000: beat: n=0",
         "..L....     0.000001: beat: n=1",
-        ".N.....     0.000002: beat: n=2",
-        ".N...1.     0.000003: beat: n=3",
-        ".N...2.     0.000004: beat: n=4",
+        ".nL....     0.000002: beat: n=2",
+        ".nL..1.     0.000003: beat: n=3",
+        ".nL..2.     0.000004: beat: n=4",
     ]
-    assert len(out) == 2002 and out[-1].endswith(".N...1.     0.002001: beat: n=2001")
+    assert len(out) == 2002 and out[-1].endswith(".nL..1.     0.002001: beat: n=2001")
 
 
 def many(number_of_pages: int, start: int = 0):

@@ -38,7 +38,7 @@ def kernel_flags(flags: int, preempt: int, letters: int = 5) -> str:
             behind the preempt depth.
 
     Example:
-        >>> kernel_flags(0x01 | 0x08, 1), kernel_flags(0x04 | 0x20, 0x12), kernel_flags(0x01, 0x12, 4), kernel_flags(0x0B, 0x312, 7)
+        >>> kernel_flags(0x01 | 0x08, 1), kernel_flags(0x04 | 0x20, 0x12), kernel_flags(0x01, 0x12, 4), kernel_flags(0x29, 0x312, 7)
         ('d.h1.', '.N.21', 'd..12', 'd.Lh231')
     """
     off, bh = flags & 0x01, flags & 0x80
@@ -50,7 +50,7 @@ def kernel_flags(flags: int, preempt: int, letters: int = 5) -> str:
         return f"{irqs}{resched}{context}{f'{preempt:x}' if preempt else '.'}"
     low, high, lazy = preempt & 15, preempt >> 4 & 15, ""
     if letters > 5:
-        resched = {0x24: "N", 0x04: "n", 0x20: "p"}.get(flags & 0x24, ".") + ("L" if flags & 0x02 else ".")
+        resched = ("n" if flags & 0x04 else ".") + ("L" if flags & 0x20 else ".")  # CONFIG_PREEMPT_LAZY has no PREEMPT_RESCHED
         lazy = f"{preempt >> 8:x}" if preempt >> 8 else "."
     return f"{irqs}{resched}{context}{f'{low:x}' if low else '.'}{lazy}{f'{high:x}' if high else '.'}"
 
