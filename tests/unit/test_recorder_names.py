@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from harken.session.recorder_ftrace_parts import merged_cmdlines
 
-
 lines_of_names = st.lists(
     st.tuples(st.integers(1, 20), st.sampled_from([b"a", b"ab", b"x y"])).map(lambda line: b"%d %b\n" % line), max_size=9
 )
