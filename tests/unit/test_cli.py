@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -256,3 +257,25 @@ def test_output_that_nobody_can_take_is_an_error(argv: list[str]) -> None:
     for how, reason in (("closed", "Bad file descriptor"), ("full", "No space left on device")):
         ended = subprocess.run([sys.executable, "-c", starter, how, *argv], stderr=subprocess.PIPE, text=True, env=environment)
         assert ended.returncode == 1 and ended.stderr.startswith("ERROR: ") and ended.stderr.endswith(f"{reason}\n")
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize("name", ["harken", "harken-trace-cmd"])
+def test_an_interrupt_while_harken_is_being_imported(tmp_path: Path, name: str, ignored: bool) -> None:
+    package = tmp_path / "harken"
+    commands = package / "cli/commands"
+    commands.mkdir(parents=True)
+    for folder in (package, package / "cli", commands):
+        (folder / "__init__.py").touch()
+    (package / "__init__.py").write_text("import os\nos.kill(os.getpid(), 2)\n")
+    (package / "cli/main.py").write_text("def script(): print('ran')\n")
+    (commands / "trace_cmd.py").write_text("def main(): print('ran')\n")
+    start = "import os, _signal; _signal.signal(2, _signal.SIG_IGN if {} else _signal.SIG_DFL); os.execv({!r}, [{!r}, {!r}])"
+    script = str(Path(__file__).parents[2] / "bin" / name)
+    done = subprocess.run(
+        [sys.executable, "-c", start.format(ignored, sys.executable, sys.executable, script)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == ((0, "ran\n", "") if ignored else (-2, "", ""))
