@@ -158,7 +158,7 @@ def test_a_cached_kernel_is_found_without_apt(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("name", ["harken", "harken-trace-cmd"])
 def test_a_guest_has_the_commands_of_an_installation(name: str) -> None:
     installed = (Path(__file__).parents[2] / "bin" / name).read_text().splitlines()
-    assert [line for line in installed if not line.startswith("#")] == vm.COMMANDS[name].splitlines()
+    assert [line for line in installed if not line.startswith("#")] == vm_image.COMMANDS[name].splitlines()
 
 
 class ScriptedGuest:
@@ -169,7 +169,7 @@ class ScriptedGuest:
     def __init__(self, kernel: Any, image: bytes, directory: Path, **_options: Any) -> None:
         entries = cpio_entries(image)
         assert "harken/src/harken/__init__.py" in entries and entries["init"].data.startswith(b"#!/bin/busybox sh")
-        assert entries["usr/bin/harken"].data.endswith(vm.COMMANDS["harken"].encode())
+        assert entries["usr/bin/harken"].data.endswith(vm_image.COMMANDS["harken"].encode())
         self.job = json.loads(entries["harken/job.json"].data)
         assert "harken/test_them.py" in entries
         self.console = directory / "console.log"

@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 import harken
 
 from .kernels import KernelImage, VmError, find
-from .vm_image import Archive, package_files, program_files
+from .vm_image import COMMANDS, Archive, package_files, program_files
 from .vm_machines import MACHINES, this_machine
 from .vm_userland import base_image_for, foreign_program, guest_python, pure_packages
 
@@ -68,13 +68,6 @@ echo "guest: the guest program ended with status $?"
 sync
 echo b > /proc/sysrq-trigger
 """
-
-
-COMMANDS = {
-    name: f"import sys\n\nif not sys.flags.safe_path:\n    del sys.path[0]\nfrom harken.cli.{module} import {function}\n\n{function}()\n"
-    for name, module, function in (("harken", "main", "script"), ("harken-trace-cmd", "commands.trace_cmd", "main"))
-}
-"""The commands of a guest: what stands in the repository's ``bin``, so that a guest runs what an installation does."""
 
 
 class Outcome(NamedTuple):

@@ -33,7 +33,7 @@ from pathlib import Path
 
 from .kernels import VmError, cache_directory
 
-__all__ = ("Archive", "base_image", "package_files", "package_origin", "program_files", "store_image", "wanted")
+__all__ = ("COMMANDS", "Archive", "base_image", "package_files", "package_origin", "program_files", "store_image", "wanted")
 
 _UNWANTED = frozenset(
     "__pycache__ test tests idlelib tkinter turtledemo ensurepip lib2to3 distutils pydoc_data site-packages dist-packages venv "
@@ -41,6 +41,23 @@ _UNWANTED = frozenset(
 )
 _UNWANTED_SUFFIXES = (".a", ".exe", ".so.dbg", ".orig", ".pyi", ".c", ".h", ".whl")
 _UNWANTED_MODULES = ("_test", "_tkinter", "xxlimited", "_ctypes_test", "turtle.py", "_curses", "_dbm", "_gdbm", "readline", "nis")
+
+_COMMAND = """import _signal
+import sys
+
+if not sys.flags.safe_path:
+    del sys.path[0]
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+from harken.cli.{module} import {function}
+
+{function}()
+"""
+COMMANDS = {
+    "harken": _COMMAND.format(module="main", function="script"),
+    "harken-trace-cmd": _COMMAND.format(module="commands.trace_cmd", function="main"),
+}
+"""The commands of a guest: what stands in the repository's ``bin``, so that a guest runs what an installation does."""
 
 
 class Archive:
