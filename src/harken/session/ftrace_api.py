@@ -91,9 +91,7 @@ class TraceInstance(Reader):
 
     def close(self) -> None:
         """Undoes all settings; a private instance is removed."""
-        for fd in self._fds.values():
-            os.close(fd)
-        self._fds.clear()
+        self._close()
         self.ftrace.close()
         if self._top is not None:
             self._top.close()
@@ -227,8 +225,18 @@ class TraceInstance(Reader):
         """Records only calls and latencies that are longer (``tracing_thresh``, which exists once for all buffers and is put back).
 
         The kernel takes whole microseconds; less than one is one, and 0 is no threshold.
+
+        Raises:
+            UsageError: calls are being traced or read in a private instance, whose tracer looks at the threshold only as it is chosen
+                (``tracing_thresh_write`` in kernel/trace/trace.c tells the one of the top buffer).
         """
+        again = bool(self.ftrace.name) and self.ftrace.tracer == "function_graph"
+        if again and self._fds:
+            raise UsageError("a threshold is set before records are read, or when all of them have been")
         self.ftrace.set("tracing_thresh", str(max(round(microseconds), 1) if microseconds > 0 else 0))
+        if again:
+            self.ftrace.set("current_tracer", "nop")
+            self.ftrace.set("current_tracer", "function_graph")
 
     def take_snapshot(self) -> None:
         """Swaps the buffer with the spare one, which ``snapshot_text`` shows.

@@ -141,6 +141,11 @@ class Reader:
             except OSError as error:
                 raise self.ftrace.tracefs.refused(file, error, "read") from None
 
+    def _close(self) -> None:
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()
+
     def _rounds(self, duration: float | None, done: Callable[[], bool] | None) -> Iterator[tuple[dict[int, list[bytes]], bool]]:
         """(CPU -> pages, whether that is all there was) again and again; the last round comes after tracing has stopped.
 
@@ -172,6 +177,7 @@ class Reader:
             yield found, whole
             if last and whole:
                 self._begun = False
+                self._close()  # while the pages are open no other tracer can be chosen
                 return
             if not last and (self._stopped or (end is not None and time.monotonic() >= end) or (done is not None and done())):
                 self.ftrace.stop()
