@@ -369,6 +369,23 @@ def test_a_stack_is_as_long_as_its_record(entries, dialect):
     )
 
 
+def test_code_that_kallsyms_only_lists_has_no_name_in_the_kernels_layout():
+    class File:
+        order, long_size, printk, comm, uname = "<", 8, None, None, ""
+        symbols = Symbols(
+            b"ffffffff81000000 T _stext\nffffffff81002000 T _end\nffffffffc0205000 t ftrace_trampoline\t[__builtin__ftrace]\n"
+            b"ffffffffc0206000 t kprobe_insn_page\t[__builtin__kprobes]\nffffffffc0207000 t bpf_prog_1\t[bpf]\n"
+            b"ffffffffc0208000 t last\t[ext4]\n"
+        )
+
+    def named(dialect):
+        symbol = Env.of_file(File, dialect).symbol
+        return [found and found[0] for found in map(symbol, (0xFFFFFFFFC0205083, 0xFFFFFFFFC0206001, 0xFFFFFFFFC0207002))]
+
+    assert named("kernel") == [None, None, "bpf_prog_1 [bpf]"]
+    assert named("trace-cmd") == ["ftrace_trampoline [__builtin__ftrace]", "kprobe_insn_page [__builtin__kprobes]", "bpf_prog_1 [bpf]"]
+
+
 def test_how_a_recorded_kernel_prints_is_told_by_its_release():
     def of(uname):
         class File:

@@ -53,6 +53,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Env", "Renderer", "compile_format", "compile_print_fmt", "plain_renderer")
 
+#: "Modules" whose code ``kallsyms`` lists (``get_ksymbol_ftrace``, ``get_ksymbol_kprobe``) and the kernel does not find by address.
+_LISTED_ONLY = ("__builtin__ftrace", "__builtin__kprobes")
+
 
 class Env(Record):
     """What a format needs to know about the machine whose records it prints.
@@ -86,7 +89,8 @@ class Env(Record):
     def of_file(trace: TraceFile, dialect: str = "trace-cmd", **more: Any) -> Env:
         """What a recording says about its machine; ``more`` adds what it does not (``constant``, ``struct``).
 
-        The kernel names addresses of its own image and of modules (``is_ksym_addr`` in kernel/kallsyms.c), libtraceevent any.
+        The kernel names addresses of its own image, of modules and of BPF programs (``kallsyms_lookup_buildid`` in kernel/kallsyms.c),
+        libtraceevent any that ``kallsyms`` lists.
         """
         table = trace.symbols
         if dialect != "kernel":
@@ -103,7 +107,7 @@ class Env(Record):
             found = table.kernel_find(address)
             if not image:
                 image.extend(table.image())
-            if found is None or (not found[3] and not image[0] <= address < image[1]):
+            if found is None or found[3] in _LISTED_ONLY or (not found[3] and not image[0] <= address < image[1]):
                 return None
             return f"{found[0]} [{found[3]}]" if found[3] else found[0], found[1], found[2]
 
