@@ -3,11 +3,11 @@
 ``TraceFile`` reads both versions of the format, compressed ones, truncated ones, and ones from other machines (big-endian, 32 bit).  What
 is not asked for is not expanded or parsed: opening a recording takes the same time whatever its size.
 
-    >>> TraceFile(b"PK\\3\\4")
-    Traceback (most recent call last):
-    ...
-    harken.base.errors.FormatError: trace.dat: not a trace.dat file at byte 0x0
-    HINT: it does not begin with trace-cmd's magic bytes
+    >>> try:
+    ...     TraceFile(b"PK\\3\\4")
+    ... except FormatError as error:
+    ...     print(error)
+    trace.dat: not a trace.dat file at byte 0x0
 
 ``formats.trace_dat_layout`` knows where the parts are, ``formats.ring_page`` reads the pages, ``formats.trace_dat_writer`` writes.
 """
