@@ -181,6 +181,21 @@ def test_names_of_tasks_are_learnt_of_fields_that_have_them(old, new, file):
         assert b"dog" in same(way, path)["out"].split(b"[000]")[0]
 
 
+@pytest.mark.parametrize("old", ["unsigned long retval", "unsigned long long rettime"])
+def test_what_is_no_number_has_no_value(old, file):
+    text = next(text for name, _, text in FORMATS if name == "funcgraph_exit" and "retval" in text)
+    data = record(parse(text, "ftrace"), {"func": 0x1000, "retval": 0xFFFFFFFFFFFFFFFE, "calltime": 5, "rettime": 7}, pid=5)
+    assert b"(ret=-2)" in same("report 3.4", file(with_event(text, "ftrace", [data])))["out"]
+    damaged = same("report 3.4", file(with_event(text.replace(f"{old};", f"__data_loc {old}[];"), "ftrace", [data])))
+    assert b"(ret=" not in (damaged["out"] if isinstance(damaged, dict) else b"")
+
+
+def test_a_system_call_without_the_field_that_it_is_printed_of(file):
+    text = TICK.replace("name: tick", "name: sys_exit_read")
+    for way in ("report kernel", "records"):
+        assert same(way, file(with_event(text, "syscalls", [payload(7, 259, 1)])))
+
+
 def test_texts_that_look_like_the_marks_around_times(file):
     ((text),) = [text for name, _, text in FORMATS if name == "print"]
     data = record(parse(text, "ftrace"), {"buf": "one\x01two\x01: three\x02"}, pid=5)

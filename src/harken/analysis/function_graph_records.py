@@ -33,7 +33,7 @@ class _Fields:
 
     def __init__(self, event: EventFormat, names: Sequence[str], order: str) -> None:
         places = {field.name: field for field in event.fields}
-        found = sorted((places[name].offset, name) for name in names if name in places and places[name].size in _CODES)
+        found = sorted((places[name].offset, name) for name in names if name in places and places[name].number)
         text, at = order, 0
         kept = []
         for offset, name in found:
@@ -101,7 +101,7 @@ class Decoder:
 
         def column(name: str, kind: str) -> Any:
             field = event.field(name)
-            if field is None or field.size not in _CODES:
+            if field is None or not field.number:
                 return None
             code = f"{self.order}{'i' if field.signed else 'u'}{field.size}"
             at = np.ndarray((max(0, len(buffer) - field.size + 1),), dtype=code, buffer=buffer, strides=(1,))

@@ -88,6 +88,11 @@ class FormatField(Record):
         """Whether every event has it (``common_pid``, ...)."""
         return self.name.startswith("common_")
 
+    @property
+    def number(self) -> bool:
+        """Whether it is one number of 1, 2, 4 or 8 bytes."""
+        return self.size in (1, 2, 4, 8) and not (self.array or self.data_loc or self.rel_loc)
+
 
 class EventFormat(Record):
     """One event.  ``print_fmt`` is the kernel's text, a C format string and C expressions over ``REC``."""

@@ -39,19 +39,13 @@ _MOST_TEXT = 1 << 14  # letters that widths and precisions may add to a text: tw
 
 def special_text(event: EventFormat, env: Env) -> Text | None:
     """The function from a record to its text in the kernel's ``trace`` file, or None for events that are printed by their print fmt."""
+    maker = _MAKERS.get(event.name) if event.category == "ftrace" else None
     if event.category == "syscalls":
-        if event.name.startswith("sys_enter_"):
-            return _enter(event, env)
-        if event.name.startswith("sys_exit_"):
-            return _exit(event, env)
+        maker = _enter if event.name.startswith("sys_enter_") else _exit if event.name.startswith("sys_exit_") else None
+    try:
+        return maker(event, env) if maker else None
+    except KeyError:  # a field has another name than in the kernels known
         return None
-    if event.category == "ftrace":
-        maker = _MAKERS.get(event.name)
-        try:
-            return maker(event, env) if maker else None
-        except KeyError:  # a field has another name than in the kernels known
-            return None
-    return None
 
 
 def symbol_text(env: Env, offset: bool = False) -> Memo:

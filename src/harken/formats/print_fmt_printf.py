@@ -248,7 +248,7 @@ class Printf:
         """Bytes at the address that an argument holds; an integer is taken where it is in the record."""
         if tree[0] == "field":
             field = self.coder.event.field(tree[1])
-            if field is not None and not field.data_loc and not field.rel_loc and field.size in (1, 2, 4, 8) and not field.array:
+            if field is not None and field.number:
                 from ..base.ctype import Ptr
 
                 if isinstance(field.ctype.strip(), Ptr):

@@ -288,7 +288,7 @@ def _of_record(make: Any, needs: int) -> Text:
 def field_of(target: Any, event: EventFormat, name: str) -> FormatField | None:
     """Fills a ``native.text`` field in; gives the format's, None if there is none that is a number."""
     field = event.field(name)
-    if field is None or field.size not in (1, 2, 4, 8) or field.array or field.data_loc or field.rel_loc:
+    if field is None or not field.number:
         return None
     target.offset, target.size, target.is_signed = field.offset, field.size, int(field.signed)
     return field
