@@ -332,33 +332,30 @@ def test_stacks_are_those_that_gdb_shows(tmp_path: Path, kind: str) -> None:
     finally:
         process.kill()
         process.wait()
-    kept = list(zip(walks, theirs))
+    kept = list(zip(walks, theirs, names))
     if "-32" in kind:
         code = [(m.start, m.end) for m in mappings if m.executable]
         # memcpy of the 32-bit C library (sysdeps/i386/i586/memcpy.S) pushes a register that its frame information does not know of:
         # nobody finds the return address there; gdb shows the register as a frame and guesses on
         strange = [len(stack) > 1 and not any(start <= stack[1][0] < end for start, end in code) for stack in theirs]
         assert all(
-            (walk.addresses, walk.end) == ([stack[0][0]], LOST) for one, (walk, stack) in zip(strange, kept) if one and walk.end == LOST
+            (walk.addresses, walk.end) == ([stack[0][0]], LOST) for one, (walk, stack, _) in zip(strange, kept) if one and walk.end == LOST
         )
-        kept = [pair for pair, one, other in zip(kept, strange, thunks) if not one and not other]
+        kept = [taken for taken, one, other in zip(kept, strange, thunks) if not one and not other]
         assert len(kept) > SAMPLES * 7 // 8
     different = [
         (number, [hex(pc) for pc in walk.addresses], [hex(pc) for pc, _ in stack])
-        for number, (walk, stack) in enumerate(kept)
+        for number, (walk, stack, _) in enumerate(kept)
         if walk.addresses != [pc for pc, _ in stack]
     ]
     assert not different, f"{len(different)} of {len(samples)} differ, the first: {different[0]}"
     # gdb's stacks end there as well: the last instructions of a throw, before its landing pad, are described by nobody
-    assert len([walk for walk, _ in kept if walk.end != COMPLETE]) <= 2
+    assert len([walk for walk, _, _ in kept if walk.end != COMPLETE]) <= 2
     assert max(len(walk.addresses) for walk in walks) > 8
     # elsewhere gdb takes the nearest symbol, whatever its size
     own = [(m.start, m.end) for m in mappings if m.path == program]
     pairs = {
-        (ours, name)
-        for mine, stack in zip(names, theirs)
-        for ours, (pc, name) in zip(mine, stack)
-        if any(start <= pc < end for start, end in own)
+        (ours, name) for _, stack, mine in kept for ours, (pc, name) in zip(mine, stack) if any(start <= pc < end for start, end in own)
     }
     assert len(pairs) > 5
     if "static" not in kind:  # a static libc has several names for many functions
