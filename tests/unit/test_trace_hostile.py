@@ -196,6 +196,17 @@ def test_a_system_call_without_the_field_that_it_is_printed_of(file):
         assert same(way, file(with_event(text, "syscalls", [payload(7, 259, 1)])))
 
 
+def test_numbers_of_thousands_of_digits(file):
+    text = next(text for name, _, text in FORMATS if name == "osnoise")
+    noise = next(line for line in text.splitlines() if " noise;" in line)
+    wide = noise.replace("size:8", "size:3000")
+    assert wide != noise
+    data = record(parse(text, "ftrace"), {}, pid=5)
+    path = file(with_event(text.replace(noise, wide), "ftrace", [data[:8] + b"\xff" * 3100]))
+    for way in ("report kernel", "records", "report"):
+        assert same(way, path)
+
+
 def test_texts_that_look_like_the_marks_around_times(file):
     ((text),) = [text for name, _, text in FORMATS if name == "print"]
     data = record(parse(text, "ftrace"), {"buf": "one\x01two\x01: three\x02"}, pid=5)

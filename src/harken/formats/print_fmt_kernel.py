@@ -44,7 +44,7 @@ def special_text(event: EventFormat, env: Env) -> Text | None:
         maker = _enter if event.name.startswith("sys_enter_") else _exit if event.name.startswith("sys_exit_") else None
     try:
         return maker(event, env) if maker else None
-    except KeyError:  # a field has another name than in the kernels known
+    except KeyError:  # a field has another name or type than in the kernels known
         return None
 
 
@@ -74,7 +74,7 @@ class _Numbers:
 
     def __call__(self, name: str) -> Callable[[bytes], int]:
         field = self.event.field(name)
-        if field is None:
+        if field is None or not field.number:
             raise KeyError(name)
         start, end, signed, order = field.offset, field.offset + field.size, field.signed, self.order
         return lambda record: int.from_bytes(record[start:end], order, signed=signed)  # type: ignore[arg-type]
