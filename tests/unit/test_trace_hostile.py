@@ -196,6 +196,26 @@ def test_a_system_call_without_the_field_that_it_is_printed_of(file):
         assert same(way, file(with_event(text, "syscalls", [payload(7, 259, 1)])))
 
 
+def test_addresses_of_functions_have_no_sign(file):
+    text = next(text for name, _, text in FORMATS if name == "funcgraph_exit")
+    func = next(line for line in text.splitlines() if " func;" in line)
+    data = record(parse(text, "ftrace"), {"func": 0x81000040, "calltime": 5, "rettime": 7}, pid=5)
+    changed = text.replace(func, func.replace("size:8", "size:4").replace("signed:0", "signed:1"))
+    path = file(with_event(changed, "ftrace", [data], kallsyms=b"ffffffff81000000 T do_it\nffffffff81000100 T next\n"))
+    for way in ("report", "report 3.4", "calls"):
+        assert b"-7efffff" not in repr(same(way, path)).encode()
+
+
+def test_a_short_record_of_a_function_has_no_arguments(file):
+    text = next(text for name, _, text in FORMATS if name == "function" and " args[]" in text)
+    caller = next(line for line in text.splitlines() if " parent_ip;" in line)
+    far = caller.replace("offset:16", "offset:64")
+    assert far != caller
+    data = record(parse(text, "ftrace"), {"ip": 0x81000040}, pid=5)[:24]
+    path = file(with_event(text.replace(caller, far), "ftrace", [data], kallsyms=b"81000000 T do_it\n81000100 T next\n"))
+    assert b"do_it\n" in same("report 3.4", path)["out"]
+
+
 def test_numbers_of_thousands_of_digits(file):
     text = next(text for name, _, text in FORMATS if name == "osnoise")
     noise = next(line for line in text.splitlines() if " noise;" in line)

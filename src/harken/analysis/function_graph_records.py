@@ -26,6 +26,7 @@ __all__ = ("ENTRY_EVENTS", "EXIT_EVENT", "Decoder", "steps")
 ENTRY_EVENTS = ("funcgraph_entry", "funcgraph_retaddr_entry", "fgraph_retaddr_entry")
 EXIT_EVENT = "funcgraph_exit"
 _CODES = {1: "b", 2: "h", 4: "i", 8: "q"}
+_ADDRESSES = frozenset(("func", "retaddr"))  # which have no sign, whatever a format says
 
 
 class _Fields:
@@ -40,7 +41,7 @@ class _Fields:
             if offset < at:
                 raise FormatError(f"event {event.name}", f"the field {name} lies within another")
             code = _CODES[places[name].size]
-            text += f"{offset - at}x" * (offset > at) + (code if places[name].signed else code.upper())
+            text += f"{offset - at}x" * (offset > at) + (code if places[name].signed and name not in _ADDRESSES else code.upper())
             at = offset + places[name].size
             kept.append(name)
         self.need = at
@@ -103,7 +104,7 @@ class Decoder:
             field = event.field(name)
             if field is None or not field.number:
                 return None
-            code = f"{self.order}{'i' if field.signed else 'u'}{field.size}"
+            code = f"{self.order}{'i' if field.signed and name not in _ADDRESSES else 'u'}{field.size}"
             at = np.ndarray((max(0, len(buffer) - field.size + 1),), dtype=code, buffer=buffer, strides=(1,))
             return at[starts + field.offset].astype(kind)
 

@@ -319,6 +319,9 @@ def function_event(
         if found is None or found.signed or found.offset + found.size > _SCRATCH:
             return None
         needs = max(needs, found.offset + found.size)
+    args = event.field("args") if template is not None and not repeats else None
+    if args is not None and args.offset < needs:  # a short record is filled with zeros up to there, which are no arguments
+        return None
     if not job.function_names:
 
         def text(batch: Batch, index: int, _stream: int) -> tuple[str, int]:
@@ -326,8 +329,7 @@ def function_event(
             return shown, writer.number_of(known)
 
         job.function_names = writer.memo(text)
-    args = event.field("args")
-    if template is not None and args is not None and not repeats:
+    if template is not None and args is not None:
         writer.arguments(job.function_arguments, args.offset, writer.lines.env.long_size, template)
     job.indent, job.parent = int(indent), int(parent)
     return "text", needs, op(_OPS["REPEATS" if repeats else "FUNCTION"], 0, 0, 0, 0) + op(_OPS["END"], 0, 0, 0, 0)

@@ -32,6 +32,7 @@ def graph_event(decoder: Decoder, text: ReportText, number: int, event: EventFor
     graph = Graph()
     for target, name in _NAMES.items():
         field_of(getattr(graph, target), event, name)
+    graph.func.is_signed = graph.back.is_signed = 0
     graph.needs = max(decoder.needs(number), 8)
     graph.values, graph.show_depth, graph.any_cpu = _VALUES[options.values], int(options.depth), int(options.any_cpu)
 
