@@ -216,6 +216,14 @@ def test_a_short_record_of_a_function_has_no_arguments(file):
     assert b"do_it\n" in same("report 3.4", path)["out"]
 
 
+@pytest.mark.parametrize("new", ["void * other;", "char ptr[8];"])
+def test_an_address_of_memory_that_is_no_number(new, file):
+    text = TICK.replace("name: tick", "name: kfree").replace("print fmt", "\tfield:void * ptr;\toffset:8;\tsize:8;\tsigned:0;\n\nprint fmt")
+    assert "no number ptr" not in repr(same("mem", file(with_event(text, "kmem", [payload(7, 1, 1)]))))
+    damaged = file(with_event(text.replace("void * ptr;", new), "kmem", [payload(7, 1, 1)]))
+    assert "no number ptr" in repr(same("mem", damaged))
+
+
 def test_numbers_of_thousands_of_digits(file):
     text = next(text for name, _, text in FORMATS if name == "osnoise")
     noise = next(line for line in text.splitlines() if " noise;" in line)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 
-from ...base.errors import UsageError
+from ...base.errors import FormatError, UsageError
 from ...formats.event_records import columns
 from ...formats.trace_dat import TraceFile
 from .arguments import parse
@@ -113,6 +113,10 @@ def _events(trace: TraceFile) -> Iterator[tuple[bool, int, int, int, int]]:
     for number in trace.events.ids:
         event = trace.events.get(number)
         if event is not None and event.category == "kmem" and event.name in _ALLOCATING | _FREEING:
+            for name in ("ptr",) if event.name in _FREEING else ("ptr", "call_site", "bytes_req", "bytes_alloc"):
+                field = event.field(name)
+                if field is None or not field.number:
+                    raise FormatError(f"event {event.name}", f"no number {name}")
             names[number] = event
     problems: list[str] = []
     for window in batches_of(trace, None, {stream: index for index, stream in enumerate(streams)}, problems):
