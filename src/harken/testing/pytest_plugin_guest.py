@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ("run",)
 
 
+class TookTooLong(BaseException):
+    """A test's time is up.  No code that is tested may take this for an error of the kernel or of its own."""
+
+
 class _Reporter:
     """Selects the wanted tests, ends those that hang, and forwards reports."""
 
@@ -47,7 +51,7 @@ class _Reporter:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self) -> Iterator[None]:
         def expire(_number: int, _frame: FrameType | None) -> None:
-            raise TimeoutError(f"the test took longer than {self._patience:.0f} seconds in the guest")
+            raise TookTooLong(f"the test took longer than {self._patience:.0f} seconds in the guest")
 
         previous = signal.signal(signal.SIGALRM, expire)
         signal.setitimer(signal.ITIMER_REAL, self._patience)
