@@ -117,8 +117,28 @@ def test_dates_of_first_and_last_events(recordings, options):
 def test_stacks_stay_with_their_records(recordings, text):
     words = ["report", "-F", text, str(recordings / "stacks.dat")]
     theirs, ours = run("trace-cmd", *words).stdout, run(*HARKEN, *words).stdout
-    assert differing(theirs.split("\n"), ours.split("\n"), run(*HARKEN, "report", str(recordings / "stacks.dat")).stdout) == []
+    whole = run(*HARKEN, "report", str(recordings / "stacks.dat")).stdout
+    theirs = without_strays(theirs, whole) if text != "kernel_stack" else theirs
     assert theirs.count("\n") == ours.count("\n")
+    assert differing(theirs.split("\n"), ours.split("\n"), whole) == []
+
+
+def without_strays(text, whole):
+    """A report without stacks of records that are not in it: once 3.1.6 has printed a record of a CPU it prints all stacks of that CPU."""
+    records, everything = (re.findall(r"^ .+\n(?:=>.*\n)*", report, re.MULTILINE) for report in (text, whole))
+    printed = {place(record) for record in records}
+    strays, owner_printed = set(), {}
+    for cpu, time, kind in map(place, everything):
+        if kind != "kernel_stack":
+            owner_printed[cpu] = (cpu, time, kind) in printed
+        elif not owner_printed.get(cpu):
+            strays.add((cpu, time, kind))
+    head = re.match(r"(?:[^ ].*\n)*", text)[0]
+    return head + "".join(record for record in records if place(record) not in strays)
+
+
+def place(record):
+    return re.match(r" *.+?-\d+ +\[(\d+)\] +([\d.]+): (\w+):", record).groups()
 
 
 @pytest.mark.parametrize("text", ["nosuch", "sched_switch,nosuch", "nosuch: a == 1", "sched_switch: prev_comm == ls", "sched_w*"])
