@@ -212,6 +212,7 @@ class Reader:
                 waiting.append((at, cpu, number, thing))
                 number += 1
 
+        batch: dict[int, list[bytes]] = {}
         for batch, whole in self._rounds(duration, done):
             complete = max(latest.values(), default=-1)
             for cpu, pages in batch.items():
@@ -233,7 +234,7 @@ class Reader:
             for entry in waiting[:ready]:
                 yield entry[3]
             del waiting[:ready]
-        for cpu in self._fds:
+        for cpu in batch:  # what waits for the next record of its CPU: no more comes
             put(cpu, stage.flush(cpu))
         waiting.sort()
         for entry in waiting:
