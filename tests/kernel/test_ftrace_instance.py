@@ -162,6 +162,43 @@ def test_what_others_changed_since_is_theirs(root, tmp_path):
         root.write(file, before)
 
 
+@pytest.mark.parametrize("way", ["undone", "killed"])
+def test_a_filter_of_a_system_leaves_the_filters_of_its_events_to_others(root, tmp_path, way):
+    """One write filters all events of a system, and the kernel forgets what each of them had."""
+    file, other = "events/oom/oom_score_adj_update/filter", "events/oom/mark_victim/filter"
+    if not root.exists(file):
+        pytest.skip("no events of the OOM killer")
+    before, events = root.read(file), [event for system, event in root.events() if system == "oom"]
+    root.write(file, "pid == 4711")
+    child = os.fork()
+    if not child:
+        try:
+            settings = ftrace_journal.DurableSettings(root, str(tmp_path))
+            settings.filter_system("oom", events, "pid == 4712", True)
+            changed = {root.read(name).strip() for name in (file, other)} == {"pid == 4712"}
+            if way == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            os._exit(0 if changed and settings.undo() == [] else 2)
+        finally:
+            os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        assert status == (-signal.SIGKILL if way == "killed" else 0)
+        ftrace_journal.sweep_journals(root.kernel, str(tmp_path))
+        assert (root.read(file).strip(), root.read(other).strip(), os.listdir(tmp_path)) == ("pid == 4711", "none", [])
+    finally:
+        root.write(file, "0" if before.startswith("none") else before)
+
+
+def test_a_filter_that_no_event_of_a_system_can_have_is_refused(root):
+    """The kernel takes it, and filters nothing."""
+    with Ftrace.private(root, "system") as trace:
+        assert len(trace.enable("sched", filter="prev_pid > 1", on=False)) > 10  # one event has that field
+        assert trace.read("events/sched/sched_switch/filter").strip() == "prev_pid > 1"
+        with pytest.raises(KernelError, match="nofield"):
+            trace.enable("sched", filter="nofield == 1")
+
+
 def test_a_list_of_tasks_that_have_ended_is_taken_back(root, tmp_path):
     """With the option that adds children the kernel takes away who ends, and what is left, an empty list, lets nobody through."""
     before = root.read("set_event_pid"), root.read("options/event-fork")

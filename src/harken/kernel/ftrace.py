@@ -238,9 +238,11 @@ class Ftrace(Lists):
                 f"did you mean {' or '.join(near)}?" if near else "'harken trace-cmd list -e' shows all events",
             )
         whole, single = self.event_list.whole(chosen)
-        for base in [*(f"events/{system}" for system in whole), *(f"events/{system}/{event}" for system, event in single)]:
-            if filter:
-                self.set(f"{base}/filter", filter)
+        if filter:
+            for system in whole:
+                self.settings.filter_system(system, [name for owner, name in chosen if owner == system], filter, not self.created)
+            for system, event in single:
+                self.set(f"events/{system}/{event}/filter", filter)
         if trigger:
             for system, event in chosen:
                 self.add_trigger(system, event, trigger)

@@ -58,6 +58,10 @@ class DurableSettings(ListSettings):
         if old is not None and now is not None and now[1].split() != value.split():  # as sizes are rounded: what stands there then is ours
             self._note(name, old[1], old[2], now[1], append)
 
+    def _remember(self, old: tuple[str, str, bool], value: str) -> None:
+        self._note(*old, value, False)
+        super()._remember(old, value)
+
     def command(self, name: str, text: str, undo: str) -> None:
         self._note(name, undo, True, text, True)
         super().command(name, text, undo)

@@ -1,4 +1,4 @@
-"""Settings of a buffer, with what is particular about single files: lists of functions, filters."""
+"""Settings of a buffer, with what is particular about single files: lists of functions, filters of events and of systems."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from .tracefs_instances import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .tracefs import Tracefs
 
 __all__ = ("FUNCTION_LISTS", "ListSettings", "put")
@@ -62,6 +64,30 @@ class ListSettings(Settings):
             raise
         if old is not None:
             self._journal.append(old)
+
+    def filter_system(self, system: str, events: Sequence[str], text: str, shared: bool) -> None:
+        """Filters all events of a system by one write; the kernel does not filter those that lack a field.
+
+        Args:
+            events: the system's.
+            shared: whether events may have filters of others, each of which the kernel forgets and only the journal knows then.
+
+        Raises:
+            KernelError: none of the events can have this filter.
+        """
+        files = [f"events/{system}/{event}/filter" for event in events]
+        for file in files if shared else ():
+            old = self._current(file)
+            if old is not None and old[1] != "0":
+                self._remember(old, text)
+        self.set(f"events/{system}/filter", text)
+        # the kernel takes even what is wrong for all of them, and complains in their files only
+        if not any((now := self._current(file)) is None or now[1] != "0" for file in files):
+            self.set(files[0], text)
+
+    def _remember(self, old: tuple[str, str, bool], _value: str) -> None:
+        """Journals what another write is about to change to a value."""
+        self._journal.append(old)
 
     def keep(self) -> None:
         """Lets all changes stand: nothing to do where only the owner knows of them."""

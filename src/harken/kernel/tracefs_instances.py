@@ -3,7 +3,7 @@
 ``Settings`` writes a setting and remembers how to take it back; ``undo()`` does so in reverse order.  ``Instance`` is a private
 ring buffer with settings of its own below ``instances/``; closing it undoes everything and removes it.
 
-Names carry the owner (``tracefs_dynamic.owner_name``), so that ``sweep`` finds what killed owners left behind.
+Names carry the owner (``tracefs_owner.owner_name``), so that ``sweep_instances`` finds what killed owners left behind.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ def undo_entry(name: str, text: str) -> tuple[str, str, bool] | None:
         ('events/sched/filter', '0', False)
         >>> undo_entry("events/sched/filter", "(bogus==1)\\n ^\\nparse_error: Field not found\\n")
         ('events/sched/filter', '0', False)
+        >>> undo_entry("events/sched/filter", "### global filter ###\\n# Use this to set filters for multiple events.\\n")
+        ('events/sched/filter', '0', False)
     """
     file = name.rpartition("/")[2]
     words = text.split()
@@ -103,8 +105,9 @@ def undo_entry(name: str, text: str) -> tuple[str, str, bool] | None:
     if file == "trigger":
         return None if text.startswith("#") or not words else (name, text, False)
     if file == "filter":
-        # what was refused is kept as text, with its complaint (a line with "^"), but filters nothing
-        return name, "0" if words[:1] == ["none"] or not words or "^" in text.replace("\n", " \n ").split(" ") else text, False
+        # what was refused is kept as text, with its complaint (a line with "^"), but filters nothing; that of a system shows a comment
+        none = words[:1] in ([], ["none"], ["###"]) or "^" in text.replace("\n", " \n ").split(" ")
+        return name, "0" if none else text, False
     if file == "enable":
         # "X" (some of the events below are on) has no command of its own: off is the state before harken's own change to all.
         return name, "1" if words[:1] == ["1"] or words[:1] == ["1*"] else "0", False
@@ -161,7 +164,7 @@ class Instance(Tracefs):
         self.settings = Settings(self)
 
     def close(self) -> None:
-        """Undoes the settings and removes the instance; a failure to remove it (somebody reads its buffers) leaves it to ``sweep``."""
+        """Undoes the settings and removes the instance; if it cannot be removed (somebody reads it), ``sweep_instances`` will do it."""
         self.settings.undo()
         _remove(self.parent, self.name)
 
