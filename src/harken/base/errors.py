@@ -43,13 +43,23 @@ class HarkenError(Exception):
     """
 
     exit_code = 1
+    _hint = ""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
-        if hint:
-            self.add_note(f"HINT: {hint}")  # a traceback of a program that uses the library shows it
+
+    @property
+    def hint(self) -> str:
+        """What to do about it; also a note, which a traceback of a program that uses the library shows."""
+        return self._hint
+
+    @hint.setter
+    def hint(self, text: str) -> None:
+        others = [note for note in getattr(self, "__notes__", ()) if note != f"HINT: {self._hint}"]
+        self._hint = text
+        self.__notes__ = [*others, f"HINT: {text}"] if text else others
 
     def __str__(self) -> str:
         return self.message
