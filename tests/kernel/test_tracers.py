@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harken.base.errors import ProbeError
+from harken.base.errors import KernelError, ProbeError
 from harken.cli.commands.trace_cmd import run
 from harken.formats.trace_dat import open_trace
 from harken.kernel import tracefs
@@ -115,3 +115,21 @@ def test_a_tracers_text_is_made_again_from_its_recording(root, tmp_path, capfd, 
     assert capfd.readouterr().out.splitlines() == wanted
     if name == "function":
         assert any("vfs_statx <-" in line for line in wanted) and any(line.endswith("<stack trace>") for line in wanted)
+
+
+def test_options_of_the_function_tracer_that_exclude_each_other(root):
+    with Ftrace.private(root, "options") as private:
+        if not private.has("options/func-args"):
+            pytest.skip("the function tracer shows no arguments here")
+        private.set("tracing_on", "0")
+        private.set("set_ftrace_filter", "vfs_statx")
+        try:
+            private.set_tracer("function")
+        except KernelError as error:
+            pytest.skip(str(error))
+        private.option("func_stack_trace")
+        with pytest.raises(KernelError) as caught:
+            private.option("func-args")
+        assert "func-args neither with func_stack_trace" in caught.value.hint
+        private.option("nofunc_stack_trace")
+        private.option("func-args")

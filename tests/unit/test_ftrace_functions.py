@@ -1,4 +1,4 @@
-"""Lists of functions: what is said where the kernel takes none."""
+"""Functions: what is said where the kernel takes no list of them, or not this way of showing them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from harken.base.errors import KernelError, ProbeError
 from harken.kernel.ftrace_functions import Lists
+from harken.kernel.ftrace_tracers import exclusive
 
 
 class Root:
@@ -50,3 +51,32 @@ def test_what_exists_is_refused_for_another_reason(word):
 def test_hints_for_functions_that_were_not_called():
     assert Refusing().near_function("vfs_read", existing=True).startswith("this kernel has vfs_")
     assert Refusing().near_function("nothing_at_all_like_it", existing=True) == ""
+
+
+class Options:
+    """A buffer whose function tracer is chosen and has some options on."""
+
+    def __init__(self, *on):
+        self.on = on
+
+    def read(self, name):
+        option = name.removeprefix("options/")
+        if option == "func-no-repeats":
+            raise KernelError("no such file", errno=errno.ENOENT)
+        return "1\n" if option in self.on else "0\n"
+
+
+@pytest.mark.parametrize(
+    ("on", "name", "told"),
+    [
+        (["func-args"], "func_stack_trace", True),
+        (["func_stack_trace"], "func-args", True),
+        (["func-args", "func_stack_trace"], "current_tracer", True),
+        (["func_stack_trace"], "func-no-repeats", False),
+        ([], "func-args", False),
+        (["func_stack_trace"], "current_tracer", False),
+        (["func-args", "func_stack_trace"], "funcgraph-args", False),
+    ],
+)
+def test_options_that_exclude_each_other(on, name, told):
+    assert ("func-args neither with func_stack_trace" in exclusive(Options(*on), name)) == told

@@ -201,7 +201,18 @@ class Ftrace(Lists):
             from .ftrace_tracers import tracer_missing
 
             raise tracer_missing(self.root, name, have, bool(self.name))
-        self.set("current_tracer", name)
+        self._set_of_tracer("current_tracer", name)
+
+    def _set_of_tracer(self, file: str, value: str) -> None:
+        """Chooses a tracer or sets an option, of which some exclude each other."""
+        try:
+            self.set(file, value)
+        except KernelError as error:
+            if error.errno == errno.EINVAL:
+                from .ftrace_tracers import exclusive
+
+                error.hint = error.hint or exclusive(self.tracefs, file.rpartition("/")[2])
+            raise
 
     @property
     def event_list(self) -> EventList:
@@ -311,7 +322,7 @@ class Ftrace(Lists):
         """
         for word, value in ((name, "1"), (name[2:] if name.startswith("no") else "", "0")):
             if word and self.has(f"options/{word}"):
-                self.set(f"options/{word}", value)
+                self._set_of_tracer(f"options/{word}", value)
                 return
         try:
             self.tracefs.write("trace_options", name)

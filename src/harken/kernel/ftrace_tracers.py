@@ -7,7 +7,7 @@ flavours have those of waking (wakeup, wakeup_rt, wakeup_dl), hwlat, osnoise and
 
 from __future__ import annotations
 
-from ..base.errors import ProbeError
+from ..base.errors import KernelError, ProbeError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .tracefs import Tracefs
 
-__all__ = ("LATENCY_TRACERS", "tracer_missing")
+__all__ = ("LATENCY_TRACERS", "exclusive", "tracer_missing")
 
 #: Tracers that keep the longest latency only: their ``trace`` file shows that, and their pages are of no use (``use_max_tr``).
 LATENCY_TRACERS = frozenset(("wakeup", "wakeup_rt", "wakeup_dl", "irqsoff", "preemptoff", "preemptirqsoff"))
@@ -38,6 +38,31 @@ _TRACERS = {
     "mmiotrace": (("CONFIG_MMIOTRACE",), ""),
     "branch": (("CONFIG_BRANCH_TRACER",), ""),
 }
+
+
+#: Options of the function tracer, which has a callback for each set of them that may be on at once (select_trace_function in
+#: kernel/trace/trace_functions.c): none for arguments with one of the others.
+_ARGUMENTS, _OTHERS = "func-args", ("func_stack_trace", "func-no-repeats")
+
+
+def exclusive(tracefs: Tracefs, name: str) -> str:
+    """Which options of a buffer exclude each other, if that may be why one is refused; else "".
+
+    Args:
+        name: the option that was to be switched on, or "current_tracer".
+    """
+    on = [option for option in (_ARGUMENTS, *_OTHERS) if option == name or _is_on(tracefs, option)]
+    if len(on) < 2 or on[0] != _ARGUMENTS or name not in (*on, "current_tracer"):
+        return ""
+    return f"the function tracer takes {_ARGUMENTS} neither with func_stack_trace (--func-stack) nor with func-no-repeats"
+
+
+def _is_on(tracefs: Tracefs, option: str) -> bool:
+    """Options of tracers that are not chosen are in files only."""
+    try:
+        return tracefs.read(f"options/{option}").strip() == "1"
+    except KernelError:  # this kernel has none of that name
+        return False
 
 
 def tracer_missing(root: Tracefs, name: str, have: Sequence[str], instance: bool) -> ProbeError:
