@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 
 import pytest
@@ -53,6 +54,24 @@ def test_a_recording_ends_after_its_time(tmp_path, capfd):
 def test_a_stream(capfd):
     assert stream.run(["true"]) == 0
     assert "sched_process_exec" in capfd.readouterr().out
+
+
+def test_a_stream_shows_all_that_was_traced_also_when_it_cannot_keep_up(capfd, monkeypatch):
+    monkeypatch.setattr("harken.kernel.ftrace_raw._TURN", 1)  # pages at a time
+    assert stream.run(["-e", "raw_syscalls:sys_enter", "-F", "dd", "if=/dev/zero", "of=/dev/null", "bs=1", "count=2000"]) == 0
+    assert sum(line.lstrip().startswith("dd-") for line in capfd.readouterr().out.splitlines()) >= 4000
+
+
+def test_a_stream_of_tasks_ends_with_them(capfd):
+    child = os.fork()
+    if not child:
+        time.sleep(0.5)
+        os._exit(0)
+    reaper = threading.Thread(target=os.waitpid, args=(child, 0))
+    reaper.start()
+    assert stream.run(["-e", "sched:sched_process_exit", "-P", str(child)]) == 0
+    reaper.join()
+    assert f"pid={child} " in capfd.readouterr().out
 
 
 def test_hist_counts_or_says_why_not(capfd):

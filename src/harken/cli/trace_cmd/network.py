@@ -61,7 +61,8 @@ def _sent(setup: Setup) -> int:
                     raw.wait(100)
                     size += _send(raw, sender)
                 buffers.stop()
-                size += _send(raw, sender)
+                while more := _send(raw, sender):
+                    size += more
             finally:
                 raw.close()
             sender.finish()
@@ -76,7 +77,7 @@ def _sent(setup: Setup) -> int:
 
 
 def _send(raw: RawPages, sender: Sender) -> int:
-    """Sends what there is; returns its size."""
+    """Sends what there is, but not too much at a time; returns its size."""
     size = 0
     for number, (_, cpu, page_size) in enumerate(raw.streams):
         for page in raw.read(number):

@@ -185,7 +185,7 @@ def _record(running: Running) -> Outcome:
 
                     maps.update(process_map(recorder.kernel, (command.pid,)))
                 progress.tick()
-                return running.over or (command is None and _gone(setup.pids))
+                return running.over
 
             recorder.run(done, min(running.patience_ms, 250 if progress.shown or setup.proc_map else 1000), running.watched)
         finally:
@@ -221,11 +221,6 @@ def _symbols(setup: Setup, buffers: Buffers) -> bool:
     return setup.all_formats or any(
         wanted.tracer or wanted.options or wanted.stacks or any(event.triggers for event in wanted.events) for wanted, _ in buffers.traced
     )
-
-
-def _gone(pids: list[int]) -> bool:
-    """Whether tasks were named and all of them have ended."""
-    return bool(pids) and not any(os.path.exists(f"/proc/{pid}") for pid in pids)
 
 
 def date_offset(trace: Ftrace) -> bytes:

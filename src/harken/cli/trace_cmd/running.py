@@ -140,10 +140,11 @@ class Running:
 
     @property
     def over(self) -> bool:
-        """Whether to end: the user wants it, the time is over, or the command has ended."""
+        """Whether to end: the user wants it, the time is over, the command has ended, or without one all tasks that are traced (``-P``)."""
         if self.setup.duration is not None and time.monotonic() - self._started >= self.setup.duration:
             return True
-        return self.stop.wanted or (self.command is not None and self.command.poll())
+        ended = _gone(self.setup.pids) if self.command is None else self.command.poll()
+        return self.stop.wanted or ended
 
     @property
     def watched(self) -> tuple[int, ...]:
@@ -162,3 +163,8 @@ class Running:
         for buffer in self.setup.buffers:
             if buffer.tracer and not self.setup.quiet:
                 print(f"  plugin '{buffer.tracer}'", file=sys.stderr)
+
+
+def _gone(pids: Sequence[int]) -> bool:
+    """Whether tasks were named and all of them have ended."""
+    return bool(pids) and not any([os.path.exists(f"/proc/{pid}") for pid in pids])

@@ -50,7 +50,8 @@ def stream(setup: Setup) -> int:
                 shown.raw.wait(250)
                 shown.show()
             running.buffers.stop()
-            shown.show()
+            while shown.show():
+                pass
         finally:
             shown.raw.close()
     return 0
@@ -104,8 +105,8 @@ class _Stream:
                 self._missing.add(pid)
         return found if found is not None else "<...>"
 
-    def show(self) -> None:
-        """Prints what there is."""
+    def show(self) -> bool:
+        """Prints what there is, but not too much at a time; returns whether there was something."""
         self._missing.clear()
         batches = []
         for number, (_, _, page) in enumerate(self.raw.streams):
@@ -115,3 +116,4 @@ class _Stream:
         if batches:
             sys.stdout.write(self._lines.text(batches))
             sys.stdout.flush()
+        return bool(batches)

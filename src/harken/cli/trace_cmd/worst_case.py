@@ -59,14 +59,11 @@ def check_worst_case(setup: Setup, what: str = "") -> None:
 
 def record_worst_case(running: Running) -> int:
     """Traces until the end and writes the text; returns its size in bytes."""
-    import select
-
-    buffers, command = running.buffers, running.command
+    buffers = running.buffers
     try:
         running.start()
-        watched = [command.pidfd] if command is not None and command.pidfd >= 0 else []
         while not running.over:
-            select.select(watched, [], [], 0.1)
+            running.root.kernel.poll(running.watched, running.patience_ms)
     finally:
         buffers.stop()
     return write_text(running.root, running.setup, buffers.traced[0][1], not running.setup.keep)
