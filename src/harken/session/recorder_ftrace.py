@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Recorder", "Outcome", "CpuOutcome", "parse_stats")
 
-_LOOK = 1 << 18  # bytes of records: with more of them, listing the kernel's symbols costs little beside
+_CHUNK = 1 << 18  # bytes of pages that are read at a time; the largest page is of 64 KB
 _NAMES = 0.8  # seconds between two looks at the names of tasks, of which the kernel keeps few
 _SHORT = 0.5  # seconds that a recording of few events lasts without threads that move pages
 
@@ -273,17 +273,20 @@ class Recorder:
 
     def _has_others(self) -> bool:
         """Whether there are records of other kinds than the events', or too many records to look."""
-        from .recorder_ftrace_markers import count_of_top, has_others
+        from .recorder_ftrace_markers import count_of_top, has_others, most_to_look_through
 
         if self._top >= 0 and count_of_top(self.buffers[0][1].root) == self._top:
             return False
-        if self.size > _LOOK:
+        if self.size > most_to_look_through():
             return True
-
-        pages = [
-            os.pread(self._fd, stream.page, stream.start + at) for stream in self._streams for at in range(0, stream.size, stream.page)
-        ]
-        return has_others(self.parts, pages)
+        return any(
+            has_others(
+                self.parts,
+                (os.pread(self._fd, min(_CHUNK, stream.size - at), stream.start + at) for at in range(0, stream.size, _CHUNK)),
+                stream.page,
+            )
+            for stream in self._streams
+        )
 
     def _rewrite(
         self, version: int, compression: str, options: list[tuple[int, bytes]], kallsyms: bytes

@@ -4,14 +4,13 @@ Such as texts that users wrote into ``trace_marker``, which are shown with the k
 with ``trace_printk``.  They go to the top buffer; an instance gets markers since Linux 6.16 (option ``copy_trace_marker``), or by its own
 file.  Nothing else of most recordings shows a function's name, and listing the kernel's symbols costs more than everything else, so it is
 done only if there is such a record.  Of a private instance, the top buffer tells: it gets each marker as well, so none was written if it
-has no more records than before.  Else short recordings are looked through.
+has no more records than before.  Else recordings that are not large are looked through.
 """
 
 from __future__ import annotations
 
-import struct
-
 from ..base.errors import KernelError
+from ..native import library
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from ..formats.trace_dat_parts import Parts
     from ..kernel.tracefs import Tracefs
 
-__all__ = ("count_of_top", "has_others")
+__all__ = ("count_of_top", "has_others", "most_to_look_through")
 
 
 def count_of_top(root: Tracefs) -> int:
@@ -39,19 +38,25 @@ def count_of_top(root: Tracefs) -> int:
     return found
 
 
-def has_others(parts: Parts, pages: Iterable[bytes]) -> bool:
-    """Whether a record of any but the recorded events is in any of some pages.
+def has_others(parts: Parts, pages: Iterable[bytes], page_size: int) -> bool:
+    """Whether a record of any but the recorded events is in some pages.
 
     Args:
         parts: of the recording.
+        pages: any number of them at a time, back to back.
+        page_size: bytes of a page.
     """
-    from ..formats.ring_page import parse, parse_layout
+    from ..formats.ring_page import parse_layout, walk
 
     kinds = {_number(text) for _system, texts in parts.event_formats for text in texts}
     layout = parse_layout(parts.header_page, parts.order, parts.long_size)
-    kind = struct.Struct(parts.order + "H").unpack_from  # common_type is the first field of every record
-    found = ((page, parse(page, layout=layout).records) for page in pages)
-    return any(size >= 2 and kind(page, start)[0] not in kinds for page, records in found for _time, start, size in records)
+    fast = None if library() is not None else False  # numpy takes longer to load than what it saves
+    return not all(kinds.issuperset(walk(some, page_size, layout, fast).types) for some in pages)
+
+
+def most_to_look_through() -> int:
+    """Bytes of records that are looked through: with more of them, listing the kernel's symbols costs little beside."""
+    return 1 << 18 if library() is None else 1 << 24
 
 
 def _number(text: bytes) -> int:
