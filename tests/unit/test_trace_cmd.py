@@ -26,8 +26,10 @@ from harken.cli.trace_cmd.worst_case import check_worst_case
 from harken.formats.event_format import parse as parse_event
 from harken.formats.trace_dat import open_trace
 from harken.kernel.ftrace_events import match_events, match_functions, near_names
+from harken.kernel.tracefs import find
 from harken.kernel.tracefs_instances import undo_entry
 from harken.session.recorder_ftrace_network import address
+from harken.testing.fake_kernel import FakeKernel
 from harken.testing.trace_dat_builder import TICK, payload, recording
 
 BUFFERS = {"": {0: [(1_000_000 * n, n, 5) for n in range(1, 101)], 1: [(1_000_000 * n + 500, -n, 6) for n in range(1, 51)]}}
@@ -461,6 +463,18 @@ def test_a_wrong_kind_of_dynamic_events_is_told_before_anything_is_reset(monkeyp
     monkeypatch.setattr("harken.cli.trace_cmd.reset.open_tracefs", lambda: None)
     with pytest.raises(UsageError, match="no kind 'kprobes'"):
         run(["reset", "-k", "kprobes"])
+
+
+def test_the_deepest_stack_without_the_kernels_remarks(monkeypatch, capsys):
+    """The file tells how to start the tracer, in lines with a #, which trace-cmd leaves out."""
+    head = "        Depth    Size   Location    (1 entries)\n        -----    ----   --------\n"
+    remarks = "#\n#  Stack tracer disabled\n#\n# To enable the stack tracer, ...\n#\n"
+    entry = "  0)     2488      48   __msecs_to_jiffies+0x5/0x20\n"
+    kernel = FakeKernel({"/proc/sys/kernel/stack_tracer_enabled": "0\n", "/sys/kernel/tracing/trace": ""})
+    kernel.files["/sys/kernel/tracing/stack_trace"] = (head + remarks + entry).encode()
+    monkeypatch.setattr("harken.cli.trace_cmd.stack.open_tracefs", lambda: find(kernel))
+    assert run(["stack"]) == 0
+    assert capsys.readouterr().out == "(stack tracer not running)\n" + head + entry
 
 
 def test_a_recording_is_read_from_a_pipe_and_not_from_a_directory(path, tmp_path, capsys):

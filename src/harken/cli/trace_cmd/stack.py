@@ -36,5 +36,6 @@ def run(argv: list[str]) -> int:
     if not names:
         on = root.kernel.read(_SWITCH, 16).strip() != b"0"
         print(f"(stack tracer {'' if on else 'not '}running)")
-        sys.stdout.write(root.read("stack_trace"))
+        lines = root.read("stack_trace").splitlines(keepends=True)
+        sys.stdout.write("".join(line for line in lines if line[0] != "#"))  # those tell how to start the tracer by its files
     return 0
