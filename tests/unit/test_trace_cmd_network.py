@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import struct
 import threading
+import time
 from contextlib import suppress
 
 import pytest
 
 from harken.base.errors import FormatError, KernelError
+from harken.cli.trace_cmd import listen
+from harken.cli.trace_cmd.network import _gone
 from harken.formats.trace_dat import TraceFile, open_trace
+from harken.kernel.kernel import live
 from harken.session import recorder_ftrace_network as network
 from harken.testing.trace_dat_builder import parts, recording
 
@@ -53,6 +58,56 @@ def test_what_is_sent_arrives(tmp_path, tcp):
         for cpu in range(2):
             assert b"".join(map(bytes, trace.pages(cpu))) == b"".join(map(bytes, source.pages(cpu)))
     assert sorted(os.listdir(tmp_path)) == ["received.dat"]
+
+
+@pytest.fixture
+def listening(tmp_path):
+    """(port, PID) of a listener in a process of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            status = listen.run(["-p", str(port), "-d", str(tmp_path), "-l", str(tmp_path / "log")])
+        finally:
+            os._exit(status)
+    yield port, child
+    with suppress(ProcessLookupError, ChildProcessError):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_listener_that_is_ended_writes_what_has_come(tmp_path, listening):
+    """It does not wait for its senders, who find out."""
+    port, child = listening
+    page = bytes(next(iter(TraceFile(recording({"": {0: [(5, 5, 5)]}})).pages(0))))
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            sender = network.Sender("127.0.0.1", str(port), 1, 4096, True)
+            break
+        except KernelError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    sender.head(network.head_of(parts((1, 5), 1)))
+    for _ in range(8):  # more than is kept back until there is a block of it
+        sender.page(0, page)
+    while not any(path.stat().st_size for path in tmp_path.glob("*.cpu0")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert not _gone(live(), sender.control)
+    os.kill(child, signal.SIGTERM)
+    ended, status = 0, -1
+    while not ended:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+        ended, status = os.waitpid(child, os.WNOHANG)
+    assert status == 0 and _gone(live(), sender.control)
+    sender.close()
+    (path,) = tmp_path.glob("*.dat")
+    with open_trace(str(path)) as trace:
+        assert [bytes(found) for found in trace.pages(0)] == [page] * 8
 
 
 @pytest.mark.parametrize(

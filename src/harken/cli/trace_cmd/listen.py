@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 
@@ -63,7 +64,7 @@ def run(argv: list[str]) -> int:
 
 
 def _listen(server: socket.socket, base: str, say: Callable[[str], None]) -> int:
-    """Takes connections until Ctrl-C or SIGTERM."""
+    """Takes connections until Ctrl-C or SIGTERM, which also end those that are there: what they have sent is written."""
     stop = Stop()
     with server:
         server.settimeout(0.5)
@@ -80,11 +81,31 @@ def _listen(server: socket.socket, base: str, say: Callable[[str], None]) -> int
                 connection.close()
                 continue
             server.close()
+            _end_with_a_signal(connection)
             os._exit(_serve(connection, peer, base, say))
+    for child in children:
+        try:
+            os.kill(child, signal.SIGTERM)
+        except ProcessLookupError:
+            continue
     while children:
         _reap(children, wait=True)
     stop.restore()
     return 0
+
+
+def _end_with_a_signal(connection: socket.socket) -> None:
+    """For ``receive`` it is as if the sender ended, whatever it waits for."""
+
+    def end(_number: int, _frame: object) -> None:
+        try:
+            connection.shutdown(socket.SHUT_RD)
+        except OSError:  # it has ended
+            pass
+
+    signal.set_wakeup_fd(-1)  # is the listener's
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
 
 
 def _dual() -> dict[str, bool]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from _socket import MSG_PEEK
 
 from ...base.errors import HarkenError, UsageError
 from ...kernel.ftrace_raw import RawPages
@@ -12,6 +14,8 @@ from .running import Running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
+
     from ...formats.trace_dat_parts import Parts
     from ...kernel.kernel import Kernel
     from ...session.recorder_ftrace_network import Sender
@@ -60,6 +64,8 @@ def _sent(setup: Setup) -> int:
                 while not running.over:
                     raw.wait(100)
                     size += _send(raw, sender)
+                    if _gone(running.root.kernel, sender.control):
+                        raise ConnectionResetError(errno.ECONNRESET, "the listener has ended it")
                 buffers.stop()
                 while more := _send(raw, sender):
                     size += more
@@ -74,6 +80,11 @@ def _sent(setup: Setup) -> int:
         if sender is not None:
             sender.close()
     return 0
+
+
+def _gone(kernel: Kernel, control: socket.socket) -> bool:
+    """Whether the other side has ended a connection, on which it says nothing; pages sent as datagrams would go to nobody."""
+    return bool(kernel.poll((control.fileno(),), 0)) and not control.recv(1, MSG_PEEK)
 
 
 def _send(raw: RawPages, sender: Sender) -> int:
