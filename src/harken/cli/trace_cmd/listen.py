@@ -104,8 +104,8 @@ def _end_with_a_signal(connection: socket.socket) -> None:
             pass
 
     signal.set_wakeup_fd(-1)  # is the listener's
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
+    for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(which, end)
 
 
 def _dual() -> dict[str, bool]:
