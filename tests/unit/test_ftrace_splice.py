@@ -6,6 +6,7 @@ import fcntl
 import os
 import struct
 import threading
+import time
 
 import pytest
 
@@ -67,7 +68,7 @@ class _Loop:
         self.error = None
         self._ended, self._end = os.pipe()
         ready, tell = os.pipe()
-        self._thread = threading.Thread(target=self._run, args=(stream, tell))
+        self._thread = threading.Thread(target=self._run, args=(stream, tell), daemon=True)
         self._thread.start()
         assert os.read(ready, 9) == b"x"
         os.close(ready)
@@ -81,13 +82,20 @@ class _Loop:
 
     def stop(self):
         os.write(self._end, b"x")
-        self._thread.join()
+        _ended(self._thread)
         os.close(self._end)
         os.close(self._ended)
 
 
+def _ended(thread):
+    thread.join(60)
+    assert not thread.is_alive(), "the loop does not end"
+
+
 def _until(condition):
+    deadline = time.monotonic() + 60
     while not condition():
+        assert time.monotonic() < deadline, "the loop does not do what it should"
         os.sched_yield()
 
 
@@ -132,13 +140,13 @@ def test_a_cpu_that_is_never_done_is_in_the_table(moved, tmp_path):
     os.dup2(zero, stream.fd)
     ready, tell = os.pipe()
     ended, end = os.pipe()
-    thread = threading.Thread(target=stream.serve, args=(50, ended, tell))
+    thread = threading.Thread(target=stream.serve, args=(50, ended, tell), daemon=True)
     thread.start()
     _until(lambda: sum(_table(fd)) > START + (6 << 20))
     assert _table(fd)[0] > START
     os.write(end, b"x")
     os.dup2(empty, stream.fd)
-    thread.join()
+    _ended(thread)
     for other in (zero, empty, ready, tell, ended, end):
         os.close(other)
     stream.close()
@@ -150,7 +158,7 @@ def test_a_full_disk_is_the_files_fault(moved):
     stream, writer, _ = moved(target="/dev/full")
     loop = _Loop(stream)
     os.write(writer, bytes(PAGE))
-    loop._thread.join()
+    _ended(loop._thread)
     assert isinstance(loop.error, OSError) and not isinstance(loop.error, KernelError)
     loop.stop()
     stream.close()
