@@ -253,6 +253,13 @@ def test_dialects_differ(print_fmt, kernel, report):
     assert text(print_fmt, VALUES, dialect="trace-cmd") == report
 
 
+@pytest.mark.parametrize("dialect", ["kernel", "trace-cmd", "trace-cmd-3.1"])
+@pytest.mark.parametrize("precision, shown", [("2", "[ab]"), ("99999999999", "[abc]"), ("2147483648", "[abc]"), ("-3", "[]"), ("", "[]")])
+def test_precisions_of_texts(precision, shown, dialect):
+    """Python takes none beyond an int's, and no negative one."""
+    assert text(f'"[%.{precision}s]", REC->name', {"name": b"abc"}, dialect=dialect) == shown
+
+
 def test_the_old_libtraceevent_does_not_know_characters():
     assert text("\"<%c%c>\", REC->b ? 'F' : 'x', REC->b ? 'S' : 'y'", VALUES, dialect="trace-cmd") == "<FS>"
     assert text("\"<%c%c>\", REC->b ? 'F' : 'x', REC->b ? 'S' : 'y'", VALUES, dialect="trace-cmd-3.1") == "<>c<>c<>"

@@ -119,7 +119,7 @@ class Printf:
                 values.append(f"{value.code}[:{limit.code}]" if limit.const is None or limit.const >= 0 else value.code)
                 return self.without_zero(head, flags) + "s"
             values.append(value.code)
-            return self.without_zero(head, flags) + (f".{precision or 0}" if has_precision else "") + "s"
+            return self.without_zero(head, flags) + self.shortened(match)
         if kind == "n":
             raise Unsupported("%n")
         size = self.length(match.group("length") or "")
@@ -134,6 +134,11 @@ class Printf:
             values.append(f"chr({value.code})" if value.const is None else repr(chr(value.const)))
             return self.without_zero(head, flags) + "s"
         return self.integer(kind, head, flags, size, tree, values)
+
+    @staticmethod
+    def shortened(match: re.Match[str]) -> str:
+        """The end of a text's conversion; Python takes no precision that is beyond an int's."""
+        return f".{letters(match.group('precision') or '', None)}s" if match.group("dot") is not None else "s"
 
     @staticmethod
     def without_zero(head: str, flags: str) -> str:

@@ -236,7 +236,7 @@ class TepPrintf(Printf):
                 limit = self.coder.convert(self.coder.integer(limit_tree), 4, True)
                 values.append(f"{self.coder.string(tree).code}[:max(0, {limit.code})]")
                 return head + "s"
-            self.coder.form = head + (f".{match.group('precision') or 0}" if match.group("dot") is not None else "") + "s"
+            self.coder.form = head + self.shortened(match)
             values.append(self.coder.string(tree).code)
             return "%s"
         finally:
