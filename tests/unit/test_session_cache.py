@@ -66,6 +66,8 @@ def test_everything_that_matters_is_in_the_key(kernel: FakeKernel, monkeypatch: 
         lambda: unit_key(kernel, "stdin", "BEGIN {}", (("1",), -1)),
         lambda: unit_key(FakeKernel({**FILES, "/proc/sys/kernel/random/boot_id": "other\n"}), "stdin", "BEGIN {}"),
         lambda: unit_key(FakeKernel({**FILES, "/proc/self/status": "CapEff:\t0\nCapBnd:\t0\n"}), "stdin", "BEGIN {}"),
+        lambda: unit_key(FakeKernel({**FILES, "/proc/self/status": FILES["/proc/self/status"] + "Seccomp:\t2\n"}), "stdin", "BEGIN {}"),
+        lambda: unit_key(FakeKernel({**FILES, "/proc/sys/kernel/perf_event_paranoid": "3\n"}), "stdin", "BEGIN {}"),
         lambda: (monkeypatch.setenv("BPFTRACE_MAX_STRLEN", "64"), unit_key(kernel, "stdin", "BEGIN {}"))[1],
         lambda: (monkeypatch.setenv("HARKEN_BTF", str(types)), unit_key(kernel, "stdin", "BEGIN {}"))[1],
         lambda: (types.write_bytes(b"other types"), unit_key(kernel, "stdin", "BEGIN {}"))[1],

@@ -2,7 +2,7 @@
 
 A unit is kept under a key made of everything that compiling depends on: the source text and its name, parameters and options, the
 environment variables that configure programs, harken's version and code, the kernel's build, this boot, and the caller's identity
-and capabilities (which decide what the kernel offers).  What else it depends on (a traced binary, the set of loaded modules), the
+and privileges (which decide what the kernel offers).  What else it depends on (a traced binary, the set of loaded modules), the
 compiler says in ``Unit.depends``; those are checked when the entry is loaded.
 
 Entries are ``marshal`` data behind a version tag and a hash, in the private directory of ``base.cache``.  A damaged entry is a miss.
@@ -48,7 +48,7 @@ def unit_key(kernel: Kernel, name: str, text: str, options: Iterable[Any] = (), 
 
     Args:
         language: the folder of the front end, whose code is part of the key.
-        kernel: asked for boot id and capabilities.
+        kernel: asked for boot id and privileges.
         name, text: the source.
         options: everything else that the compiler is told, as plain data with a stable ``repr``.
     """
@@ -66,7 +66,7 @@ def unit_key(kernel: Kernel, name: str, text: str, options: Iterable[Any] = (), 
         f"{system.release} {system.version} {system.machine}",
         _read(kernel, "/proc/sys/kernel/random/boot_id"),
         f"{os.geteuid()}",
-        _capabilities(kernel),
+        _privileges(kernel),
         name,
         text,
         repr(tuple(options)),
@@ -146,10 +146,10 @@ def _read(kernel: Kernel, path: str) -> bytes:
         return b""
 
 
-def _capabilities(kernel: Kernel) -> bytes:
-    status = _read(kernel, "/proc/self/status")
-    start = status.find(b"CapEff:")
-    return status[start : status.find(b"\n", start)] if start >= 0 else b""
+def _privileges(kernel: Kernel) -> bytes:
+    """Capabilities, whether system calls are filtered, and what perf events may be: answers about features go by these, too."""
+    own = [line for line in _read(kernel, "/proc/self/status").split(b"\n") if line.startswith((b"CapEff:", b"Seccomp:"))]
+    return b"\n".join([*own, _read(kernel, "/proc/sys/kernel/perf_event_paranoid")])
 
 
 def _code(language: str, version: str) -> str:
