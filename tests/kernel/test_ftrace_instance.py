@@ -142,6 +142,33 @@ def test_an_instance_with_a_name_goes_with_its_owner(root, tmp_path, monkeypatch
     assert not os.path.isdir(place) and os.listdir(tmp_path) == []
 
 
+def test_an_instance_that_somebody_else_makes_meanwhile_is_theirs(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(ftrace_journal, "DIRECTORY", str(tmp_path))
+    name = f"theirs_{os.getpid()}"
+    place = root.path(f"instances/{name}")
+    os.mkdir(place)
+    try:
+        monkeypatch.setattr(root, "exists", lambda file: file != f"instances/{name}/trace" and tracefs.Tracefs.exists(root, file))
+        with Ftrace.named(root, name) as trace:
+            assert not trace.created and os.listdir(tmp_path) == []
+        assert os.path.isdir(place)
+    finally:
+        os.rmdir(place)
+
+
+def test_an_instance_that_somebody_uses_at_the_end_is_told(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(ftrace_journal, "DIRECTORY", str(tmp_path))
+    name = f"used_{os.getpid()}"
+    trace = Ftrace.named(root, name)
+    used = os.open(root.path(f"instances/{name}/trace_pipe"), os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        (error,) = trace.close()
+        assert name in error.message and name in instance_names(root)
+    finally:
+        os.close(used)
+        os.rmdir(root.path(f"instances/{name}"))
+
+
 def test_what_others_changed_since_is_theirs(root, tmp_path):
     file = "buffer_percent"
     if not root.exists(file):

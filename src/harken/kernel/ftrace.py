@@ -85,7 +85,8 @@ class Ftrace(Lists):
                     f"there is no buffer called {name!r}", errno=errno.ENOENT, hint="'harken trace-cmd list -B' shows those that exist"
                 )
             shared = _durable(root)
-            shared.make_instance(name)
+            if not shared.make_instance(name):  # somebody else was faster
+                shared = None
         tracefs = Tracefs(root.kernel, root.path(path), root.note)
         found = cls(root, tracefs, ListSettings(tracefs), name, shared is not None)
         found._shared = shared
@@ -113,8 +114,9 @@ class Ftrace(Lists):
             failed = []
         else:
             failed = self.settings.undo()
-            if self.created:
-                self.remove()  # its triggers keep synthetic events in use
+            # its triggers keep synthetic events in use; a private one that cannot be removed goes with the next start
+            if self.created and not self.remove() and not isinstance(self.tracefs, Instance):
+                failed.append(KernelError(f"the buffer {self.name!r} stays: somebody uses it", errno=errno.EBUSY))
         if self._shared is not None:
             failed += self._shared.undo()
         return failed

@@ -66,8 +66,11 @@ class DurableSettings(ListSettings):
         self._note(name, undo, True, text, True)
         super().command(name, text, undo)
 
-    def make_instance(self, name: str) -> None:
+    def make_instance(self, name: str) -> bool:
         """Makes an instance with a name that others see; whoever finds the journal of a dead owner removes it.
+
+        Returns:
+            False if there is one of that name, which is another's.
 
         Raises:
             KernelError: not permitted.
@@ -79,11 +82,14 @@ class DurableSettings(ListSettings):
             pass
         place = self.tracefs.path(path)
         result = self.tracefs.kernel.call(Call("mkdirat", (_AT_FDCWD, os.fsencode(place) + b"\0", 0o750)))
-        if result < 0 and result != -errno.EEXIST:
+        if result < 0:
             self.forget()
+            if result == -errno.EEXIST:
+                return False
             raise self.tracefs.refused(path, OSError(-result, os.strerror(-result)), "make")
         if self._fd >= 0:
             self._note(path, _identity(place), False, "", False)
+        return True
 
     def _note(self, name: str, old: str, old_append: bool, new: str, append: bool) -> None:
         if self._fd < 0:
