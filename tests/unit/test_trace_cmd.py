@@ -365,6 +365,15 @@ def test_numbers_that_an_option_cannot_have(words, problem):
         parse_setup(words)
 
 
+@pytest.mark.parametrize("words, hint", [
+    (["-r", "-1"], "0 to 99"), (["-P", "-1"], "1 or more"), (["--subbuf-size", "2000000"], "0 to 1048576"),
+])  # fmt: skip
+def test_what_an_option_can_have(words, hint):
+    with pytest.raises(UsageError) as caught:
+        parse_setup(words)
+    assert caught.value.hint == hint
+
+
 def test_what_cannot_be_recorded_is_told_before_anything_is_set():
     gone = os.fork()
     if not gone:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,6 +166,17 @@ def test_a_filter_that_the_kernel_calls_not_permitted_is_a_wrong_one():
     with pytest.raises(KernelError) as caught:
         tracefs.find(kernel).write("events/sched/sched_switch/filter", " || ".join(["prev_pid == 12345"] * 300))
     assert "the kernel takes 4095" in caught.value.hint and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("file, number, hint", [
+    ("buffer_size_kb", errno.ENOMEM, "ask for less"), ("set_ftrace_filter", errno.ENOMEM, ""),
+    ("tracing_cpumask", errno.EOVERFLOW, "fewer CPUs"), ("set_event_pid", errno.EOVERFLOW, ""), ("current_tracer", errno.EBUSY, "somebody"),
+])  # fmt: skip
+def test_what_an_error_means_depends_on_the_file(file, number, hint):
+    kernel = FakeKernel({f"{ROOT}/trace": "", f"{ROOT}/{file}": OSError(number, "refused")})
+    with pytest.raises(KernelError) as caught:
+        tracefs.find(kernel).write(file, "1")
+    assert hint in caught.value.hint and bool(hint) == bool(caught.value.hint)
 
 
 def test_settings_are_undone_in_reverse_order():

@@ -247,7 +247,8 @@ class Tracefs:
         elif number == errno.ENOENT and not self.kernel.exists(path):
             hint = _BUILT_WITH.get(name.rpartition("/")[2], "this kernel's tracefs has no such file")
         else:
-            hint = _MEANS.get(number, "")
+            part, hint = _MEANS.get(number, ("", ""))
+            hint = hint if part in name else ""
         diagnostic = None
         if verb == "write" and (number not in (errno.EACCES, errno.EPERM) or name.endswith("/filter")):  # some wrong filters are EPERM
             logged = self.last_error(text, name.rpartition("/")[2])
@@ -378,9 +379,9 @@ def _placed(file: str, logged: LoggedError, text: str, hint: str) -> Diagnostic 
     return error(logged.reason, Source(f"{what} of {owner}" if owner else what, text).span(start, end), hint)
 
 
-_MEANS = {
-    errno.EBUSY: "somebody else uses it at the moment", errno.ENODEV: "tracing is disabled for this boot",
-    errno.ENOMEM: "every CPU gets as much: ask for less", errno.EOVERFLOW: "this machine has fewer CPUs",
+_MEANS = {  # what is in the name of the file, and what it means there
+    errno.EBUSY: ("", "somebody else uses it at the moment"), errno.ENODEV: ("", "tracing is disabled for this boot"),
+    errno.ENOMEM: ("buffer_", "every CPU gets as much: ask for less"), errno.EOVERFLOW: ("cpumask", "this machine has fewer CPUs"),
 }  # fmt: skip
 _BUILT_WITH = {
     "available_filter_functions": "it comes with CONFIG_DYNAMIC_FTRACE",

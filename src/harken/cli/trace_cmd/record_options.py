@@ -250,5 +250,6 @@ def _within(name: str, value: str) -> int:
     found = number(value, option)
     least, greatest = _RANGES.get(name, (0, 1 << 40))
     if not least <= found <= greatest:
-        raise UsageError(f"{option}: {found} is not possible", f"{least} to {greatest}" if greatest < 1 << 20 else f"{least} or more")
+        whole = found > greatest or greatest <= 100
+        raise UsageError(f"{option}: {found} is not possible", f"{least} to {greatest}" if whole else f"{least} or more")
     return found
