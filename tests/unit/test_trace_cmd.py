@@ -12,6 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from harken.base.errors import HarkenError, KernelError, ProbeError, UsageError
+from harken.cli.commands import stream
+from harken.cli.commands.record import prepared
 from harken.cli.commands.trace_cmd import COMMANDS, REFUSED, run
 from harken.cli.trace_cmd.arguments import parse
 from harken.cli.trace_cmd.background import in_background
@@ -363,6 +365,20 @@ def test_a_reader_that_goes_away_is_no_error_of_the_file(tmp_path, monkeypatch):
 def test_numbers_that_an_option_cannot_have(words, problem):
     with pytest.raises(UsageError, match=problem):
         parse_setup(words)
+
+
+@pytest.mark.parametrize("words", [["-o", "f"], ["-N", "5000"], ["--daemonize"]])
+@pytest.mark.parametrize("command", [
+    stream.run, lambda words: run(["stream", *words]), lambda words: run(["start", *words]), lambda words: run(["set", *words]),
+])  # fmt: skip
+def test_who_makes_no_file_takes_no_options_about_it(command, words):
+    with pytest.raises(UsageError, match="writes no file|--daemonize"):
+        command(["-e", "sched_switch", *words])
+
+
+def test_events_that_a_profile_joins_are_recorded_by_both_names_of_record():
+    setup = prepared(["-e", "irq", "-H", "sched_switch,next_pid/sched:sched_wakeup,pid", "true"])
+    assert [event.pattern for event in setup.buffers[0].events] == ["irq", "sched_switch", "sched:sched_wakeup"]
 
 
 @pytest.mark.parametrize("words, hint", [

@@ -60,10 +60,6 @@ def run(argv: list[str]) -> int:
     if setup.help:
         print(USAGE, end="")
         return 0
-    if setup.host:
-        from ..trace_cmd.network import send
-
-        return int(send(setup))
     return record(setup)
 
 
@@ -73,16 +69,16 @@ def prepared(argv: list[str]) -> Setup:
     Raises:
         UsageError: it is wrong.
     """
-    from ..trace_cmd.profile import watch_tasks
+    from ..trace_cmd.record import watch_for_profile
     from ..trace_cmd.record_options import EventSetup, parse_setup
 
     words, duration, everybody = _own(argv)
     setup = parse_setup(words)
     setup.summary = True
     setup.duration = duration
-    if setup.profile:
-        watch_tasks(setup)
-    elif all(buffer.empty for buffer in setup.buffers):
+    usual = not setup.profile and all(buffer.empty for buffer in setup.buffers)
+    watch_for_profile(setup)
+    if usual:
         for pattern in _DEFAULT:
             event = EventSetup(pattern)
             event.optional = True

@@ -143,6 +143,8 @@ def run(argv: list[str]) -> int:
         return 0
     if setup.host:
         raise UsageError("profile writes no recording that could be sent", "'record --profile -N HOST:PORT' sends one")
+    if setup.daemonize:
+        raise UsageError("profile prints what it has found, and cannot go on in the background (--daemonize)")
     watch_tasks(setup)
     check(setup)
     with Running(setup) as running:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ...session.recorder_ftrace import Outcome
     from .setup import Buffers
 
-__all__ = ("run", "record", "check", "extra_options", "in_background_if_wanted")
+__all__ = ("run", "record", "check", "extra_options", "in_background_if_wanted", "watch_for_profile")
 
 _MUCH = 64 << 20  # bytes of records whose writing takes a while
 _LITTLE = 1 << 20  # bytes of records and symbols: to load zstd takes longer than all else that is done for them
@@ -40,15 +40,16 @@ def run(argv: list[str]) -> int:
 
         print(usage("record"), end="")
         return 0
+    watch_for_profile(setup)
+    return record(setup)
+
+
+def watch_for_profile(setup: Setup) -> None:
+    """Adds the events that ``--profile`` and ``-H`` need."""
     if setup.profile or setup.hooks:
         from .profile import watch_hooks, watch_tasks
 
         (watch_tasks if setup.profile else watch_hooks)(setup)
-    if setup.host:
-        from .network import send
-
-        return int(send(setup))
-    return record(setup)
 
 
 def check(setup: Setup) -> None:
@@ -100,7 +101,11 @@ def usable_compression(wish: str) -> str:
 
 
 def record(setup: Setup) -> int:
-    """Records as a ``Setup`` says; returns the exit status."""
+    """Records as a ``Setup`` says, into a file or to another machine; returns the exit status."""
+    if setup.host:
+        from .network import send
+
+        return int(send(setup))
     check(setup)
     return in_background_if_wanted(setup, _recorded)
 

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("EventSetup", "BufferSetup", "Setup", "parse_setup", "LETTERS", "NAMES")
+__all__ = ("EventSetup", "BufferSetup", "Setup", "parse_setup", "refuse_file", "LETTERS", "NAMES")
 
 LETTERS = "hae:f:FA:p:cC:dDn:g:l:o:O:s:r:V:P:N:tb:B:kKSiTm:M:R:H:GqvX:"
 NAMES = tuple(
@@ -178,6 +178,21 @@ def parse_setup(words: list[str]) -> Setup:
         if not known.empty:
             known.clock = known.clock or clock
     return setup
+
+
+def refuse_file(setup: Setup, command: str, instead: str) -> None:
+    """Refuses what is about a recording's file, for a command that makes none.
+
+    Args:
+        instead: how a file is made of what it traces.
+
+    Raises:
+        UsageError: there is such an option.
+    """
+    if setup.output_given or setup.host:
+        raise UsageError(f"{command} writes no file", instead)
+    if setup.daemonize:
+        raise UsageError(f"{command} records nothing that could go on in the background (--daemonize)", instead)
 
 
 def _other(setup: Setup, buffer: BufferSetup, name: str, value: str) -> None:

@@ -10,7 +10,7 @@ import os
 import sys
 
 from ...base.errors import UsageError
-from .record_options import Setup, parse_setup
+from .record_options import Setup, parse_setup, refuse_file
 from .setup import Buffers, open_tracefs
 
 __all__ = ("run",)
@@ -25,8 +25,7 @@ def run(argv: list[str]) -> int:
 
         print(usage(name), end="")
         return 0
-    if setup.output_given or setup.host:
-        raise UsageError(f"{name} writes no file", "'harken trace-cmd extract' makes one of what was traced")
+    refuse_file(setup, name, "'harken trace-cmd extract' makes one of what was traced")
     if name == "start" and all(buffer.empty for buffer in setup.buffers):
         raise UsageError(
             "nothing to trace: no event (-e) and no tracer (-p)", "'harken trace-cmd list -e' and 'list -t' show what there is"

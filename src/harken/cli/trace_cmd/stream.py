@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 
-from ...base.errors import UsageError
 from ...formats.print_fmt import Env
 from ...formats.ring_page import parse_layout, walk
 from ...formats.trace_dat import TraceFile
@@ -18,7 +17,7 @@ from ...kernel.ftrace_raw import RawPages
 from ...render.ftrace_batches import Batch
 from ...render.trace_cmd import LabelledLines
 from .record import check
-from .record_options import Setup, parse_setup
+from .record_options import Setup, parse_setup, refuse_file
 from .running import Running
 from .worst_case import check_worst_case
 
@@ -33,13 +32,12 @@ def run(argv: list[str]) -> int:
 
         print(usage("stream"), end="")
         return 0
-    if setup.output_given or setup.host:
-        raise UsageError("stream writes no file", "'harken trace-cmd record -o FILE' does")
     return stream(setup)
 
 
 def stream(setup: Setup) -> int:
     """Streams as a ``Setup`` says; returns the exit status."""
+    refuse_file(setup, "stream", "'harken record' does")
     check_worst_case(setup, "streaming")
     check(setup)
     with Running(setup) as running:
