@@ -399,6 +399,10 @@ def test_what_cannot_be_recorded_is_told_before_anything_is_set():
         check(parse_setup(["-e", "sched", "-P", str(gone)]))
     with pytest.raises(UsageError, match="there is a command"):
         check(parse_setup(["-e", "sched", "--daemonize", "ls"]))
+    for command in ("/nosuch/ls", "no such program"):
+        with pytest.raises(KernelError, match=f"cannot run '{command}': No such file"):
+            check(parse_setup(["-e", "sched", command]))
+    check(parse_setup(["-e", "sched", "ls"]))
     for place in ("nohost", "box:0", "box:99999", "box:"):
         with pytest.raises(UsageError, match="is not HOST:PORT"):
             address(place)
@@ -426,6 +430,22 @@ def test_the_background_begins_when_all_is_set_up(tmp_path, ready, status, told)
     os.close(gate)
     assert result == told and not pid_file.exists()
     assert not ready or end.read_text() == "True"
+
+
+def test_a_regular_expression_that_is_none_is_told_where():
+    with pytest.raises(UsageError, match=r"'x\[' is not a regular expression: .* at position 1$"):
+        Filter("x[")
+
+
+@pytest.mark.parametrize("number, status", [(errno.ENOSPC, errno.ENOSPC), (0, 255), (-2, 255)])
+def test_the_status_is_an_errno_or_255(monkeypatch, number, status):
+    def fail(_argv):
+        raise KernelError("refused", errno=number)
+
+    monkeypatch.setattr("harken.cli.trace_cmd.options.run", fail)
+    with pytest.raises(KernelError) as caught:
+        run(["options"])
+    assert caught.value.exit_code == status
 
 
 def test_every_option_is_explained(capsys):

@@ -100,7 +100,7 @@ def run(argv: list[str]) -> int:
 
 def _status(error: HarkenError) -> HarkenError:
     """trace-cmd exits with the errno, or 255 when there is none."""
-    error.exit_code = (error.errno or 255) if isinstance(error, KernelError) else 255
+    error.exit_code = error.errno if isinstance(error, KernelError) and error.errno > 0 else 255  # those of getaddrinfo are negative
     return error
 
 

@@ -152,7 +152,7 @@ def whole(text: str) -> Any:
         UsageError: it is none.
     """
     try:
-        return re.compile(f"^(?:{text})$", re.IGNORECASE).match
+        return re.compile(text, re.IGNORECASE).fullmatch
     except re.error as error:
         raise UsageError(f"{text!r} is not a regular expression: {error}") from None
 

@@ -6,7 +6,7 @@ import errno
 import sys
 from _socket import MSG_PEEK
 
-from ...base.errors import HarkenError, UsageError
+from ...base.errors import KernelError, UsageError
 from ...kernel.ftrace_raw import RawPages
 from .record import check, extra_options, in_background_if_wanted
 from .record_options import Setup
@@ -75,7 +75,7 @@ def _sent(setup: Setup) -> int:
         if not setup.quiet:
             print(f"{size} bytes sent to {host}:{port}", file=sys.stderr)
     except OSError as error:
-        raise HarkenError(f"the connection to {setup.host} broke: {error.strerror or error}") from None
+        raise KernelError(f"the connection to {setup.host} broke: {error.strerror or error}", errno=error.errno or 0) from None
     finally:
         if sender is not None:
             sender.close()

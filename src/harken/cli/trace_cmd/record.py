@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -57,6 +58,7 @@ def check(setup: Setup) -> None:
 
     Raises:
         UsageError: what is missing.
+        KernelError: the command or the tasks do not exist.
     """
     if all(buffer.empty for buffer in setup.buffers):
         raise UsageError(
@@ -66,14 +68,22 @@ def check(setup: Setup) -> None:
         raise UsageError("-F is about the command, and there is none", "-P PID traces a process that runs already")
     if setup.daemonize and setup.command:
         raise UsageError("--daemonize is for recordings that go on until they are stopped, and there is a command")
+    if setup.command and not _exists(setup.command[0]):  # before a recording of before makes room for one of nothing
+        raise KernelError(f"cannot run '{setup.command[0]}': {os.strerror(errno.ENOENT)}", errno=errno.ENOENT)
     if setup.pids and not any(os.path.exists(f"/proc/{pid}") for pid in setup.pids):
-        raise KernelError(f"there is no task {' or '.join(map(str, setup.pids))}", errno=3)
+        raise KernelError(f"there is no task {' or '.join(map(str, setup.pids))}", errno=errno.ESRCH)
     if any(buffer.tracer for buffer in setup.buffers):
         from .worst_case import check_worst_case
 
         check_worst_case(setup)
     if setup.compression != "any" or setup.version == 6:  # "any" is settled when it is known how much there is
         choose_compression(setup)
+
+
+def _exists(program: str) -> bool:
+    """Whether there is a program of that name or path."""
+    folders = [""] if "/" in program else os.get_exec_path()
+    return any(os.path.exists(os.path.join(folder, program)) for folder in folders)
 
 
 def choose_compression(setup: Setup) -> None:
