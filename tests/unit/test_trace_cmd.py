@@ -479,9 +479,10 @@ def test_a_full_disk_is_told_with_the_file(path, tmp_path):
         with pytest.raises(KernelError) as failed:
             run(words)
         assert failed.value.exit_code == errno.ENOSPC and str(tmp_path) in failed.value.message
-    with pytest.raises(BrokenPipeError) as broken, naming("x"):
-        raise BrokenPipeError(errno.EPIPE, "gone")
-    assert broken.value.filename is None
+    for number, named in ((errno.EPIPE, None), (errno.EMFILE, None), (errno.EAGAIN, None), (errno.EDQUOT, "x"), (errno.EIO, "x")):
+        with pytest.raises(OSError) as caught, naming("x"):
+            raise OSError(number, "gone")
+        assert caught.value.filename == named
 
 
 @pytest.mark.parametrize("ignored", [False, True], ids=["terminal", "nohup"])

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
 __all__ = ("naming",)
+
+#: What has to do with whoever reads the output, and with what this process may have.
+_OTHERS = frozenset((errno.EPIPE, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM))
 
 
 class naming:  # noqa: N801, it reads as what it does: with naming(path):
@@ -15,5 +20,5 @@ class naming:  # noqa: N801, it reads as what it does: with naming(path):
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, OSError) and error.filename is None and not isinstance(error, BrokenPipeError):
+        if isinstance(error, OSError) and error.filename is None and error.errno not in _OTHERS:
             error.filename = self.path

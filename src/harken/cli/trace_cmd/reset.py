@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from ...base.errors import KernelError, UsageError
 from ...kernel.ftrace import Ftrace
+from ...kernel.ftrace_masks import mask_text
 from ...kernel.tracefs_instances import instance_names
 from ...kernel.tracefs_owner import owner_of
 from .arguments import number, parse
@@ -101,14 +102,7 @@ def reset_buffer(trace: Ftrace) -> None:
     clocks, chosen = tracefs.clocks()
     if chosen != "local" and "local" in clocks:
         tracefs.write("trace_clock", "local")
-    from ...kernel.procfs import cpus_possible
-
-    mask = f"{sum(1 << cpu for cpu in cpus_possible(trace.kernel)):x}"
-    groups: list[str] = []
-    while mask:
-        groups.insert(0, mask[-8:])
-        mask = mask[:-8]
-    _try(trace, "tracing_cpumask", ",".join(groups))
+    _try(trace, "tracing_cpumask", mask_text(trace.kernel, "-1"))
     if trace.has("snapshot"):
         _try(trace, "snapshot", "0")
     _try(trace, "trace", "\n")
@@ -129,7 +123,10 @@ def _options(trace: Ftrace) -> None:
     for name in sorted(trace.kernel.listdir(trace.tracefs.path("options")) if trace.has("options") else ()):
         if name.startswith("test_nop"):  # they refuse by design
             continue
-        on = trace.tracefs.read(f"options/{name}", 16).strip() == "1"
+        try:
+            on = trace.tracefs.read(f"options/{name}", 16).strip() == "1"
+        except KernelError:  # as in _try
+            continue
         if on != (name in usual) and (on or name not in ("trace_printk_dest", "graph-time", "sleep-time")):
             _try(trace, f"options/{name}", "0" if on else "1")
 
