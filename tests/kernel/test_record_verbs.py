@@ -9,6 +9,7 @@ import pytest
 
 from harken.base.errors import ProbeError
 from harken.cli.commands import hist, record, report, stream
+from harken.cli.trace_cmd.running import Running
 from harken.formats.trace_dat import open_trace
 from harken.kernel.kernel import live
 from harken.kernel.tracefs import find
@@ -62,15 +63,20 @@ def test_a_stream_shows_all_that_was_traced_also_when_it_cannot_keep_up(capfd, m
     assert sum(line.lstrip().startswith("dd-") for line in capfd.readouterr().out.splitlines()) >= 4000
 
 
-def test_a_stream_of_tasks_ends_with_them(capfd):
+def test_a_stream_of_tasks_ends_with_them(capfd, monkeypatch):
+    gate, opened = os.pipe()
     child = os.fork()
     if not child:
-        time.sleep(0.5)
+        os.read(gate, 1)
         os._exit(0)
+    start = Running.start
+    monkeypatch.setattr(Running, "start", lambda running: (start(running), os.write(opened, b"x")))
     reaper = threading.Thread(target=os.waitpid, args=(child, 0))
     reaper.start()
     assert stream.run(["-e", "sched:sched_process_exit", "-P", str(child)]) == 0
     reaper.join()
+    os.close(gate)
+    os.close(opened)
     assert f"pid={child} " in capfd.readouterr().out
 
 
