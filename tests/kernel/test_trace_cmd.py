@@ -128,6 +128,8 @@ def test_start_stop_extract_and_reset_in_a_named_buffer(root, clean, tmp_path, c
         assert run(["stat", "-B", name]) == 0
         text = capfd.readouterr().out
         assert f"Instance: {name}" in text and "sched_switch" in text and "Clock: mono" in text and "Tracing is disabled" in text
+        with pytest.raises(ProbeError, match="no event matches 'sched_swich'"):
+            run(["show", "-B", name, "--trigger", "sched_swich"])
         path = tmp_path / "extracted.dat"
         assert run(["extract", "-q", "-B", name, "-o", str(path)]) == 0
         assert events_of(path, name)["sched_switch"] > 0

@@ -27,7 +27,7 @@ from harken.cli.trace_cmd.running import Stop
 from harken.cli.trace_cmd.worst_case import check_worst_case
 from harken.formats.event_format import parse as parse_event
 from harken.formats.trace_dat import open_trace
-from harken.kernel.ftrace_events import match_events, match_functions, near_names
+from harken.kernel.ftrace_events import EventList, match_events, match_functions, near_names
 from harken.kernel.tracefs import find
 from harken.kernel.tracefs_instances import undo_entry
 from harken.session.recorder_ftrace_network import address
@@ -430,6 +430,15 @@ def test_the_background_begins_when_all_is_set_up(tmp_path, ready, status, told)
     os.close(gate)
     assert result == told and not pid_file.exists()
     assert not ready or end.read_text() == "True"
+
+
+def test_an_event_that_is_not_there_is_told_with_what_looks_like_it():
+    events = EventList("sched:sched_switch\nirq:irq_handler_entry\n")
+    assert events.required("irq:*") == [("irq", "irq_handler_entry")]
+    for pattern, hint in (("sched_swich", "sched_switch"), ("ftrace:function", "list -e"), ("zz*", "list -e")):
+        with pytest.raises(ProbeError, match="no event matches") as caught:
+            events.required(pattern)
+        assert hint in caught.value.hint
 
 
 def test_a_regular_expression_that_is_none_is_told_where():

@@ -240,16 +240,9 @@ class Ftrace(Lists):
             ProbeError: no event matches.
             KernelError: the filter or trigger is refused, with the kernel's reason.
         """
-        chosen = self.event_list.match(pattern)
+        chosen = self.event_list.match(pattern) if ignore else self.event_list.required(pattern)
         if not chosen:
-            if ignore:
-                return []
-            names = [event for _, event in self.events] + [f"{system}:{event}" for system, event in self.events]
-            near = near_names(names, pattern)
-            raise ProbeError(
-                f"no event matches {pattern!r}",
-                f"did you mean {' or '.join(near)}?" if near else "'harken trace-cmd list -e' shows all events",
-            )
+            return []
         whole, single = self.event_list.whole(chosen)
         if filter:
             for system in whole:

@@ -65,6 +65,21 @@ class EventList:
                 at = text.find(word, at + 1)
         return [found[start] for start in sorted(found) if found[start][0] != "ftrace"]
 
+    def required(self, pattern: str) -> list[tuple[str, str]]:
+        """As ``match``.
+
+        Raises:
+            ProbeError: there is no such event; the hint has names that look like it.
+        """
+        found = self.match(pattern)
+        if not found:
+            from ..base.errors import ProbeError
+
+            near = near_names([event for _, event in self.pairs] + [f"{system}:{event}" for system, event in self.pairs], pattern)
+            hint = f"did you mean {' or '.join(near)}?" if near else "'harken trace-cmd list -e' shows all events"
+            raise ProbeError(f"no event matches {pattern!r}", hint)
+        return found
+
     def whole(self, chosen: Sequence[tuple[str, str]]) -> tuple[list[str], list[tuple[str, str]]]:
         """Systems all of whose events are chosen, and the chosen events of the other systems: fewer writes enable the same."""
         taken: dict[str, int] = {}

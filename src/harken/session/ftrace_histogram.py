@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from ..base.errors import KernelError, ProbeError, UsageError
 from ..formats.event_histogram import EventHistogram, parse_histograms
-from ..kernel.ftrace_events import match_events, near_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,12 +69,9 @@ def one_event(trace: Ftrace, pattern: str) -> tuple[str, str]:
     Raises:
         ProbeError: none, or several.
     """
-    found = match_events(trace.events, pattern)
+    found = trace.event_list.required(pattern)
     if len(found) == 1:
         return found[0]
-    if not found:
-        near = near_names([name for event in trace.events for name in (event[1], ":".join(event))], pattern)
-        raise ProbeError(f"no event matches {pattern!r}", f"did you mean {' or '.join(near)}?" if near else "")
     raise ProbeError(f"{pattern!r} means several events", "such as " + " or ".join([":".join(event) for event in found[:3]]))
 
 

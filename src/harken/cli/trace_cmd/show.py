@@ -67,7 +67,7 @@ def run(argv: list[str]) -> int:
         if name in _FILES:
             copy_file(trace, _FILES[name])
         else:
-            for system, event in trace.event_list.match(value):
+            for system, event in trace.event_list.required(value):
                 copy_file(trace, f"events/{system}/{event}/{name}")
     if settings:
         return 0
