@@ -234,9 +234,9 @@ class TraceInstance(Reader):
         if again and self._fds:
             raise UsageError("a threshold is set before records are read, or when all of them have been")
         self.ftrace.set("tracing_thresh", str(max(round(microseconds), 1) if microseconds > 0 else 0))
-        if again:
-            self.ftrace.set("current_tracer", "nop")
-            self.ftrace.set("current_tracer", "function_graph")
+        if again:  # not journalled: undoing it step by step would switch the tracer on once more
+            for tracer in ("nop", "function_graph"):
+                self.ftrace.tracefs.write("current_tracer", tracer)
 
     def take_snapshot(self) -> None:
         """Swaps the buffer with the spare one, which ``snapshot_text`` shows.
