@@ -74,7 +74,7 @@ def exists(name: str) -> bool:
 
 
 def test_the_check_finds_what_is_missing() -> None:
-    assert exists("harken.base.errors.HarkenError.hint") is False  # an attribute of instances only
+    assert exists("harken.base.errors.HarkenError.message") is False  # an attribute of instances only
     assert exists("harken.base.errors.HarkenError")
     assert not exists("harken.nothing.here")
     assert slug("Guests: another kernel, in 15 seconds") == "guests-another-kernel-in-15-seconds"
