@@ -14,13 +14,14 @@ import struct
 import pytest
 
 from harken.base.errors import FormatError
+from harken.formats import trace_dat_writer
 from harken.formats.event_format import parse
 from harken.formats.print_fmt import Env, compile_format
 from harken.formats.print_fmt_helpers import bit_list, bitmask
 from harken.formats.print_fmt_kernel import binary_printf
 from harken.formats.ring_page import Layout
 from harken.formats.ring_page import parse as parse_page
-from harken.formats.trace_dat import TraceFile
+from harken.formats.trace_dat import TraceFile, open_trace
 from harken.formats.trace_dat_symbols import Symbols
 from harken.testing.ring_builder import page, record
 from harken.testing.trace_dat_builder import TICK, payload, recording
@@ -297,6 +298,24 @@ def test_pages_are_those_of_one_cpu():
     with TraceFile(bytes(data)) as trace:
         assert [trace.size(cpu) for cpu in range(3)] == [places[0].size, 0, places[2].size]
         assert any("lie within those of others" in problem for problem in trace.problems)
+
+
+@pytest.mark.parametrize("of", ["CPU", "buffer"])
+def test_pages_are_there_once(of, file, monkeypatch):
+    """They are asked for by CPU and name, so that each of the same would have those of the first."""
+    good = Good.of_file(recording({"": {0: [(at, at, 1) for at in range(1, 500)]}}))
+    whole = same("report", file(good.file))["out"]
+    if of == "CPU":
+        own = trace_dat_writer.buffer_option
+        monkeypatch.setattr(trace_dat_writer, "buffer_option", lambda *parts: own(*parts[:3], list(parts[3]) * 300))
+    else:
+        good.buffers *= 300
+    path = file(good.write())
+    with open_trace(path) as trace:
+        assert [[cpu.cpu for cpu in buffer.cpus] for buffer in trace.buffers] == [[0]] and any(
+            "left out" in text for text in trace.problems
+        )
+    assert same("report", path)["out"] == whole and len(same("records", path)[0]) > 900
 
 
 def test_too_many_buffers():
