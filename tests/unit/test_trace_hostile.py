@@ -108,6 +108,14 @@ def with_event(text, category="test", payloads=(), **more):
         '"%2000000000pS", REC->value',
         '"%s", ({ trace_seq_printf(p, "%9000d%9000d", REC->value, REC->value); })',
         '"' + "x" * 100_000 + '"',
+        '"%s", "' + "x" * 100_000 + '"',
+        '"%-20s", REC->value > 9 ? "' + "x" * 100_000 + '" : "b"',
+        '"%s", __print_flags(REC->value, "|", ' + '{ 1099511627776, "s" }, ' * 64 + '{ 1, "' + "x" * 100_000 + '" })',
+        '"%s", __print_flags(REC->value, "|", ' + ", ".join(['{ 0, "' + "x" * 1000 + '" }'] * 70) + ")",
+        '"%s", ({ const char *names[] = {"a", "' + "x" * 100_000 + '"}; names[REC->value & 1]; })',
+        '"' + "%s" * 60 + '", ' + ", ".join(['({ const char *a = REC->value ? "' + "x" * 100 + '" : "b"; a; })'] * 60),
+        '"%d", ({ int a0 = REC->value; ' + " ".join([f"int a{n + 1} = a{n} + a{n};" for n in range(60)]) + " a60; })",
+        '"%d", ' + "1 / (" * 60 + "REC->value" + ")" * 60,
     ],
 )
 def test_no_format_makes_texts_that_no_kernel_makes(form):
@@ -115,6 +123,22 @@ def test_no_format_makes_texts_that_no_kernel_makes(form):
     for dialect in ("kernel", "trace-cmd", "trace-cmd-3.1"):
         render = compile_format(parse(text, "test"), Env("<", 8, dialect))
         assert len(render(payload(7, 255, 1))) < 10_000
+
+
+def test_what_long_tables_do_not_print_does_not_count():
+    names = ", ".join([f'{{ {n}, "{n:050}" }}' for n in range(200)])
+    many = ", ".join([f'"{n:050}"' for n in range(200)])
+    for form in (f"__print_symbolic(REC->value, {names})", f"({{ const char *names[] = {{{many}}}; names[REC->value]; }})"):
+        event = parse(TICK.replace('"value=%d", REC->value', f'"%s", {form}'), "test")
+        assert compile_format(event, Env("<", 8))(payload(7, 150, 1)) == f"{150:050}"
+
+
+def test_a_record_is_not_as_long_as_its_format_says(file):
+    fields = "\n\tfield:u8 many[60000];\toffset:12;\tsize:60000;\tsigned:0;\n\nprint"
+    text = TICK.replace("\n\nprint", fields).replace('"value=%d", REC->value', '"%s", __print_array(REC->many, 60000, 1)')
+    path = file(with_event(text, payloads=[payload(7, 1, 1)] * 20))
+    for way in ("report", "report 3.4", "report kernel", "report -R"):
+        assert len(same(way, path)["out"]) < 20 * 300
 
 
 def test_widths_that_a_record_brings_are_bounded():
@@ -157,6 +181,50 @@ def test_thousands_of_fields_in_one_place(file):
     path = file(with_event(text, payloads=[payload(7, 1, 1)] * 20))
     for way in ("report", "report 3.4", "report -R"):
         assert len(same(way, path)["out"]) < 20 * 5000
+
+
+@pytest.mark.parametrize("field", ["u16 x{}[1000];\toffset:8;\tsize:2000", "__data_loc u8[] x{};\toffset:8;\tsize:4"])
+def test_fields_that_all_have_the_same_memory(field, file):
+    fields = "".join([f"\tfield:{field.format(at)};\tsigned:0;\n" for at in range(500)])
+    text = TICK.replace("\n\nprint", "\n" + fields + "\nprint").replace("REC->value", "strange(REC->value)")
+    data = payload(7, 2000 << 16 | 8, 1) + b"\xff" * 2000
+    path = file(with_event(text, payloads=[data]))
+    for way in ("report", "report 3.4", "report -R"):
+        assert len(same(way, path)["out"]) < 10 * len(data) + 5000
+
+
+def test_as_many_symbols_as_a_format_names(file):
+    """Each was looked for among all of the kernel's."""
+    named = " + ".join([f"nothing{at}" for at in range(90)])
+    text = TICK.replace('"value=%d", REC->value', '"' + "%d " * 40 + '", ' + ", ".join([named] * 40))
+    symbols = Symbols(b"".join([b"%x T s%d\n" % (0x1000 + at, at) for at in range(1000)]) + b"50 t own\t[mod]\n60 T own\n70 T own\n")
+
+    class Lines(list):
+        times = 0
+
+        def __iter__(self):
+            Lines.times += 1
+            return super().__iter__()
+
+    assert symbols.find(0x1001) and symbols.address("own") == 0x60
+    symbols._lines, symbols._named = Lines(symbols._lines), {}
+    for at in range(100):
+        assert symbols.address(f"s{at}") == 0x1000 + at and symbols.address(f"nothing{at}") is None
+    assert Lines.times <= 2
+    assert same("report", file(with_event(text, payloads=[payload(7, 1, 1)], kallsyms=b"1000 T a\n")))["out"].count(b"0 0 0") > 5
+
+
+@pytest.mark.parametrize("name", ["func", "depth"])
+@pytest.mark.parametrize("event", ["funcgraph_entry", "funcgraph_exit"])
+def test_of_two_fields_of_a_call_the_first_one_counts(event, name, file):
+    text = next(text for found, _, text in FORMATS if found == event)
+    line = next(line for line in text.splitlines() if f" {name};" in line)
+    other = line.replace("offset:8", "offset:4").replace("offset:16", "offset:20")
+    data = record(parse(text, "ftrace"), {"func": 0x81000040, "depth": 1, "calltime": 5, "rettime": 700000}, pid=5)
+    path = file(with_event(text.replace(line, f"{line}\n{other}"), "ftrace", [data], kallsyms=b"81000000 T do_it\n81000100 T next\n"))
+    for way in ("report", "report 3.4", "calls", "columns"):
+        found = repr(same(way, path))
+        assert way != "report" or event != "funcgraph_entry" or "|    do_it() {" in found
 
 
 def test_of_two_fields_of_a_name_the_first_one_counts(file):

@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Env", "Renderer", "compile_format", "compile_print_fmt", "plain_renderer")
 
+#: Bytes of an event's fixed part, which are read as zeros where a record is shorter: the events of Linux 6.18 have up to 168.
+_MOST_FIXED = 1 << 12
 #: "Modules" whose code ``kallsyms`` lists (``get_ksymbol_ftrace``, ``get_ksymbol_kprobe``) and the kernel does not find by address.
 _LISTED_ONLY = ("__builtin__ftrace", "__builtin__kprobes")
 
@@ -201,6 +203,8 @@ def compile_format(event: EventFormat, env: Env | None = None) -> Renderer:
     """Makes the renderer of an event; never fails, see ``Renderer.problem``."""
     env = env or Env()
     special = None
+    if event.size > _MOST_FIXED:
+        return plain_renderer(event, fields_text(event, env), "fields far behind any record's end")
     if env.dialect != "kernel":
         from .print_fmt_plugin_formats import change_of
         from .print_fmt_plugins import handler, handler_format
@@ -273,7 +277,7 @@ def _needed(event: EventFormat) -> int:
 
 def _assemble(event: EventFormat, coder: Coder, text: str, values: list[str]) -> Renderer:
     fmt, variables, needs = coder.unpacker()
-    if needs > 1 << 16:
+    if needs > _MOST_FIXED:
         raise Unsupported("fields far behind any record's end")
     names = coder.names
     target = f"({', '.join(variables)},)" if variables else "_"

@@ -83,6 +83,7 @@ class CallCoder(ExpressionCoder):
                 if name.const == 0:  # { -1, NULL } ends a table
                     break
                 raise Unsupported("a table entry without a name")
+            self.spend(-len(name.layout))  # of a table's names only some are in a text
             try:
                 found.append((self.entry(item[1][0]), name.layout))
             except Unsupported as error:  # a name that nobody knows never matches: the value is shown in hex
@@ -99,7 +100,7 @@ class CallCoder(ExpressionCoder):
         delimiter = self.value(arguments[1])
         separator = delimiter.layout if delimiter.kind == "str" and isinstance(delimiter.layout, str) else ""
         table = self.pairs(arguments[2:])
-        self.spend(sum([len(name) + len(separator) for _, name in table[:64]]))
+        self.spend(sum([len(name) + len(separator) for _, name in table]))
         memo = self.keep(helpers.flags(separator, table))
         return Value(f"{memo}[{self.convert(self.integer(arguments[0]), 8, False).code}]", kind="str")
 

@@ -28,7 +28,7 @@ class ExpressionCoder(TypeCoder):
         if self.nesting > 200:
             raise Unsupported("an expression nested too deep")
         try:
-            return getattr(self, "on_" + tree[0])(tree)  # type: ignore[no-any-return]
+            return self.counted(getattr(self, "on_" + tree[0])(tree))
         finally:
             self.nesting -= 1
 
@@ -39,12 +39,15 @@ class ExpressionCoder(TypeCoder):
         return constant(tree[1], tree[2], tree[3])
 
     def on_str(self, tree: Tree) -> Value:
+        self.spend(len(tree[1]))
         return Value(repr(tree[1]), kind="str", layout=tree[1])
 
     def on_name(self, tree: Tree) -> Value:
         name = tree[1]
         if name in self.locals:
-            return self.locals[name]
+            found = self.locals[name]
+            self.spend(len(found.code) if found.kind == "str" else 0)
+            return found
         if name in ("true", "false", "NULL"):
             return constant(int(name == "true"), 8 if name == "NULL" else 4, name != "NULL")
         return self.unresolved(name)
@@ -195,7 +198,13 @@ class ExpressionCoder(TypeCoder):
         array = self.value(tree[1])
         index = self.integer(tree[2])
         if array.kind == "table":
-            items = [self.value(item) for item in array.layout]
+            items, longest = [], 0
+            for item in array.layout:
+                items.append(self.value(item))
+                if isinstance(items[-1].layout, str):
+                    longest = max(longest, len(items[-1].layout))
+                    self.spend(-len(items[-1].layout))
+            self.spend(longest)  # one of the texts is in the whole
             if all(item.kind == "str" for item in items):
                 table = self.keep({i: item.layout for i, item in enumerate(items)})
                 return Value(f'{table}.get({index.code}, "")', kind="str")

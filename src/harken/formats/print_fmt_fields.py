@@ -18,14 +18,14 @@ from .print_fmt_helpers import Texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from .event_format import EventFormat, FormatField
     from .print_fmt import Env
 
     Text = Callable[[bytes], str]
 
-#: Letters of a text beside those that its record has: names of fields.  A file could have thousands of fields in one place.
+#: Letters of a text beside those that its record has: names of fields.
 _LONGEST = 1 << 12
 
 __all__ = ("fields_text", "kernel_fields_text", "dynamic", "field_text", "is_array", "is_string", "is_long")
@@ -90,8 +90,24 @@ def field_text(field: FormatField, env: Env) -> Text:
 
 def fields_text(event: EventFormat, env: Env) -> Text:
     """A function from a record to `` a=1 b=0x2 ...``, every field by its type."""
-    makers = [(field.name, field_text(field, env)) for field in event.own]
-    return lambda record: "".join([f" {name}={one(record)}" for name, one in makers])[: _LONGEST + 8 * len(record)]
+    return _listed([(field.name, field_text(field, env)) for field in event.own])
+
+
+def _listed(makers: Sequence[tuple[str, Text]]) -> Text:
+    """A function from a record to its fields, as many as there is room for: a file could have thousands of them in one place."""
+
+    def text(record: bytes) -> str:
+        room = _LONGEST + 8 * len(record)
+        parts = []
+        for name, one in makers:
+            parts.append(f" {name}={one(record)}")
+            room -= len(parts[-1])
+            if room < 0:
+                break
+        found = "".join(parts)
+        return found[:room] if room < 0 else found
+
+    return text
 
 
 def kernel_fields_text(event: EventFormat, env: Env) -> Text:
@@ -99,6 +115,9 @@ def kernel_fields_text(event: EventFormat, env: Env) -> Text:
     them."""
     order = "little" if env.order == "<" else "big"
     texts = Texts()
+
+    def maker(field: FormatField) -> Text:
+        return lambda record: one(field, record)
 
     def one(field: FormatField, record: bytes) -> str:
         if field.offset + field.size > len(record):
@@ -121,5 +140,4 @@ def kernel_fields_text(event: EventFormat, env: Env) -> Text:
         signed = value - (1 << 8 * field.size) if value >> (8 * field.size - 1) and field.size > 2 else value
         return f"0x{value:x} ({signed})"
 
-    own = event.own[::-1]
-    return lambda record: "".join([f" {field.name}={one(field, record)}" for field in own])[: _LONGEST + 8 * len(record)]
+    return _listed([(field.name, maker(field)) for field in event.own[::-1]])

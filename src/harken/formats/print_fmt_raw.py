@@ -23,20 +23,24 @@ from .print_fmt_fields import field_text, fields_text, is_array
 from .print_fmt_printf import CONVERSION
 from .print_fmt_tep import TepCoder, TepPrintf
 from .print_fmt_tep_parse import parse
+from .print_fmt_values import Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .event_format import EventFormat
+    from .event_format import EventFormat, FormatField
     from .print_fmt import Env
     from .print_fmt_parse import Tree
 
 __all__ = ("raw_renderer",)
+
+_MOST_OPEN = 64  # the events of Linux 6.18 have up to 4
 
 
 def raw_renderer(event: EventFormat, env: Env) -> Renderer:
     """The renderer of an event's raw fields."""
     try:
         fmt, arguments = parse(event.print_fmt)
+        _check(event)
         coder = TepCoder(event, env)
         pieces = _pieces(fmt, arguments, TepPrintf(coder))
         texts: list[str] = []
@@ -58,6 +62,21 @@ def raw_renderer(event: EventFormat, env: Env) -> Renderer:
         return _assemble(event, coder, "".join(texts), values)
     except (FormatError, RecursionError, struct.error, SyntaxError, MemoryError):
         return plain_renderer(event, fields_text(event, env))
+
+
+def _check(event: EventFormat) -> None:
+    """Whether all fields together may be as large as their record.
+
+    Raises:
+        Unsupported: they lie in each other; no kernel's do.
+    """
+    if sum([field.size for field in event.fields]) > 2 * event.size or len([field for field in event.own if _open(field)]) > _MOST_OPEN:
+        raise Unsupported("fields that lie in others")
+
+
+def _open(field: FormatField) -> bool:
+    """Whether its size is known by the record only."""
+    return field.data_loc or field.rel_loc or not field.size
 
 
 class _Piece:

@@ -65,6 +65,8 @@ for _width in (8, 16, 32, 64):
 
 #: Letters of a text that do not come from the record: the events of Linux 6.18 have up to 1,000, the kernel's longest line 8192.
 _MOST_TEXT = 1 << 12
+#: Letters of the code of all expressions of a format, those within others counted again: the events of Linux 6.18 have up to 3,000.
+_MOST_CODE = 1 << 16
 
 
 class TypeCoder:
@@ -79,7 +81,7 @@ class TypeCoder:
         self.nesting = 0
         self.reach = 0  # the end of the fixed part that is read: shorter records are filled up, so that none is read beyond its end
         self.unknown: list[str] = []  # what could not be computed and is shown as "?"
-        self._letters = 0
+        self._letters = self._code = 0
 
     def spend(self, letters: int) -> None:
         """Counts what a text has by its format alone (literals, widths, names), which a file could make as long as it wants.
@@ -90,6 +92,18 @@ class TypeCoder:
         self._letters += letters
         if self._letters > _MOST_TEXT:
             raise Unsupported(f"texts of more than {_MOST_TEXT} letters")
+
+    def counted(self, value: Value) -> Value:
+        """The same value.
+
+        Raises:
+            Unsupported: its code and that of the values before it is longer than any kernel's: variables and some operators take the code
+                of their operands twice, so that a line of text could become gigabytes.
+        """
+        self._code += len(value.code)
+        if self._code > _MOST_CODE:
+            raise Unsupported(f"expressions of more than {_MOST_CODE} letters of code")
+        return value
 
     # ---- what generated code refers to
 

@@ -34,7 +34,7 @@ class Symbols:
         self._text = text[:_MAX_TEXT]
         self._starts: array[int] | None = None
         self._lines: list[bytes] = []
-        self._named: dict[str, int | None] = {}
+        self._named: dict[bytes, int] = {}
 
     def add(self, text: bytes) -> None:
         """More lines of a ``kallsyms``, before the first address is asked for."""
@@ -82,17 +82,14 @@ class Symbols:
         return name, start, starts[after] - start if after < len(starts) else 0, module
 
     def address(self, name: str) -> int | None:
-        """The lowest address of symbols of this name, None if there is none."""
-        if name not in self._named:
-            starts = self._load()
-            wanted = name.encode("utf-8", "surrogateescape")
-            try:
-                index = self._lines.index(wanted)
-            except ValueError:
-                of_module = wanted + b"\t"
-                index = next((at for at, line in enumerate(self._lines) if line.startswith(of_module)), -1)
-            self._named[name] = starts[index] if index >= 0 else None
-        return self._named[name]
+        """The lowest address of symbols of this name, the kernel's own before those of modules; None if there is none."""
+        if not self._named:  # all at once: formats may name as many as they like
+            for own in (True, False):
+                for start, line in zip(self._load(), self._lines):
+                    symbol, tab, _ = line.partition(b"\t")
+                    if own is not bool(tab):
+                        self._named.setdefault(symbol, start)
+        return self._named.get(name.encode("utf-8", "surrogateescape"))
 
     def _any_of(self, address: int) -> int:
         """Which of several symbols bsearch(3) finds."""
