@@ -172,7 +172,7 @@ def test_fields_beyond_any_record(file):
 def test_columns_take_memory_in_proportion(file):
     text = TICK.replace("\n\nprint", "\n\tfield:u64 many[8000];\toffset:8;\tsize:64000;\tsigned:0;\n\nprint")
     found = same("columns", file(with_event(text, payloads=[payload(7, 1, 1)] * 100)))
-    assert found == "FormatError: event tick: 100 records have no room for 8000 numbers in field many"
+    assert found == "FormatError: event test:tick: its records have no room for what the format says of field many and those before"
 
 
 def test_thousands_of_fields_in_one_place(file):
@@ -191,6 +191,21 @@ def test_fields_that_all_have_the_same_memory(field, file):
     path = file(with_event(text, payloads=[data]))
     for way in ("report", "report 3.4", "report -R"):
         assert len(same(way, path)["out"]) < 10 * len(data) + 5000
+    assert "no room for what the format says" in same("json", path)
+
+
+def test_columns_of_many_events_take_memory_in_proportion(file):
+    """Each takes a little, and there are as many of them as a file likes."""
+    fields = "".join([f"\tfield:u64 x{at};\toffset:4;\tsize:8;\tsigned:0;\n" for at in range(300)])
+    text = TICK.replace("\n\nprint", "\n" + fields + "\nprint")
+    good = Good.of_file(recording({"": {0: [(1, 1, 1)]}}))
+    good.parts = good.parts.replace(
+        event_formats=(("test", tuple([text.replace("tick", f"tick{n}").replace("ID: 7", f"ID: {n}").encode() for n in range(7, 27)])),)
+    )
+    body = b"".join([struct.pack("<I", 3) + payload(number, 1, 1) for number in range(7, 27) for _ in range(10)])
+    good.buffers = [("", "local", 4096, {cpu: b"".join([page(10**9 + at, body) for at in range(60)]) for cpu in (0, 1)})]
+    for way in ("columns", "columns one by one"):
+        assert "FormatError: event test:tick7: its records have no room" in same(way, file(good.write()))
 
 
 def test_as_many_symbols_as_a_format_names(file):

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from .event_format import EventFormat, FormatField
 
-__all__ = ("EventColumns", "JoinedColumns", "is_text", "numbers_of", "text_place")
+__all__ = ("EventColumns", "JoinedColumns", "is_text", "numbers_of", "text_place", "width_of")
 
 
-#: Bytes of a column of numbers per byte of pages: no record is smaller than its fields.
-_MOST = 8
+#: Bytes of all columns of an event per byte of its records, and beside them: no record that a kernel writes is smaller than its fields.
+_MOST, _MORE = 8, 1 << 12
 
 
 def is_text(field: FormatField) -> bool:
@@ -49,19 +49,36 @@ def text_place(field: FormatField) -> tuple[int, int, int, int]:
     return field.offset, 0, field.size if field.size in (2, 4) else 4, field.offset + field.size if field.rel_loc else 0
 
 
+def width_of(event: EventFormat) -> int:
+    """Bytes per record of all columns of an event, without what texts and other memory of varying length have."""
+    shapes = [(field, numbers_of(field)) for field in event.fields]
+    return sum([shape[0] * shape[1] if shape else _width(field) for field, shape in shapes])
+
+
+def _width(field: FormatField) -> int:
+    """Bytes per record of the column of what is no number: the number of a text, or where memory begins and ends."""
+    return 4 if is_text(field) else 16
+
+
 class EventColumns:
     """The records of one event: ``times``, ``cpus`` and, by name, the fields.
 
     ``columns["prev_pid"]`` is a numpy array (a list without numpy); texts are a ``TextColumn`` (a list of ``str``), other memory of varying
     length is a ``MemoryColumn`` (a list of ``bytes``); arrays have two dimensions.  A record that is too short for a field reads as zero
     there.  ``starts`` and ``sizes`` say where the records are in ``buffer``; they are None if nothing needs to know any more.
+    All columns together may take some times what the records have, unless ``bounded`` is False, which says that whoever made them has
+    seen to that; then it is a FormatError to ask for more.
     """
 
-    def __init__(self, event: EventFormat, buffer: Any, times: Any, cpus: Any, starts: Any, sizes: Any, order: str, numpy: Any) -> None:
+    def __init__(
+        self, event: EventFormat, buffer: Any, times: Any, cpus: Any, starts: Any, sizes: Any, order: str, numpy: Any, bounded: bool = True
+    ) -> None:
         self.event, self.buffer, self.order, self.numpy = event, buffer, order, numpy
         self.times, self.cpus, self.starts, self.sizes = times, cpus, starts, sizes
         self._made: dict[str, Any] = {}
         self._bytes: Any = None
+        #: bytes that columns may still take, one number for all parts of what is joined; empty if they are not counted
+        self._room = [_MORE + _MOST * int(sum(sizes) if numpy is None else sizes.sum())] if bounded else []
 
     def __len__(self) -> int:
         return len(self.times)
@@ -70,7 +87,7 @@ class EventColumns:
         """Makes all columns of numbers in one go, which takes a fraction of the time that one by one takes, and those of texts."""
         fields = [field for field in self.event.fields if field.name not in self._made]
         numbers = [(field, shape) for field in fields if (shape := numbers_of(field)) is not None]
-        if self._native() is not None and numbers and self._fits(sum([width * count for _, (width, count) in numbers])):
+        if self._native() is not None and numbers and not self._room:
             found = self._gather([(field.offset, width * count) for field, (width, count) in numbers])
             for (field, (width, count)), column in zip(numbers, found or ()):
                 self._made.setdefault(field.name, self._shaped(column, width, count, field.signed))  # of two of a name the first one counts
@@ -87,9 +104,19 @@ class EventColumns:
             elif is_text(field):
                 self._made.setdefault(field.name, self.decoded(*next(codes)))
 
-    def _fits(self, width: int) -> bool:
-        """Whether columns of so many bytes per record can be those of what was recorded."""
-        return len(self) * width <= _MOST * len(self.buffer) + (1 << 20)
+    def _take(self, field: FormatField, size: int) -> None:
+        """Counts the bytes of a column."""
+        if self._room:
+            self._room[0] -= size
+            if self._room[0] < 0:
+                problem = f"its records have no room for what the format says of field {field.name} and those before"
+                raise FormatError(f"event {self.event.category}:{self.event.name}", problem)
+
+    def shared(self, room: list[int] | None = None) -> list[int]:
+        """The bytes that columns may still take, which are counted together with those of others if ``room`` is given."""
+        if room is not None:
+            self._room = room
+        return self._room
 
     def _native(self) -> Any:
         """All of the buffer, if the accelerator can read it; else None."""
@@ -131,10 +158,9 @@ class EventColumns:
             return self._fixed_texts(field)
         shape = numbers_of(field)
         if shape is None:
-            return self._pieces(field.offset, field.size or 1 << 16)
+            return self._counted(field, self._pieces(field.offset, field.size or 1 << 16))
         width, count = shape
-        if not self._fits(width * count):
-            raise FormatError(f"event {self.event.name}", f"{len(self)} records have no room for {count} numbers in field {field.name}")
+        self._take(field, len(self) * width * count)
         if self._native() is not None and len(self):
             found = self._gather([(field.offset, width * count)])
             if found is not None:
@@ -182,6 +208,14 @@ class EventColumns:
         found = [texts[piece] for piece in pieces]
         return found if self.numpy is None else TextColumn.of(found, self.numpy)
 
+    def _counted(self, field: FormatField, column: Any) -> Any:
+        """A column of texts or other memory, whose size is known when it is made."""
+        if self._room:
+            self._take(
+                field, _width(field) * len(self) + (sum(map(len, column)) if isinstance(column, list) else column.nbytes(self.numpy))
+            )
+        return column
+
     def _coded(self, field: FormatField) -> TextColumn | None:
         """Texts by the accelerator; None without it."""
         whole = self._native()
@@ -201,14 +235,14 @@ class EventColumns:
 
     def _fixed_texts(self, field: FormatField) -> Any:
         found = self._coded(field)
-        return self._texts(self._pieces(*text_place(field)[:2])) if found is None else found
+        return self._counted(field, self._texts(self._pieces(*text_place(field)[:2])) if found is None else found)
 
     def _dynamic(self, field: FormatField) -> Any:
         coded = self._coded(field) if is_text(field) else None
         if coded is not None:
-            return coded
+            return self._counted(field, coded)
         pieces = self._dynamic_pieces(field)
-        return self._texts(pieces) if is_text(field) else pieces
+        return self._counted(field, self._texts(pieces) if is_text(field) else pieces)
 
     def _dynamic_pieces(self, field: FormatField) -> Any:
         """What a number in the record says: its place in the lower half, its size in the upper one."""
@@ -276,7 +310,15 @@ class JoinedColumns(EventColumns):
         self.parts, self.index = parts, index
         self._bytes = False
         self._made = {}
+        self._room = []
+        rooms = [part.shared() for part in parts]
+        self.shared([sum([one[0] for one in rooms]) - _MORE * (len(rooms) - 1)] if all(rooms) else [])
         self.times, self.cpus = self._join([part.times for part in parts]), self._join([part.cpus for part in parts])
+
+    def shared(self, room: list[int] | None = None) -> list[int]:
+        for part in self.parts:
+            found = part.shared(room)
+        return found
 
     def load(self) -> None:
         for part in self.parts:

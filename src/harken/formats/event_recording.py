@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from ..native.memory import address
 from ..native.one_pass import Recording, Wanted
-from .event_columns import EventColumns, is_text, numbers_of, text_place
+from .event_columns import EventColumns, is_text, numbers_of, text_place, width_of
 from .ring_page import numpy_or_none
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from .event_format import EventFormat
     from .ring_page import Layout
 
-__all__ = ("in_one_pass",)
+__all__ = ("fits", "in_one_pass")
 
-#: Bytes of columns per byte of pages: real recordings have 2 to 4.  Formats that say more are read field by field, when asked.
+#: Bytes of columns per byte of pages: real recordings have 2 to 4.  Formats that say more are read field by field, when asked, and each
+#: event's columns are held against its records.
 _MOST = 24
 
 
@@ -51,21 +52,26 @@ def in_one_pass(
     if counts is None:
         return None
     formats = {number: event for number in counts if (event := events.get(number)) is not None}
-    wanted = {number: (counts[number], _wanted(event, load)) for number, event in formats.items()}
-    if sum([count * sum(want.widths()) for count, want in wanted.values()]) > _MOST * len(data):
+    bounded = not fits([(event, counts[number]) for number, event in formats.items()], len(data))
+    if load and bounded:
         return None
-    taken = recording.take(wanted)
+    taken = recording.take({number: (counts[number], _wanted(event, load)) for number, event in formats.items()})
     if taken is None:
         return None
     made = []
     for number, found in taken.items():
         times, cpus = np.frombuffer(found.times, "u8"), np.frombuffer(found.cpus, "u2")
         starts, sizes = (None if column is None else np.frombuffer(column, "i8") for column in (found.starts, found.sizes))
-        columns = EventColumns(formats[number], data, times, cpus, starts, sizes, layout.order, np)
+        columns = EventColumns(formats[number], data, times, cpus, starts, sizes, layout.order, np, bounded)
         if load:
             columns.fill(found.numbers, found.texts)
         made.append(columns)
     return made
+
+
+def fits(found: Iterable[tuple[EventFormat, int]], size: int) -> bool:
+    """Whether columns of so many records of each event take no more than some times the memory of their pages."""
+    return sum([count * (10 + width_of(event)) for event, count in found]) <= _MOST * size
 
 
 def _wanted(event: EventFormat, load: bool) -> Wanted:

@@ -160,10 +160,10 @@ def of_file(trace: TraceFile, buffer: str = "", load: bool = False) -> dict[str,
     """
     layout = parse_layout(trace.header_page, trace.order, trace.kernel_long)
     page_size, data, places = _whole(trace, buffer)
+    from .event_recording import fits, in_one_pass
+
     made = None
     if library() is not None and layout.order == "<" == Layout().order and places:
-        from .event_recording import in_one_pass
-
         made = in_one_pass(data, page_size, places, layout, trace.events, load)
     if made is None:
         found: dict[int, list[tuple[EventColumns, int]]] = {}
@@ -171,7 +171,8 @@ def of_file(trace: TraceFile, buffer: str = "", load: bool = False) -> dict[str,
             records = walk(data[start : start + size], page_size, layout, numpy=None)
             for number, part in split(data[start : start + size], records, trace.events, trace.order, cpu).items():
                 found.setdefault(number, []).append((part, start))
-        made = [_in_order(parts, data) for _, parts in sorted(found.items())]
+        bounded = not fits([(part.event, len(part)) for parts in found.values() for part, _ in parts], len(data))
+        made = [_in_order(parts, data, bounded) for _, parts in sorted(found.items())]
     return {f"{columns.event.category}:{columns.event.name}": columns for columns in made}
 
 
@@ -191,15 +192,15 @@ def _whole(trace: TraceFile, buffer: str) -> tuple[int, memoryview, list[tuple[i
     return found.page_size, memoryview(data), places
 
 
-def _moved(part: EventColumns, data: Any, start: int) -> EventColumns:
+def _moved(part: EventColumns, data: Any, start: int, bounded: bool) -> EventColumns:
     """Columns of a part of a buffer as columns of the buffer."""
     starts = part.starts + start if part.numpy is not None else [at + start for at in part.starts]
-    return EventColumns(part.event, data, part.times, part.cpus, starts, part.sizes, part.order, part.numpy)
+    return EventColumns(part.event, data, part.times, part.cpus, starts, part.sizes, part.order, part.numpy, bounded)
 
 
-def _in_order(found: list[tuple[EventColumns, int]], data: memoryview) -> EventColumns:
+def _in_order(found: list[tuple[EventColumns, int]], data: memoryview, bounded: bool) -> EventColumns:
     """Columns of one event, of parts of a buffer that start somewhere in ``data``, as columns of all in the order of time."""
-    parts = [_moved(part, data, start) for part, start in found]
+    parts = [_moved(part, data, start, bounded) for part, start in found]
     first, np = parts[0], parts[0].numpy
     if np is None:
         times = [time for part in parts for time in part.times]
@@ -209,4 +210,4 @@ def _in_order(found: list[tuple[EventColumns, int]], data: memoryview) -> EventC
         return first
     index = np.argsort(times, kind="stable")
     cpus, starts, sizes = (np.concatenate([getattr(part, name) for part in parts])[index] for name in ("cpus", "starts", "sizes"))
-    return EventColumns(first.event, data, times[index], cpus, starts, sizes, first.order, np)
+    return EventColumns(first.event, data, times[index], cpus, starts, sizes, first.order, np, bounded)

@@ -70,6 +70,10 @@ class TextColumn:
         """A text per record."""
         return list(self)
 
+    def nbytes(self, np: Any) -> int:
+        """Letters of all of them."""
+        return int(np.array([len(text) for text in self.values], dtype="i8")[self.codes].sum()) if len(self) else 0
+
     def objects(self, np: Any) -> Any:
         """A numpy array of Python's texts."""
         return np.array(self.values, dtype=object)[self.codes]
@@ -111,3 +115,7 @@ class MemoryColumn:
     def tolist(self) -> list[bytes]:
         """A piece per record."""
         return list(self)
+
+    def nbytes(self, np: Any) -> int:
+        """Bytes of all of them."""
+        return int(np.maximum(self.ends - self.starts, 0).sum())
