@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+from types import SimpleNamespace
 
 import pytest
 
 from harken.base.errors import KernelError, ProbeError
 from harken.kernel.ftrace_functions import Lists
-from harken.kernel.ftrace_tracers import exclusive
+from harken.kernel.ftrace_tracers import exclusive, refuse_used
 
 
 class Root:
@@ -51,6 +52,17 @@ def test_what_exists_is_refused_for_another_reason(word):
 def test_hints_for_functions_that_were_not_called():
     assert Refusing().near_function("vfs_read", existing=True).startswith("this kernel has vfs_")
     assert Refusing().near_function("nothing_at_all_like_it", existing=True) == ""
+
+
+@pytest.mark.parametrize(("tracer", "running", "refused"), [("nop", True, False), ("function", False, False), ("function", True, True)])
+def test_a_tracer_of_somebody_else_is_left_running(tracer, running, refused):
+    top = SimpleNamespace(tracer=tracer, running=running)
+    if not refused:
+        refuse_used(top, "function_graph")
+        return
+    with pytest.raises(ProbeError, match="its tracer is 'function'") as caught:
+        refuse_used(top, "function_graph")
+    assert "this kernel has function_graph in the top buffer only" in caught.value.hint
 
 
 class Options:

@@ -13,9 +13,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .ftrace import Ftrace
     from .tracefs import Tracefs
 
-__all__ = ("LATENCY_TRACERS", "exclusive", "tracer_missing")
+__all__ = ("LATENCY_TRACERS", "exclusive", "refuse_used", "tracer_missing")
 
 #: Tracers that keep the longest latency only: their ``trace`` file shows that, and their pages are of no use (``use_max_tr``).
 LATENCY_TRACERS = frozenset(("wakeup", "wakeup_rt", "wakeup_dl", "irqsoff", "preemptoff", "preemptirqsoff"))
@@ -63,6 +64,22 @@ def _is_on(tracefs: Tracefs, option: str) -> bool:
         return tracefs.read(f"options/{option}").strip() == "1"
     except KernelError:  # this kernel has none of that name
         return False
+
+
+def refuse_used(top: Ftrace, wanted: str) -> None:
+    """Leaves a top buffer alone in which somebody else's tracer is running, for who uses it only because this kernel has no other for it.
+
+    Args:
+        wanted: the tracer, or "".
+
+    Raises:
+        ProbeError: there is one running.
+    """
+    if top.tracer != "nop" and top.running:
+        raise ProbeError(
+            f"the top buffer is in use: its tracer is {top.tracer!r}",
+            f"this kernel has {wanted or 'what you ask for'} in the top buffer only; 'harken trace-cmd reset' frees it if nobody needs it",
+        )
 
 
 def tracer_missing(root: Tracefs, name: str, have: Sequence[str], instance: bool) -> ProbeError:

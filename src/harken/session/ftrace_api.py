@@ -124,12 +124,17 @@ class TraceInstance(Reader):
             pids: these threads only; with ``children`` also those that they start.
 
         Raises:
-            ProbeError: the kernel has no function_graph, or no such function.
+            ProbeError: the kernel has no function_graph, or no such function; or it has the tracer in the top buffer only, where another
+                is running.
         """
         if "function_graph" not in self.ftrace.tracers and self.ftrace.name and "function_graph" in self.ftrace.root.tracers():
             if self._fds:
                 raise UsageError("choose the tracer before records are read")
-            self._top, self.ftrace = self.ftrace, Ftrace.top(self.ftrace.root)
+            from ..kernel.ftrace_tracers import refuse_used
+
+            top = Ftrace.top(self.ftrace.root)
+            refuse_used(top, "function_graph")
+            self._top, self.ftrace = self.ftrace, top
         target = self.ftrace
         if "function_graph" not in target.tracers:
             raise ProbeError(

@@ -82,13 +82,10 @@ class Buffers:
             if not wanted.tracer or wanted.tracer in trace.tracers:
                 return trace
             trace.close()
+        from ...kernel.ftrace_tracers import refuse_used
+
         trace = Ftrace.top(self.root)
-        if trace.tracer != "nop" and trace.running:
-            raise ProbeError(
-                f"the top buffer is in use: its tracer is {trace.tracer!r}",
-                f"this kernel has {wanted.tracer or 'what you ask for'} in the top buffer only; "
-                "'harken trace-cmd reset' frees it if nobody needs it",
-            )
+        refuse_used(trace, wanted.tracer)
         return trace
 
     def configure(self, fresh: bool = True) -> None:
