@@ -38,7 +38,7 @@ _AT_FDCWD, _AT_REMOVEDIR = -100, 0x200
 #: Kilobytes by which the kernel may round a buffer's size up: to whole sub-buffers, of which it has two at least and the largest are of
 #: 128 pages (buffer_subbuf_size_write in kernel/trace/trace.c).
 _ROUNDED = 1024
-_LIMIT = 4 << 20
+_LIMIT = 64 << 20  # lists of functions may name all that the kernel has
 
 
 class DurableSettings(ListSettings):
@@ -95,8 +95,15 @@ class DurableSettings(ListSettings):
         if self._fd < 0:
             os.makedirs(os.path.dirname(self._file), 0o700, exist_ok=True)
             self._fd = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            os.write(self._fd, f"{_hex(self.tracefs.root)}\n".encode())
-        os.write(self._fd, f"{_hex(name)} {_hex(old)} {int(old_append)} {_hex(new)} {int(append)}\n".encode())
+            self._write(f"{_hex(self.tracefs.root)}\n")
+        self._write(f"{_hex(name)} {_hex(old)} {int(old_append)} {_hex(new)} {int(append)}\n")
+
+    def _write(self, line: str) -> None:
+        try:
+            os.write(self._fd, line.encode())
+        except OSError as error:  # whoever is told has to know that it is this file's disk that is full
+            error.filename = self._file
+            raise
 
     def undo(self) -> list[KernelError]:
         failed = super().undo()

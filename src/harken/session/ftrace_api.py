@@ -31,7 +31,7 @@ import time
 
 from ..analysis.function_graph import build, roots
 from ..analysis.function_graph_records import ENTRY_EVENTS, EXIT_EVENT
-from ..base.errors import ProbeError, UsageError
+from ..base.errors import KernelError, ProbeError, UsageError
 from ..formats.print_fmt import Env
 from ..formats.ring_page import walk
 from ..kernel.ftrace import Ftrace
@@ -89,12 +89,10 @@ class TraceInstance(Reader):
     def __exit__(self, *_details: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Undoes all settings; a private instance is removed."""
+    def close(self) -> list[KernelError]:
+        """Undoes all settings; a private instance is removed.  Returns what could not be undone."""
         self._close()
-        self.ftrace.close()
-        if self._top is not None:
-            self._top.close()
+        return self.ftrace.close() + (self._top.close() if self._top is not None else [])
 
     # -- what is traced
 

@@ -49,9 +49,13 @@ def run(argv: list[str]) -> int:
     if chosen.using in ("", "function_graph"):
         from ...session.ftrace_api import instance
 
-        with instance(kernel=kernel) as trace:
+        trace = instance(kernel=kernel)
+        try:
             if trace.has_function_graph:
                 return _function_graph(chosen, trace)
+        finally:
+            for error in trace.close():
+                print(f"WARNING: could not be put back: {error}", file=sys.stderr)
         message = "this kernel has no function_graph tracer"
         if chosen.using or not chosen.functions:
             raise ProbeError(message, "with -F FUNC, probes at both ends of the chosen functions stand in for it")
