@@ -182,18 +182,7 @@ def good_recordings(seed: int = 1, each: int = 4) -> list[Good]:
     source = random.Random(seed)
     test = [name for name, category, _ in FORMATS if category == "test"]
     others = [name for name, category, _ in FORMATS if category not in ("test", "ftrace")]
-    tracers = [
-        "function",
-        "func_repeats",
-        "kernel_stack",
-        "user_stack",
-        "print",
-        "bprint",
-        "bputs",
-        "sched_switch",
-        "wakeup",
-        "context_switch",
-    ]
+    tracers = "function func_repeats kernel_stack user_stack print bprint bputs sched_switch wakeup context_switch".split()
     graph = ["funcgraph_entry", "funcgraph_exit", "funcgraph_retaddr_entry", "print", "kernel_stack", "sched_switch", "function"]
     rare = ["mmiotrace_rw", "mmiotrace_map", "user_stack", "hwlat", "osnoise", "timerlat", "raw_data", "blktrace", "print"]
     packed = [codec.name for codec in available()]
@@ -295,11 +284,11 @@ def _damaged_pages(data: bytes, page_size: int, layout: Layout, source: random.R
 
 
 def _damaged_text(data: bytes, source: random.Random) -> bytes:
-    """A word more, a word less, another number."""
+    """A word more, a word less, another number, a line again and again."""
     text = data.decode("utf-8", "surrogateescape")
     for _ in range(source.choice((1, 1, 1, 2, 5))):
         place = source.randrange(len(text) + 1)
-        way = source.randrange(6)
+        way = source.randrange(7)
         digits = [at for at, letter in enumerate(text) if letter.isdigit()] if way < 2 else []
         if digits:
             place = source.choice(digits)
@@ -315,6 +304,9 @@ def _damaged_text(data: bytes, source: random.Random) -> bytes:
             text = text[:place] + word + text[place + source.choice((0, 0, len(word))) :]
         elif way == 4:
             text = text[:place] + text[place + source.randrange(1, 40) :]
+        elif way == 5:
+            line = source.choice(text.splitlines(True) or [""])  # of a field each time under another name
+            text = text.replace(line, "".join([line.replace(";", f"{at};", 1) for at in range(source.choice((2, 30, 2000)))]), 1)
         else:
             other = source.randrange(len(text) + 1)
             text = text[:place] + text[other : other + source.randrange(1, 60)] * source.choice((1, 1, 50)) + text[place:]
@@ -377,6 +369,8 @@ def damaged(good: Good, source: random.Random) -> bytes:
                 cpus[cpu] = _damaged_pages(cpus[cpu], size, made.layout, source)
         else:
             made.parts = _damaged_part(made.parts, source)
+    if source.random() < 0.03:
+        made.buffers *= source.choice((2, 40))
     if source.random() < 0.4:
         made.version = source.choice((6, 7, 7))
     made.compression = "none" if made.version == 6 else source.choice(("none", made.compression, *[codec.name for codec in available()]))

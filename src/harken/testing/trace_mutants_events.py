@@ -14,6 +14,14 @@ _COMMON = (
     "unsigned short common_type 0 2 0; unsigned char common_flags 2 1 0; unsigned char common_preempt_count 3 1 0; int common_pid 4 4 1"
 )
 
+#: A field of every kind.
+_ALL_KINDS = (
+    "int a 8 4 1; u64 b 16 8 0; s16 c 24 2 1; u8 d 26 1 0; char comm[16] 32 16 0; __data_loc char[] path 48 4 0; "
+    "__data_loc u8[] raw 52 4 0; unsigned long args[3] 56 24 0; __rel_loc char[] near 80 4 0; "
+    "__data_loc unsigned long[] mask 84 4 0; __data_loc s16[] words 88 4 0; struct big thing 92 20 0; bool yes 112 1 0; "
+    "char rest[] 113 0 0"
+)
+
 #: category, name, id, fields ("TYPE NAME OFFSET SIZE SIGNED; ..."), print fmt
 _EVENTS = (
     (
@@ -247,20 +255,14 @@ _EVENTS = (
         "test",
         "plain",
         300,
-        "int a 8 4 1; u64 b 16 8 0; s16 c 24 2 1; u8 d 26 1 0; char comm[16] 32 16 0; __data_loc char[] path 48 4 0; "
-        "__data_loc u8[] raw 52 4 0; unsigned long args[3] 56 24 0; __rel_loc char[] near 80 4 0; __data_loc unsigned "
-        "long[] mask 84 4 0; __data_loc s16[] words 88 4 0; struct big thing 92 20 0; bool yes 112 1 0; char rest[] "
-        "113 0 0",
+        _ALL_KINDS,
         '"plain %d %u %x %X %#x %lld", REC->a, REC->a, REC->a, REC->d, REC->b, REC->b',
     ),
     (
         "test",
         "padded",
         301,
-        "int a 8 4 1; u64 b 16 8 0; s16 c 24 2 1; u8 d 26 1 0; char comm[16] 32 16 0; __data_loc char[] path 48 4 0; "
-        "__data_loc u8[] raw 52 4 0; unsigned long args[3] 56 24 0; __rel_loc char[] near 80 4 0; __data_loc unsigned "
-        "long[] mask 84 4 0; __data_loc s16[] words 88 4 0; struct big thing 92 20 0; bool yes 112 1 0; char rest[] "
-        "113 0 0",
+        _ALL_KINDS,
         '"[%5d] [%-5d] [%05d] [%+d] [% d] [%.3d] [%8.3x] [%016llx] [%*d]", REC->a, REC->d, REC->c, REC->c, REC->a, '
         "REC->d, REC->d, REC->b, REC->d, REC->a",
     ),
@@ -268,10 +270,7 @@ _EVENTS = (
         "test",
         "texts",
         302,
-        "int a 8 4 1; u64 b 16 8 0; s16 c 24 2 1; u8 d 26 1 0; char comm[16] 32 16 0; __data_loc char[] path 48 4 0; "
-        "__data_loc u8[] raw 52 4 0; unsigned long args[3] 56 24 0; __rel_loc char[] near 80 4 0; __data_loc unsigned "
-        "long[] mask 84 4 0; __data_loc s16[] words 88 4 0; struct big thing 92 20 0; bool yes 112 1 0; char rest[] "
-        "113 0 0",
+        _ALL_KINDS,
         '"%s [%20s] [%-20s] [%.3s] %s %s %.*s", REC->comm, REC->comm, REC->comm, REC->comm, __get_str(path), '
         "__get_rel_str(near), REC->d, REC->comm",
     ),
@@ -279,20 +278,14 @@ _EVENTS = (
         "test",
         "choice",
         303,
-        "int a 8 4 1; u64 b 16 8 0; s16 c 24 2 1; u8 d 26 1 0; char comm[16] 32 16 0; __data_loc char[] path 48 4 0; "
-        "__data_loc u8[] raw 52 4 0; unsigned long args[3] 56 24 0; __rel_loc char[] near 80 4 0; __data_loc unsigned "
-        "long[] mask 84 4 0; __data_loc s16[] words 88 4 0; struct big thing 92 20 0; bool yes 112 1 0; char rest[] "
-        "113 0 0",
+        _ALL_KINDS,
         '"%s %s %d", REC->a < 0 ? "neg" : "pos", REC->b > 5 && REC->d != 3 || !REC->c ? "yes" : REC->comm, REC->a ? REC->c : REC->d',
     ),
     (
         "test",
         "flags",
         304,
-        "int a 8 4 1; u64 b 16 8 0; s16 c 24 2 1; u8 d 26 1 0; char comm[16] 32 16 0; __data_loc char[] path 48 4 0; "
-        "__data_loc u8[] raw 52 4 0; unsigned long args[3] 56 24 0; __rel_loc char[] near 80 4 0; __data_loc unsigned "
-        "long[] mask 84 4 0; __data_loc s16[] words 88 4 0; struct big thing 92 20 0; bool yes 112 1 0; char rest[] "
-        "113 0 0",
+        _ALL_KINDS,
         '"%s %s %s", __print_flags(REC->d, "|", { 1, "ONE" }, { 2, "TWO" }, { 64, "SIX" }), __print_symbolic(REC->c, '
         '{ 0, "zero" }, { 7, "seven" }), __print_flags_u64(REC->b, "", { 1ULL << 40, "high" })',
     ),
@@ -300,10 +293,7 @@ _EVENTS = (
         "test",
         "sums",
         305,
-        "int a 8 4 1; u64 b 16 8 0; s16 c 24 2 1; u8 d 26 1 0; char comm[16] 32 16 0; __data_loc char[] path 48 4 0; "
-        "__data_loc u8[] raw 52 4 0; unsigned long args[3] 56 24 0; __rel_loc char[] near 80 4 0; __data_loc unsigned "
-        "long[] mask 84 4 0; __data_loc s16[] words 88 4 0; struct big thing 92 20 0; bool yes 112 1 0; char rest[] "
-        "113 0 0",
+        _ALL_KINDS,
         '"%lu %ld %d %u %llu %llu %d", REC->b + REC->a, REC->b - REC->d, REC->a * 3, REC->b >> 4 & 0xff, REC->b / '
         "1000, REC->b % 1000, (short)(REC->b << 3) | 1",
     ),
@@ -311,20 +301,14 @@ _EVENTS = (
         "test",
         "address",
         306,
-        "int a 8 4 1; u64 b 16 8 0; s16 c 24 2 1; u8 d 26 1 0; char comm[16] 32 16 0; __data_loc char[] path 48 4 0; "
-        "__data_loc u8[] raw 52 4 0; unsigned long args[3] 56 24 0; __rel_loc char[] near 80 4 0; __data_loc unsigned "
-        "long[] mask 84 4 0; __data_loc s16[] words 88 4 0; struct big thing 92 20 0; bool yes 112 1 0; char rest[] "
-        "113 0 0",
+        _ALL_KINDS,
         '"%ps %pS %p %pM %pI4 %pI6c %pUb", (void *)REC->b, (void *)REC->b, (void *)REC->b, REC->comm, REC->args, REC->comm, REC->comm',
     ),
     (
         "test",
         "memory",
         307,
-        "int a 8 4 1; u64 b 16 8 0; s16 c 24 2 1; u8 d 26 1 0; char comm[16] 32 16 0; __data_loc char[] path 48 4 0; "
-        "__data_loc u8[] raw 52 4 0; unsigned long args[3] 56 24 0; __rel_loc char[] near 80 4 0; __data_loc unsigned "
-        "long[] mask 84 4 0; __data_loc s16[] words 88 4 0; struct big thing 92 20 0; bool yes 112 1 0; char rest[] "
-        "113 0 0",
+        _ALL_KINDS,
         '"%s %s %s %s", __print_hex(REC->args, 8), __print_hex_str(__get_dynamic_array(raw), '
         "__get_dynamic_array_len(raw)), __print_array(__get_dynamic_array(words), __get_dynamic_array_len(words) / 2, "
         "2), __print_array(__get_dynamic_array(raw), REC->d, 1)",
@@ -333,50 +317,35 @@ _EVENTS = (
         "test",
         "masks",
         308,
-        "int a 8 4 1; u64 b 16 8 0; s16 c 24 2 1; u8 d 26 1 0; char comm[16] 32 16 0; __data_loc char[] path 48 4 0; "
-        "__data_loc u8[] raw 52 4 0; unsigned long args[3] 56 24 0; __rel_loc char[] near 80 4 0; __data_loc unsigned "
-        "long[] mask 84 4 0; __data_loc s16[] words 88 4 0; struct big thing 92 20 0; bool yes 112 1 0; char rest[] "
-        "113 0 0",
+        _ALL_KINDS,
         '"%s %s %s %*pbl", __get_bitmask(mask), __get_cpumask(mask), __get_sockaddr(raw), 64, REC->args',
     ),
     (
         "test",
         "dump",
         309,
-        "int a 8 4 1; u64 b 16 8 0; s16 c 24 2 1; u8 d 26 1 0; char comm[16] 32 16 0; __data_loc char[] path 48 4 0; "
-        "__data_loc u8[] raw 52 4 0; unsigned long args[3] 56 24 0; __rel_loc char[] near 80 4 0; __data_loc unsigned "
-        "long[] mask 84 4 0; __data_loc s16[] words 88 4 0; struct big thing 92 20 0; bool yes 112 1 0; char rest[] "
-        "113 0 0",
+        _ALL_KINDS,
         '"%s %*ph %s %c", __print_hex_dump("", 2, 16, 1, REC->args, REC->d, 1), REC->d, REC->comm, __print_ns_to_secs(REC->b), REC->d',
     ),
     (
         "test",
         "unknown",
         310,
-        "int a 8 4 1; u64 b 16 8 0; s16 c 24 2 1; u8 d 26 1 0; char comm[16] 32 16 0; __data_loc char[] path 48 4 0; "
-        "__data_loc u8[] raw 52 4 0; unsigned long args[3] 56 24 0; __rel_loc char[] near 80 4 0; __data_loc unsigned "
-        "long[] mask 84 4 0; __data_loc s16[] words 88 4 0; struct big thing 92 20 0; bool yes 112 1 0; char rest[] "
-        "113 0 0",
+        _ALL_KINDS,
         '"cannot be %s", some_function(REC->a)',
     ),
     (
         "test",
         "line",
         311,
-        "int a 8 4 1; u64 b 16 8 0; s16 c 24 2 1; u8 d 26 1 0; char comm[16] 32 16 0; __data_loc char[] path 48 4 0; "
-        "__data_loc u8[] raw 52 4 0; unsigned long args[3] 56 24 0; __rel_loc char[] near 80 4 0; __data_loc unsigned "
-        "long[] mask 84 4 0; __data_loc s16[] words 88 4 0; struct big thing 92 20 0; bool yes 112 1 0; char rest[] "
-        "113 0 0",
+        _ALL_KINDS,
         '"a line\\n"',
     ),
     (
         "test",
         "rest",
         312,
-        "int a 8 4 1; u64 b 16 8 0; s16 c 24 2 1; u8 d 26 1 0; char comm[16] 32 16 0; __data_loc char[] path 48 4 0; "
-        "__data_loc u8[] raw 52 4 0; unsigned long args[3] 56 24 0; __rel_loc char[] near 80 4 0; __data_loc unsigned "
-        "long[] mask 84 4 0; __data_loc s16[] words 88 4 0; struct big thing 92 20 0; bool yes 112 1 0; char rest[] "
-        "113 0 0",
+        _ALL_KINDS,
         '"%s %d %lx %d", REC->rest, REC->yes, REC->args[REC->d & 3], REC->rest[0]',
     ),
 )
