@@ -217,6 +217,21 @@ def test_a_filter_of_a_system_leaves_the_filters_of_its_events_to_others(root, t
         root.write(file, "0" if before.startswith("none") else before)
 
 
+def test_events_with_triggers_in_a_buffer_of_somebody_else_are_off_again(root):
+    """While they have triggers their system reads as if all of them were on."""
+    name = f"shared_{os.getpid()}"
+    files = [f"events/oom/{event}/{file}" for system, event in root.events() if system == "oom" for file in ("enable", "trigger", "filter")]
+    if not files:
+        pytest.skip("no events of the OOM killer")
+    with Ftrace.named(root, name) as theirs:
+        theirs.enable("oom:mark_victim", filter="pid == 4711")
+        before = [theirs.read(file) for file in files]
+        with Ftrace.named(root, name) as ours:
+            ours.enable("oom", trigger="traceoff if common_pid == 999999", filter="pid != 1")
+            assert [theirs.read(file) for file in files] != before
+        assert [theirs.read(file) for file in files] == before
+
+
 def test_a_filter_that_no_event_of_a_system_can_have_is_refused(root):
     """The kernel takes it, and filters nothing."""
     with Ftrace.private(root, "system") as trace:

@@ -266,8 +266,9 @@ class Ftrace(Lists):
     def _switch(self, whole: list[str], single: list[tuple[str, str]], chosen: list[tuple[str, str]], value: str) -> None:
         for system in whole:
             file = f"events/{system}/enable"
-            # A system in a mixed state cannot be put back by one write: then each event is journalled.
-            if self.created or self.tracefs.read(file).strip() in ("0", "1"):
+            # One write cannot put back a mixed state, and what looks as if all were on may be on for triggers only (soft mode,
+            # kernel/trace/trace_events.c): then each event is journalled.
+            if self.created or self.tracefs.read(file).strip() == "0":
                 try:
                     self.set(file, value)
                     continue
