@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 import struct
 
 import pytest
 
+from harken import native
 from harken.formats.event_format import parse
 from harken.formats.print_fmt import Env
 from harken.formats.ring_page import Layout
@@ -185,6 +187,30 @@ def test_trace_cmds_layouts(numpy):
     assert text(ReportLines, MIXED, numpy, raw=frozenset(("test:beat",)))[0].endswith("beat:                  n=1")
     assert text(ReportLines, MIXED, numpy, latency=True)[2].startswith("  <idle>-0       0d.h1.     0.000005: sys_exit_read:")
     assert text(ReportLines, MIXED, numpy, clock="counter")[0] == "            bash-7     [000]        1000: beat:                 n=1"
+
+
+@pytest.mark.parametrize("way", ("accelerator", "numpy", "plain"))
+def test_a_line_break_at_the_end_of_a_text(way, monkeypatch):
+    """Formats hold it as it is (``vm_unmapped_area``, ``exit_mmap``, ``aer_event``); trace-cmd drops one, the kernel's file shows it."""
+    if way != "accelerator":
+        monkeypatch.setattr(native, "_found", [None])
+    name = "char name[8];\toffset:8;\tsize:8;\tsigned:0;"
+    formats = ('"a %s\n", REC->name', '"b %s\n\n", REC->name', '"c\n%s", REC->name', '"d\\n", REC->name')
+    events = {300 + n: event(f"e{n}", 300 + n, "test", fmt, name) for n, fmt in enumerate(formats)}
+    expected = {"a": "a {}", "b": "b {}\n", "c": "c\n{}", "d": "d"}
+    rng = random.Random(3)
+    records, printed, kept = [], [], []
+    for n in range(4000):
+        kind, value = rng.randrange(4), rng.choice(("x", "y", "z\n"))
+        records.append((1000 * n, record(events[300 + kind], {"name": value, "common_pid": 7})))
+        letter = "abcd"[kind]
+        text = expected[letter].format(value)
+        printed.append(text.removesuffix("\n") if letter == "c" else text)
+        kept.append(text + ("\n" if letter in "abd" else ""))
+    for kind, wanted in ((ReportLines, printed), (KernelLines, kept)):
+        lines = kind(events, ENV)
+        got = "".join(lines.text(window) for window in windows([(0, [pages(records, "<")])], 4096, Layout("<"), way != "plain"))
+        assert "".join(text + "\n" for text in wanted) == re.sub(r"(?m)^ +bash-7 .*?: e\d: +", "", got)
 
 
 def test_both_ways_agree_on_many_records():

@@ -79,8 +79,8 @@ class Lines:
         raise NotImplementedError
 
     def ended(self, event: EventFormat) -> bool:
-        """Whether the event's texts may end with a line break of their own."""
-        return event.category == "ftrace" or "\\n" in event.print_fmt[-600:]
+        """Whether a line break at the end of the event's texts is dropped."""
+        return True
 
     # ---- the work
 

@@ -135,6 +135,8 @@ def bulk_matrix(
         else:
             assert text is not None
             made = text.matrices(buffer, starts, starts + group.sizes[low:high], np)
+            if lines.ended(event) and any(_has_line_break(piece) for piece in made):
+                return None  # whether it is at the end of a text, each must tell
         pieces = [head, before, moment, after, *made, b"\n"]
     except NotBulk:
         return None
@@ -151,6 +153,10 @@ def bulk_matrix(
             out[:, at : at + piece.shape[1]] = piece
             at += piece.shape[1]
     return out
+
+
+def _has_line_break(piece: Any) -> bool:
+    return b"\n" in piece if isinstance(piece, bytes) else bool((piece == 10).any())
 
 
 def bulk_lines(lines: Lines, group: Group) -> list[str] | None:

@@ -137,9 +137,6 @@ class ReportLines(Lines):
             return plain_renderer(event, kernel_stack_text(event, self.env, offset=True))
         return super().compile(event)
 
-    def ended(self, event: EventFormat) -> bool:
-        return event.category == "ftrace" or "\\n" in event.print_fmt[:4000]
-
     # ---- layout
 
     def comm(self, pid: int) -> str:
