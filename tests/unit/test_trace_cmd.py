@@ -520,6 +520,12 @@ def test_a_wrong_kind_of_dynamic_events_is_told_before_anything_is_reset(monkeyp
         run(["reset", "-k", "kprobes"])
 
 
+def test_a_recording_without_statistics_says_so(path, capsys):
+    status, out = lines(capsys, "report", "--stat", path)
+    assert status == 0 and out[1:3] == ["", "Kernel buffer statistics:"]
+    assert out[5:9] == ["", " No stats in this file", "CPU0 data recorded at offset=0x1000", "    4096 bytes in size"]
+
+
 def test_the_deepest_stack_without_the_kernels_remarks(monkeypatch, capsys):
     """The file tells how to start the tracer, in lines with a #, which trace-cmd leaves out."""
     head = "        Depth    Size   Location    (1 entries)\n        -----    ----   --------\n"

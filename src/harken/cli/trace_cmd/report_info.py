@@ -143,12 +143,11 @@ def _seconds(time: int, nanoseconds: bool) -> str:
 
 def _statistics(trace: TraceFile) -> None:
     texts = [option.data.split(b"\0", 1)[0].decode("utf-8", "backslashreplace") for option in trace.option_list(layout.CPUSTAT)]
-    if texts:
-        print('\nKernel buffer statistics:\n  Note: "entries" are the entries left in the kernel ring buffer and are not')
-        print("        recorded in the trace data. They should all be zero.\n")
+    print('\nKernel buffer statistics:\n  Note: "entries" are the entries left in the kernel ring buffer and are not')
+    print("        recorded in the trace data. They should all be zero.\n")
     for text in texts:
         print(text)
-    print()
+    print("" if texts else " No stats in this file")
     top = trace.buffer("")
     at = trace.page_size  # trace-cmd tells the places in its temporary file if the records are compressed
     for place in top.cpus if top is not None else ():
