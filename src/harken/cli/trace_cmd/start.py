@@ -13,6 +13,10 @@ from ...base.errors import UsageError
 from .record_options import Setup, parse_setup, refuse_file
 from .setup import Buffers, open_tracefs
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ...kernel.tracefs import Tracefs
+
 __all__ = ("run",)
 
 
@@ -26,11 +30,15 @@ def run(argv: list[str]) -> int:
         print(usage(name), end="")
         return 0
     refuse_file(setup, name, "'harken trace-cmd extract' makes one of what was traced")
-    if name == "start" and all(buffer.empty for buffer in setup.buffers):
+    empty = name == "start" and all(buffer.empty for buffer in setup.buffers)
+    if empty and (setup.command or not any(buffer.delete for buffer in setup.buffers)):
         raise UsageError(
             "nothing to trace: no event (-e) and no tracer (-p)", "'harken trace-cmd list -e' and 'list -t' show what there is"
         )
     root = open_tracefs()
+    if empty:
+        _delete(root, setup)
+        return 0
     command = None
     if setup.command:
         from ...session.recorder_ftrace_command import RecordedCommand
@@ -38,7 +46,7 @@ def run(argv: list[str]) -> int:
         command = RecordedCommand(setup.command, setup.user)
     buffers = Buffers(root, setup, private=False)
     try:
-        _delete(buffers, setup)
+        _delete(root, setup)
         buffers.open(stop=name == "start")
         buffers.configure(fresh=name == "start" and not setup.continued)
         buffers.choose_tasks((), command.pid if command else 0)
@@ -64,7 +72,7 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _delete(buffers: Buffers, setup: Setup) -> None:
+def _delete(root: Tracefs, setup: Setup) -> None:
     """``-v -B NAME`` deletes a buffer."""
     from ...base.errors import KernelError
     from .buffers import existing
@@ -73,5 +81,5 @@ def _delete(buffers: Buffers, setup: Setup) -> None:
         if wanted.delete:
             if not wanted.empty:
                 raise UsageError(f"buffer {wanted.name!r} is to be deleted (-v) and to be traced into")
-            if not existing(buffers.root, wanted.name).remove():
+            if not existing(root, wanted.name).remove():
                 raise KernelError(f"the buffer {wanted.name!r} is in use", errno=16)
