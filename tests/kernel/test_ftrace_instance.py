@@ -12,6 +12,7 @@ from harken.kernel import ftrace_journal, tracefs
 from harken.kernel.ftrace import Ftrace
 from harken.kernel.kernel import live
 from harken.kernel.tracefs_instances import instance_names
+from harken.session import recorder_ftrace
 from harken.session.recorder_ftrace import Recorder
 from harken.session.recorder_ftrace_parts import collect
 from harken.testing.recordings import events_of
@@ -292,8 +293,9 @@ def test_lists_of_functions_are_put_back_whole(root):
 
 
 @pytest.mark.parametrize("calls", [2, 2000])
-def test_threads_that_move_pages_begin_when_a_buffer_is_half_full(root, tmp_path, calls):
+def test_threads_that_move_pages_begin_when_a_buffer_is_half_full(root, tmp_path, monkeypatch, calls):
     """Whatever was recorded is in the file, with them and without."""
+    monkeypatch.setattr(recorder_ftrace, "_SHORT", 60)  # else they begin after half a second, too
     event = ("raw_syscalls", "sys_enter")
     with Ftrace.private(root, "late") as trace:
         trace.set("tracing_on", "0")

@@ -153,7 +153,7 @@ def test_all_at_once(tmp_path, peer):
             if theirs is not None and theirs.poll() is None:
                 theirs.kill()
                 theirs.wait()
-    one, two = events_of(tmp_path / "one.dat"), events_of(tmp_path / "two.dat")
+    one, two = events_of(tmp_path / "one.dat"), events_of(tmp_path / "two.dat", killed=True)
     assert set(one) == {"sched_switch"} and one["sched_switch"] > 0
     assert set(two) == {"sys_enter"} and two["sys_enter"] > 100  # up to the last pages that were moved
     assert text.count("sched_process_fork: ") >= 3 and "sched_switch" not in text

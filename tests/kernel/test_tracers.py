@@ -100,10 +100,11 @@ def test_a_tracers_text_is_made_again_from_its_recording(root, tmp_path, capfd, 
     words = ["-l", "vfs_statx", "--func-stack", "-e", "sched:sched_switch"] if name == "function" else []
     try:
         assert run(["start", "-p", name, *words]) == 0
-        for _ in range(100):
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
             os.stat("/proc/self")
             time.sleep(0.02)
-            if name in ("function", "hwlat") or not root.read("trace", 64 << 20).rstrip().endswith("|"):
+            if name == "hwlat" or any(not line.startswith("#") for line in root.read("trace", 64 << 20).splitlines()):
                 break
         assert run(["stop"]) == 0
         wanted = [line for line in root.read("trace", 64 << 20).splitlines() if not line.startswith("#")]
@@ -113,6 +114,7 @@ def test_a_tracers_text_is_made_again_from_its_recording(root, tmp_path, capfd, 
     capfd.readouterr()
     assert run(["report", "--layout", "kernel", "-i", str(tmp_path / "trace.dat")]) == 0
     assert capfd.readouterr().out.splitlines() == wanted
+    assert wanted or name == "hwlat", "the tracer said nothing"
     if name == "function":
         assert any("vfs_statx <-" in line for line in wanted) and any(line.endswith("<stack trace>") for line in wanted)
 
