@@ -210,8 +210,10 @@ class Cursor:
 def entries(cursor: Cursor) -> int:
     """A number of entries, each of which takes eight bytes at least."""
     count = cursor.u32()
-    if count > min(cursor.left // 8 + 1, MAX_PARTS):
+    if count > cursor.left // 8 + 1:
         raise FormatError(cursor.what, f"{count} entries cannot be in the {cursor.left} bytes that are left", cursor.at - 4)
+    if count > MAX_PARTS:
+        raise FormatError(cursor.what, f"more than {MAX_PARTS} entries", cursor.at - 4)
     return count
 
 

@@ -71,7 +71,7 @@ def _head_rows(keys: Any, make: Callable[[int], str], np: Any) -> Any:
     from ..formats.print_fmt_rows import rows
 
     tasks, flags = keys >> np.uint64(32), (keys & np.uint64(0xFFFFFF)).astype("i8")
-    if int(tasks.max()) >= 1 << 22:
+    if max(int(tasks.max()), int(flags.max())) >= 1 << 22:  # tables of all numbers would be large
         present, index = np.unique(keys, return_inverse=True)
     else:
         task_code, task_count = _codes(tasks.astype("i8"), np)
