@@ -44,22 +44,23 @@ def test_the_kernels_reason_is_told(place):
 
 
 def test_an_instance_is_private_and_removed(place):
-    before = tracefs_instances.instance_names(place)
+    event = "events/oom/mark_victim"  # which nobody traces
+    mine = f"harken_{os.getpid()}_"
     with tracefs_instances.Instance(place, "test") as private:
-        private.settings.set("events/sched/sched_switch/enable", "1")
-        private.settings.set("events/sched/sched_switch/filter", "prev_pid == 1")
+        private.settings.set(f"{event}/enable", "1")
+        private.settings.set(f"{event}/filter", "pid == 1")
         private.settings.set("trace_clock", "mono")
         private.settings.set("buffer_size_kb", "16")
-        assert private.read("events/sched/sched_switch/enable").strip() == "1"
-        assert private.event_filter("sched", "sched_switch") == "prev_pid == 1"
-        assert place.read("events/sched/sched_switch/enable").strip() in ("0", "0*")
+        assert private.read(f"{event}/enable").strip() == "1"
+        assert private.event_filter("oom", "mark_victim") == "pid == 1"
+        assert place.read(f"{event}/enable").strip() in ("0", "0*")
         with pytest.raises(KernelError):
             private.settings.set("current_tracer", "no_such_tracer")
         assert private.settings.undo() == []
-        assert private.read("events/sched/sched_switch/enable").strip() == "0"
-        assert private.event_filter("sched", "sched_switch") == ""
+        assert private.read(f"{event}/enable").strip() == "0"
+        assert private.event_filter("oom", "mark_victim") == ""
         assert private.clocks()[1] == "local"
-    assert tracefs_instances.instance_names(place) == before
+    assert not [name for name in tracefs_instances.instance_names(place) if name.startswith(mine)]
 
 
 @pytest.mark.needs("uprobe_tracefs")
