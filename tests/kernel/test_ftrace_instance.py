@@ -233,6 +233,33 @@ def test_events_with_triggers_in_a_buffer_of_somebody_else_are_off_again(root):
         assert [theirs.read(file) for file in files] == before
 
 
+def test_settings_of_a_buffer_of_somebody_else_outlive_no_owner(root, tmp_path, monkeypatch):
+    """Beside those of the top buffer, each in a journal of its own."""
+    monkeypatch.setattr(ftrace_journal, "DIRECTORY", str(tmp_path))
+    name = f"lent_{os.getpid()}"
+    files = [f"events/sched/sched_switch/{file}" for file in ("enable", "filter", "trigger")] + ["trace_clock", "set_event_pid"]
+    with Ftrace.named(root, name) as theirs:
+        theirs.enable("sched:sched_switch", filter="prev_pid == 4711")
+        before, thresh = [theirs.read(file) for file in files], root.read("tracing_thresh") if root.exists("tracing_thresh") else ""
+        child = os.fork()
+        if not child:
+            try:
+                ours = Ftrace.named(root, name)
+                ours.enable("sched", filter="common_pid != 1", trigger="traceoff if common_pid == 999999")
+                ours.set_clock("mono")
+                ours.pids([os.getpid()], children=True, functions=False)
+                if thresh:
+                    Ftrace.top(root).set("tracing_thresh", "5")
+                os.kill(os.getpid(), signal.SIGKILL)
+            finally:
+                os._exit(1)
+        os.waitpid(child, 0)
+        assert len(os.listdir(tmp_path)) == 2 + bool(thresh) and [theirs.read(file) for file in files] != before
+        assert ftrace_journal.sweep_journals(root.kernel)
+        assert [theirs.read(file) for file in files] == before and len(os.listdir(tmp_path)) == 1
+        assert not thresh or root.read("tracing_thresh") == thresh
+
+
 def test_a_filter_that_no_event_of_a_system_can_have_is_refused(root):
     """The kernel takes it, and filters nothing."""
     with Ftrace.private(root, "system") as trace:

@@ -23,7 +23,7 @@ def test_a_full_disk_is_the_journals_fault_and_nothing_is_changed(tmp_path: Path
         pytest.skip("no /dev/full")
     kernel = FakeKernel({f"{ROOT}/tracing_thresh": "0\n"})
     settings = ftrace_journal.DurableSettings(Tracefs(kernel, ROOT), str(tmp_path))
-    settings._fd = os.open("/dev/full", os.O_WRONLY)
+    settings._fd, settings._file = os.open("/dev/full", os.O_WRONLY), str(tmp_path / "journal")
     with pytest.raises(OSError) as caught:
         settings.set("tracing_thresh", "5")
     assert caught.value.errno == errno.ENOSPC and str(caught.value.filename).startswith(str(tmp_path))

@@ -88,7 +88,8 @@ class Ftrace(Lists):
             if not shared.make_instance(name):  # somebody else was faster
                 shared = None
         tracefs = Tracefs(root.kernel, root.path(path), root.note)
-        found = cls(root, tracefs, ListSettings(tracefs), name, shared is not None)
+        settings = _durable(tracefs) if create and shared is None else ListSettings(tracefs)  # of somebody else's buffer
+        found = cls(root, tracefs, settings, name, shared is not None)
         found._shared = shared
         return found
 
@@ -387,8 +388,8 @@ class Ftrace(Lists):
         return self._cpus
 
 
-def _durable(root: Tracefs) -> DurableSettings:
+def _durable(tracefs: Tracefs) -> DurableSettings:
     """Settings that outlive a killed owner, which few recordings change: their module is large."""
     from .ftrace_journal import DurableSettings
 
-    return DurableSettings(root)
+    return DurableSettings(tracefs)

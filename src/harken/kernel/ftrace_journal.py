@@ -1,10 +1,10 @@
-"""The journal of changes to settings that everybody shares: the top buffer of ftrace and what exists only once.
+"""The journal of changes to settings that everybody shares: the top buffer of ftrace, buffers of others, and what exists only once.
 
 Private instances vanish with their owner.  Those that a user gave a name (``record -B NAME``) do not, and where a tracer works in the
 top buffer only (function_graph before Linux 6.11), harken has to change what others see.  Each such change is written down, with the
-value before, in a file of its owner under ``/run/harken`` before it is made.  ``DurableSettings.undo`` takes the changes back and removes
-the file; after a ``kill -9`` the next start of harken finds the file, sees that its owner is dead, and takes them back then
-(``sweep_journals``).
+value before, in a file under ``/run/harken`` before it is made: one for each buffer, with its owner's name.  ``DurableSettings.undo``
+takes the changes back and removes the file; after a ``kill -9`` the next start of harken finds the file, sees that its owner is dead,
+and takes them back then (``sweep_journals``).
 
 A setting that somebody has changed since is left alone: it is theirs now.
 """
@@ -42,11 +42,12 @@ _LIMIT = 64 << 20  # lists of functions may name all that the kernel has
 
 
 class DurableSettings(ListSettings):
-    """Settings of the top directory whose journal outlives the process."""
+    """Settings of the top directory, or of an instance, whose journal outlives the process."""
 
     def __init__(self, tracefs: Tracefs, directory: str = "") -> None:
         super().__init__(tracefs)
-        self._file = f"{directory or DIRECTORY}/{owner_name(tracefs.kernel)}{_SUFFIX}"
+        self._name = f"{directory or DIRECTORY}/{owner_name(tracefs.kernel)}"
+        self._file = ""
         self._fd = -1
 
     def set(self, name: str, value: str, append: bool = False) -> None:
@@ -93,10 +94,19 @@ class DurableSettings(ListSettings):
 
     def _note(self, name: str, old: str, old_append: bool, new: str, append: bool) -> None:
         if self._fd < 0:
-            os.makedirs(os.path.dirname(self._file), 0o700, exist_ok=True)
-            self._fd = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            self._open()
             self._write(f"{_hex(self.tracefs.root)}\n")
         self._write(f"{_hex(name)} {_hex(old)} {int(old_append)} {_hex(new)} {int(append)}\n")
+
+    def _open(self) -> None:
+        os.makedirs(os.path.dirname(self._name), 0o700, exist_ok=True)
+        number = 0
+        while self._fd < 0:
+            self._file = f"{self._name}_{number}{_SUFFIX}"
+            try:
+                self._fd = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            except FileExistsError:  # of another buffer of this process
+                number += 1
 
     def _write(self, line: str) -> None:
         try:
@@ -150,7 +160,7 @@ def sweep_journals(kernel: Kernel, directory: str = "") -> list[str]:
         names = [name for name in os.listdir(folder) if name.endswith(_SUFFIX)]
     except OSError:
         return undone
-    for name in names:
+    for name in (*names, *names):  # what the settings of one buffer keep in use is free when those of all have been taken back
         owner = owner_of(name[: -len(_SUFFIX)])
         path = f"{folder}/{name}"
         if owner is None or owner_state(kernel, owner) != "dead":
@@ -162,8 +172,8 @@ def sweep_journals(kernel: Kernel, directory: str = "") -> list[str]:
                 text = os.read(fd, _LIMIT).decode("ascii", "replace") if status.st_uid == os.geteuid() else ""
             finally:
                 os.close(fd)
-            names, complete = _take_back(kernel, text)
-            undone += names
+            settings, complete = _take_back(kernel, text)
+            undone += settings
             if complete:
                 os.unlink(path)
         except (OSError, ValueError):
