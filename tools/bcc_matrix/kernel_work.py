@@ -127,6 +127,8 @@ class Worker:
                 os.closerange(3, 200)  # so that descriptors are the same in every run
                 os.closerange(201, 4096)
                 Path("/proc/self/comm").write_text(COMM)
+                # a program may begin on another CPU, and perf buffers keep order on each CPU only: execsnoop could print no words
+                os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
                 signal.signal(signal.SIGUSR1, lambda *_: None)
                 while request := os.read(200, 1):
                     (disk_workload if request == b"d" else workload)()
