@@ -3,8 +3,8 @@
     split -i FILE -o OUT [-s N|-m N|-u N|-e N|-p N] [-r] [-c] [-C CPU] [--top [-b NAME]] [-B BUFFER [-t]] ... [START [END]]
 
 Without ``-r`` there is one part, ``OUT.1``; with it the whole recording is cut into ``OUT.0001``, ``OUT.0002``, ...  START and END are
-times in seconds.  ``-c`` counts events of each CPU by itself, so that CPUs with few of them are in the first parts only; pages always
-are counted so.  Records are packed anew: a part holds just what belongs to it, in full pages.
+times in seconds.  ``-c`` counts events or time of each CPU by itself, so that CPUs with few of them are in the first parts only; pages
+always are counted so.  Records are packed anew: a part holds just what belongs to it, in full pages.
 """
 
 from __future__ import annotations
