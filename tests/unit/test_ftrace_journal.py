@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,6 +31,26 @@ def test_a_full_disk_is_the_journals_fault_and_nothing_is_changed(tmp_path: Path
     assert caught.value.errno == errno.ENOSPC and str(caught.value.filename).startswith(str(tmp_path))
     assert kernel.files[f"{ROOT}/tracing_thresh"] == b"0\n"
     settings.forget()
+
+
+def test_two_that_start_at_once_take_it_back_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ftrace_journal, "owner_state", lambda *_: "dead")
+    kernel = FakeKernel({f"{ROOT}/tracing_thresh": "0\n"})
+    settings = ftrace_journal.DurableSettings(Tracefs(kernel, ROOT), str(tmp_path))
+    settings.set("tracing_thresh", "5")
+    os.close(settings._fd)  # killed
+    (journal,) = tmp_path.iterdir()
+    dead = journal.rename(tmp_path / "harken_4711_1_effffffc.journal")
+    with open(dead) as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        found: list[list[str]] = []
+        thread = threading.Thread(target=lambda: found.append(ftrace_journal.sweep_journals(kernel, str(tmp_path))), daemon=True)
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive() and kernel.files[f"{ROOT}/tracing_thresh"] == b"5"
+        dead.unlink()
+    thread.join(60)
+    assert found == [[]] and kernel.files[f"{ROOT}/tracing_thresh"] == b"5"  # which is the other one's by now
 
 
 def test_lists_of_all_functions_are_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

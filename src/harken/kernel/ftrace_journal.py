@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 from ..base.errors import KernelError
 from .ftrace_settings import FUNCTION_LISTS, ListSettings, put
@@ -38,6 +39,7 @@ _AT_FDCWD, _AT_REMOVEDIR = -100, 0x200
 #: Kilobytes by which the kernel may round a buffer's size up: to whole sub-buffers, of which it has two at least and the largest are of
 #: 128 pages (buffer_subbuf_size_write in kernel/trace/trace.c).
 _ROUNDED = 1024
+_PATIENCE = 200  # twentieths of a second
 _LIMIT = 64 << 20  # lists of functions may name all that the kernel has
 
 
@@ -168,17 +170,33 @@ def sweep_journals(kernel: Kernel, directory: str = "") -> list[str]:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
+                _wait_for_others(fd)
                 status = os.fstat(fd)
+                if not status.st_nlink:  # somebody else has done it
+                    continue
                 text = os.read(fd, _LIMIT).decode("ascii", "replace") if status.st_uid == os.geteuid() else ""
+                settings, complete = _take_back(kernel, text)
+                undone += settings
+                if complete:
+                    os.unlink(path)
             finally:
                 os.close(fd)
-            settings, complete = _take_back(kernel, text)
-            undone += settings
-            if complete:
-                os.unlink(path)
         except (OSError, ValueError):
             continue
     return undone
+
+
+def _wait_for_others(fd: int) -> None:
+    """Waits while another harken takes the same journal back, but not for ever: who changed a setting before would take its value for the
+    one that is to come back, and see its own taken back."""
+    import fcntl
+
+    for _ in range(_PATIENCE):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(0.05)
 
 
 def _take_back(kernel: Kernel, text: str) -> tuple[list[str], bool]:
