@@ -24,6 +24,7 @@ from harken.cli.trace_cmd.record_options import LETTERS, NAMES, parse_setup
 from harken.cli.trace_cmd.report import NAMES as REPORT_NAMES
 from harken.cli.trace_cmd.report import Report
 from harken.cli.trace_cmd.running import Stop
+from harken.cli.trace_cmd.setup import Buffers
 from harken.cli.trace_cmd.worst_case import check_worst_case
 from harken.formats.event_format import parse as parse_event
 from harken.formats.trace_dat import open_trace
@@ -430,6 +431,26 @@ def test_the_background_begins_when_all_is_set_up(tmp_path, ready, status, told)
     os.close(gate)
     assert result == told and not pid_file.exists()
     assert not ready or end.read_text() == "True"
+
+
+def test_what_cannot_be_put_back_is_told_and_the_rest_is_put_back(capsys):
+    closed = []
+
+    class Trace:
+        def __init__(self, name, failed):
+            self.name, self.failed = name, failed
+
+        def close(self):
+            closed.append(self.name)
+            if self.failed == "raised":
+                raise KernelError("no way back")
+            return [KernelError(f"{self.name} stays")] if self.failed else []
+
+    buffers = Buffers(None, None, True)
+    buffers.traced = [(None, Trace("one", "")), (None, Trace("two", "told")), (None, Trace("three", "raised"))]
+    buffers.close()
+    assert closed == ["three", "two", "one"]
+    assert capsys.readouterr().err == "WARNING: could not be put back: no way back\nWARNING: could not be put back: two stays\n"
 
 
 def test_an_event_that_is_not_there_is_told_with_what_looks_like_it():

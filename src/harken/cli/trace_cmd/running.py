@@ -89,8 +89,7 @@ class Running:
     def _end(self) -> None:
         if self.command is not None:
             self.command.close()
-        for error in self.buffers.close():
-            print(f"WARNING: could not be put back: {error}", file=sys.stderr)
+        self.buffers.close()
         self.stop.restore()
 
     def _make_command(self, closed: Sequence[int] = ()) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from ...base.errors import HarkenError, KernelError, ProbeError
+from ...base.errors import KernelError, ProbeError
 from ...kernel.ftrace import Ftrace
 from .record_options import BufferSetup, Setup
 
@@ -220,16 +220,16 @@ class Buffers:
         for _, trace in self.traced:
             trace.keep()
 
-    def close(self) -> list[KernelError]:
-        """Undoes everything; returns what could not be undone."""
-        failed: list[KernelError] = []
+    def close(self) -> None:
+        """Undoes everything, and tells what could not be undone."""
         for _, trace in reversed(self.traced):
             try:
-                failed += trace.close()
-            except HarkenError:
-                continue
+                failed = trace.close()
+            except KernelError as error:
+                failed = [error]
+            for error in failed:
+                print(f"WARNING: could not be put back: {error}", file=sys.stderr)
         self.traced = []
-        return failed
 
     def near(self) -> str:
         """A hint for a graph of which nothing was recorded: functions that look like those that were asked for."""
