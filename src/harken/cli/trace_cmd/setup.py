@@ -227,8 +227,8 @@ class Buffers:
                 failed = trace.close()
             except KernelError as error:
                 failed = [error]
-            for error in failed:
-                print(f"WARNING: could not be put back: {error}", file=sys.stderr)
+            for refusal in failed:
+                print(f"WARNING: could not be put back: {refusal}", file=sys.stderr)
         self.traced = []
 
     def near(self) -> str:
