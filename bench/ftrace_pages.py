@@ -216,6 +216,8 @@ def main() -> None:
     parser.add_argument("--also", default="", help="a trace-cmd of version 3.4")
     parser.add_argument("--file", help="a recording to read in place of one made here")
     options = parser.parse_args()
+    if options.keep:
+        os.makedirs(options.keep, exist_ok=True)
     import numpy  # noqa: F401  its import is not what is measured
 
     with tempfile.TemporaryDirectory() as folder:
