@@ -169,6 +169,12 @@ def test_fields_beyond_any_record(file):
     assert len(same("report -R", path)["out"].splitlines()) == 4
 
 
+def test_an_array_of_thousands_of_dimensions_is_not_looked_into():
+    """Each was multiplied with all before it, which took the square of the time."""
+    with pytest.raises(FormatError, match="a declaration of 880009 letters"):
+        parse(TICK.replace("int value;", "int value" + "[999999999]" * 80_000 + ";"), "test")
+
+
 def test_columns_take_memory_in_proportion(file):
     text = TICK.replace("\n\nprint", "\n\tfield:u64 many[8000];\toffset:8;\tsize:64000;\tsigned:0;\n\nprint")
     found = same("columns", file(with_event(text, payloads=[payload(7, 1, 1)] * 100)))

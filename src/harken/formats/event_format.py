@@ -37,6 +37,7 @@ __all__ = ("FormatField", "EventFormat", "parse")
 
 _MAX_TEXT = 1 << 20
 _MAX_FIELDS = 4096
+_MAX_DECLARATION = 1000
 _MAX_RECORD = 1 << 16  # the places of dynamic arrays have 16 bits
 _QUALIFIERS = frozenset(("const", "volatile", "restrict", "__restrict", "__user", "__rcu", "__percpu", "__seg_gs", "static"))
 
@@ -182,8 +183,10 @@ def _field(line: str, what: str, position: int, space: str, resolve: Resolve | N
     if offset + size > _MAX_RECORD:
         raise FormatError(what, f"a field at {offset} with {size} bytes, beyond the end of any record", position)
     declaration = parts[0][len("field:") :].strip()
+    if len(declaration) > _MAX_DECLARATION:
+        raise FormatError(what, f"a declaration of {len(declaration)} letters: {line[:60]!r}", position)
     words, name, count = _declarator(declaration)
-    if not name or len(declaration) > 1000:
+    if not name:
         raise FormatError(what, f"a field without a name: {line[:60]!r}", position)
     data_loc, rel_loc = "__data_loc" in words[:1], "__rel_loc" in words[:1]
     if data_loc or rel_loc:
