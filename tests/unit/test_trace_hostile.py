@@ -14,6 +14,7 @@ import struct
 import pytest
 
 from harken.base.errors import FormatError
+from harken.cli.trace_cmd import dump
 from harken.formats import trace_dat_writer
 from harken.formats.event_format import parse
 from harken.formats.print_fmt import Env, compile_format
@@ -405,6 +406,18 @@ def test_pages_are_there_once(of, file, monkeypatch):
             "left out" in text for text in trace.problems
         )
     assert same("report", path)["out"] == whole and len(same("records", path)[0]) > 900
+
+
+def test_a_dump_goes_through_a_file_once(file, monkeypatch):
+    """It went from section to section for the name of each of them, and showed a buffer as often as it is named."""
+    good = Good.of_file(recording({"": {0: [(1, 1, 1)]}}))
+    good.buffers += [(f"b{at}", "local", 4096, {0: good.buffers[0][3][0]}) for at in range(50)]
+    good.buffers += [good.buffers[0]] * 50
+    walks = []
+    own = dump._walk
+    monkeypatch.setattr(dump, "_walk", lambda trace: walks.append(trace) or own(trace))
+    out = outcome("dump", file(good.write()))["out"]
+    assert len(walks) == 1 and out.count(b'"" [name]') == out.count(b'"b7" [name]') == 1 and out.count(b'"buffer flyrecord b7"') >= 1
 
 
 def test_too_many_buffers():

@@ -75,12 +75,19 @@ def _validate(trace: TraceFile) -> int:
     return 1 if problems else 0
 
 
+#: Letters of a section's name: that of a buffer, and what kind of section it is.
+_LONGEST = 1 << 13
+
+
 class _Dump:
     def __init__(self, trace: TraceFile, names: set[str]) -> None:
         self.trace = trace
         self.everything = "all" in names
         self.summary = "summary" in names or not names & {*PARTS, "all", "sections", "strings"}
         self.names = names
+        self._sections: list[Section] | None = None
+        self._body: bytes | None = None
+        self._shown: set[str] = set()  # buffers
 
     def wants(self, name: str) -> bool:
         return self.everything or name in self.names
@@ -208,35 +215,38 @@ class _Dump:
         if self.wants("clock") and not self.everything:
             print(trace.option_text(layout.TRACECLOCK))
         if self.summary or self.everything:
-            print(f"\t[{len(_walk(trace))} sections]")
+            print(f"\t[{len(self._walked())} sections]")
 
     def _section_line(self, section: Section) -> None:
         name = self._string(section.description)
         print(f'\t[Section {section.id} @ {section.offset - 16}: "{name}", flags 0x{int(section.compressed):x}, {section.size} bytes]')
 
     def _string(self, at: int) -> str:
-        strings = next((section for section in _walk(self.trace) if section.id == layout.STRINGS), None)
-        if strings is None:
-            return ""
-        body = self._strings(strings)
-        return body[at : body.find(b"\0", at)].decode("utf-8", "backslashreplace") if at < len(body) else ""
+        return self._strings()[at : at + _LONGEST].partition(b"\0")[0].decode("utf-8", "backslashreplace")
 
-    def _strings(self, section: Section) -> bytes:
-        cursor = layout.Cursor(self.trace.data, self.trace.order, what=self.trace.name)
-        return bytes(layout.expand(cursor, section, self.trace._codec(), 1 << 24))
+    def _walked(self) -> list[Section]:
+        if self._sections is None:
+            self._sections = _walk(self.trace)
+        return self._sections
+
+    def _strings(self) -> bytes:
+        """The table of strings; empty if there is none."""
+        if self._body is None:
+            section = next((section for section in self._walked() if section.id == layout.STRINGS), None)
+            cursor = layout.Cursor(self.trace.data, self.trace.order, what=self.trace.name)
+            self._body = bytes(layout.expand(cursor, section, self.trace._codec(), 1 << 24)) if section is not None else b""
+        return self._body
 
     def _table(self) -> None:
         """All sections in the order of the file."""
-        sections = _walk(self.trace)
-        strings = next((section for section in sections if section.id == layout.STRINGS), None)
-        body = self._strings(strings) if strings is not None else b""
+        body = self._strings()
         print("\t[String @ offset]")
         at = 0
         for text in body.split(b"\0")[:-1]:
             print(f'\t\t"{text.decode("utf-8", "backslashreplace")}" @ {at}')
             at += len(text) + 1
-        for section in sections:
-            name = body[section.description : body.find(b"\0", section.description)].decode("utf-8", "backslashreplace")
+        for section in self._walked():
+            name = self._string(section.description)
             sizes = f"{section.size} bytes"
             if section.compressed and section.id in (layout.BUFFER, layout.BUFFER_TEXT):
                 sizes = f"{section.size} compressed bytes"
@@ -248,13 +258,13 @@ class _Dump:
     def _options(self) -> None:
         trace = self.trace
         sections = trace.layout.option_sections
-        options = list(trace.options)
+        options = list(reversed(trace.options))
         for at, section in enumerate(sections):
             if self.wants("options"):
                 self._section_line(section)
             following = sections[at + 1].offset - 16 if at + 1 < len(sections) else 0
-            while options and (section.compressed or section.offset <= options[0].offset < section.offset + section.size):
-                option = options.pop(0)
+            while options and (section.compressed or section.offset <= options[-1].offset < section.offset + section.size):
+                option = options.pop()
                 if option.id in (layout.BUFFER, layout.BUFFER_TEXT):
                     self._buffer_option(option)
                 elif self.wants("options"):
@@ -267,8 +277,9 @@ class _Dump:
         cursor = layout.Cursor(memoryview(option.data), trace.order, what=trace.name)
         where, name = cursor.u64(), cursor.string()
         buffer = trace.buffer(name)
-        if buffer is None:
+        if buffer is None or name in self._shown:  # one that is there again is left out
             return
+        self._shown.add(name)
         if self.wants("flyrecord"):
             place = layout.Cursor(trace.data, trace.order, what=trace.name)
             self._section_line(layout.section_at(place, where, option.id))
