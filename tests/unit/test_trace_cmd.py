@@ -541,6 +541,18 @@ def test_a_wrong_kind_of_dynamic_events_is_told_before_anything_is_reset(monkeyp
         run(["reset", "-k", "kprobes"])
 
 
+def test_long_differences_of_times_keep_a_blank(tmp_path, capsys):
+    """In trace-cmd's layout ("%-8s" and a blank) a tenth of a second takes more than its column."""
+    file = tmp_path / "trace.dat"
+    file.write_bytes(recording({"": {0: [(1000, 1, 5), (1_000_000, 2, 5), (200_001_000, 3, 5)]}}))
+    out = lines(capsys, "report", "--ts-diff", str(file))[1][1:]
+    assert [line.split(": ", 1)[1] for line in out] == [
+        "         tick:                 value=1",
+        "(+999)   tick:                 value=2",
+        "(+199001) tick:                 value=3",
+    ]
+
+
 def test_a_recording_without_statistics_says_so(path, capsys):
     status, out = lines(capsys, "report", "--stat", path)
     assert status == 0 and out[1:3] == ["", "Kernel buffer statistics:"]

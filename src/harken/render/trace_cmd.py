@@ -216,9 +216,9 @@ class TimeDifferences:
     def line(self, time: int, line: str) -> str:
         """A line with its mark replaced; a time is compared as it is printed."""
         now = (time + self._unit // 2) // self._unit
-        text = " " * 9 if self._last is None or self._counter else f"{f'(+{now - self._last})':<9}"
+        text = "" if self._last is None or self._counter else f"(+{now - self._last})"
         self._last = now
-        return line.replace(_MARK, text, 1)
+        return line.replace(_MARK, f"{text:8} ", 1)
 
 
 class _Latencies:
