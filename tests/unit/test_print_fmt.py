@@ -203,6 +203,7 @@ def test_what_only_the_kernel_knows_is_a_question_mark():
     renderer = compile_format(known, Env("<"))
     assert renderer(record(known, {"b": 3})) == "? 3"
     assert renderer.problem == "" and "jiffies" in renderer.unknown[0]
+    assert text('"%ps %lx %p %s", REC->n, REC->n, REC->n, REC->n ? "there" : "not"') == "? ? ? there"  # where the record was
     known = event('"%s", __print_flags(REC->b, "|", { NOBODY, "N" }, { 2, "TWO" })')
     assert compile_format(known, Env("<"))(record(known, {"b": 3})) == "TWO|0x1"
 

@@ -172,10 +172,17 @@ class Printf:
             return "%s"
         return head + kind
 
+    def number(self, tree: Tree) -> Value:
+        """An argument that is printed as a number."""
+        value = self.coder.value(tree)
+        if value.kind == "mem":
+            raise Unsupported("the address of what is in the record")
+        return self.coder.number(value)
+
     def argument(self, tree: Tree, size: int, signed: bool) -> Value:
         """An argument as the conversion sees it: the low ``size`` bytes of what was passed."""
         coder = self.coder
-        value = coder.number(coder.value(tree))
+        value = self.number(tree)
         if value.size < 4:
             value = coder.convert(value, 4, True)
         return coder.convert(value, size, signed)
@@ -278,7 +285,7 @@ class Printf:
             offset = f"+0x{address - start:x}" + (f"/0x{size:x}" if size else "")
             return f"{name}{offset}{bracket}{module}"
 
-        value = coder.convert(coder.number(coder.value(tree)), env.long_size, False)
+        value = coder.convert(self.number(tree), env.long_size, False)
         return f"{coder.keep(helpers.Memo(text))}[{value.code}]"
 
     def address(self, letter: str, code: str, tree: Tree) -> str:
@@ -297,8 +304,7 @@ class Printf:
 
     def plain(self, flags: str, width: str, tree: Tree, values: list[str]) -> str:
         """``%p`` as the kernel prints it with the option hash-ptr off (``%px``): all digits, no prefix."""
-        value = self.coder.value(tree)
-        number = self.coder.convert(self.coder.number(value), self.coder.env.long_size, False)
+        number = self.coder.convert(self.number(tree), self.coder.env.long_size, False)
         values.append(number.code)
         digits = f"%0{2 * self.coder.env.long_size}x"
         if width.isdecimal() and int(width) > 2 * self.coder.env.long_size:

@@ -210,6 +210,6 @@ class TypeCoder:
         """A value as an integer."""
         if value.kind == "int" or value.kind == "struct":
             return value
-        if value.kind == "mem":  # the address of something in the record: only whether it is there can be told
-            return Value(f"({value.code})", self.env.long_size, False)
+        if value.kind == "mem":  # the address of something in the record: all that can be told is that it is there
+            return constant(1, self.env.long_size, False)
         raise Unsupported("a text where a number is needed")
