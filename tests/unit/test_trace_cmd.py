@@ -31,6 +31,7 @@ from harken.formats.trace_dat import open_trace
 from harken.kernel.ftrace_events import EventList, match_events, match_functions, near_names
 from harken.kernel.tracefs import find
 from harken.kernel.tracefs_instances import undo_entry
+from harken.session.recorder_ftrace_command import RecordedCommand
 from harken.session.recorder_ftrace_network import address
 from harken.testing.fake_kernel import FakeKernel
 from harken.testing.trace_dat_builder import TICK, payload, recording
@@ -407,6 +408,16 @@ def test_what_cannot_be_recorded_is_told_before_anything_is_set():
     for place in ("nohost", "box:0", "box:99999", "box:"):
         with pytest.raises(UsageError, match="is not HOST:PORT"):
             address(place)
+
+
+def test_a_command_that_cannot_be_executed():
+    command = RecordedCommand(["/etc/passwd"])
+    try:
+        with pytest.raises(KernelError, match="cannot run '/etc/passwd': Permission denied") as caught:
+            command.release()
+        assert caught.value.errno == errno.EACCES
+    finally:
+        command.close()
 
 
 @pytest.mark.parametrize("ready, status, told", [(True, 5, 0), (False, 7, 7)])

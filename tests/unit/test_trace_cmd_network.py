@@ -142,6 +142,32 @@ def test_nobody_listens():
     assert f"listen -p {port}" in caught.value.hint
 
 
+def test_a_name_that_nobody_has(monkeypatch):
+    def refused(*_address, **_how):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "create_connection", refused)
+    with pytest.raises(KernelError, match="cannot connect to nobody:1: Name or service not known") as caught:
+        network.Sender("nobody", "1", 1, 4096, False)
+    assert "listen" not in caught.value.hint and caught.value.errno == 0
+
+
+def test_a_sender_that_says_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "_TIMEOUT", 0.3)
+    asked = []
+    monkeypatch.setattr(network, "keep_asking", lambda connection, ask=network.keep_asking: (ask(connection), asked.append(connection)))
+    port, thread, path, errors = listener(tmp_path)
+    sender = network.Sender("127.0.0.1", str(port), 1, 4096, True)
+    sender.head(network.head_of(parts((1, 5), 1)))
+    while not asked:
+        time.sleep(0.01)
+    assert asked[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    sender.control.sendall(bytes(5))  # of the twelve that a message begins with
+    thread.join(30)
+    assert not thread.is_alive() and errors == [] and os.path.exists(path)
+    sender.close()
+
+
 def test_a_stranger_listens():
     with socket.create_server(("127.0.0.1", 0)) as server:
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from ..base.errors import HarkenError, UsageError
+from ..base.errors import KernelError, UsageError
 from .child import Child
 
 TYPE_CHECKING = False
@@ -70,7 +70,7 @@ class RecordedCommand(Child):
         """Lets the child execute.
 
         Raises:
-            HarkenError: it could not be executed.
+            KernelError: it could not be executed.
         """
         if self._gate >= 0:
             os.write(self._gate, b"x")
@@ -79,7 +79,7 @@ class RecordedCommand(Child):
             number = int(os.read(self._report, 16) or b"0")
             if number:
                 self.wait()
-                raise HarkenError(f"cannot run '{self.words[0]}': {os.strerror(number)}")
+                raise KernelError(f"cannot run '{self.words[0]}': {os.strerror(number)}", errno=number)
 
     def wait(self) -> None:
         while self.status is None:

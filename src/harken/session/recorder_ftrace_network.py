@@ -110,10 +110,11 @@ class Sender:
         try:
             self.control = socket.create_connection((host, port), timeout=_TIMEOUT)
         except OSError as error:
+            known = not isinstance(error, socket.gaierror)  # whose numbers are no errnos
             raise KernelError(
                 f"cannot connect to {host}:{port}: {error.strerror or error}",
-                errno=error.errno or 0,
-                hint=f"start 'harken trace-cmd listen -p {port}' there",
+                errno=error.errno or 0 if known else 0,
+                hint=f"start 'harken trace-cmd listen -p {port}' there" if known else "an address serves in place of a name",
             ) from None
         try:
             self._greet()
@@ -225,6 +226,15 @@ def receive(connection: socket.socket, path: str, say: Callable[[str], None]) ->
         _put_together(bytes(head), ports, path)
 
 
+def keep_asking(connection: socket.socket) -> None:
+    """Lets the kernel ask the peer's machine after a minute of silence whether it is there: the connection ends if it is not."""
+    import socket
+
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, number in ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6)):  # seconds, and how often
+        connection.setsockopt(socket.IPPROTO_TCP, option, number)
+
+
 class _Ports:
     """A socket for each CPU, and a file for what comes there."""
 
@@ -296,8 +306,8 @@ class _Ports:
         return more in ready
 
     def take_until(self, control: socket.socket) -> None:
-        """Takes pages until the sender closes, and what is still on its way then."""
-        control.settimeout(None)
+        """Takes pages until the sender closes or its machine no longer answers, and what is still on its way then."""
+        keep_asking(control)
         while True:
             if self.take(1.0, control):
                 try:
