@@ -284,8 +284,10 @@ def run_batch(read: Callable[..., None], seeds: Sequence[Any], numbers: range, o
         os.close(inner)
         try:
             run_child(read, seeds, numbers, options, outer)
-        finally:
-            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
     os.close(outer)
     try:
         watch(inner, pid, options.seed, totals)

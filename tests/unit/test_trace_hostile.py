@@ -249,10 +249,25 @@ def test_of_two_fields_of_a_call_the_first_one_counts(event, name, file):
         assert way != "report" or event != "funcgraph_entry" or "|    do_it() {" in found
 
 
+def test_a_name_that_memory_and_a_number_share(file):
+    fields = "\n\tfield:__data_loc u8[] twice;\toffset:8;\tsize:4;\tsigned:0;\n\tfield:int twice;\toffset:8;\tsize:4;\tsigned:1;\n"
+    path = file(with_event(TICK.replace("\n\nprint", f"{fields}\nprint"), payloads=[payload(7, 2 << 16 | 4, 0x0201)]))
+    for way in ("columns", "columns one by one", "json"):
+        same(way, path)
+    assert ("twice", [b"\x01\x02"]) in same("columns", path)["test:tick"]
+
+
+def test_fields_of_no_bytes(file):
+    text = TICK.replace("\n\nprint", "\n\tfield:int none;\toffset:12;\tsize:0;\tsigned:1;\n\nprint").replace(", REC->value", "")
+    path = file(with_event(text, payloads=[payload(7, 3, 1)]))
+    for way in ("report", "report kernel", "records"):
+        assert "none=0" in str(same(way, path))
+
+
 def test_of_two_fields_of_a_name_the_first_one_counts(file):
     text = TICK.replace("\n\nprint", "\n\tfield:u8 value;\toffset:8;\tsize:1;\tsigned:0;\n\nprint")
     found = same("columns", file(with_event(text, payloads=[payload(7, 259, 1)])))
-    assert found["test:tick"][-2:] == [("value", [259]), ("value", [259])]
+    assert [column for column in found["test:tick"] if column[0] == "value"] == [("value", [259])]
 
 
 def test_an_event_without_a_pid(file):

@@ -33,7 +33,7 @@ class _Fields:
     """Takes some integer fields out of a record; those that an event lacks are None."""
 
     def __init__(self, event: EventFormat, names: Sequence[str], order: str) -> None:
-        places = {field.name: field for field in reversed(event.fields)}  # of two of a name the first one counts
+        places = {field.name: field for field in event.named}
         found = sorted((places[name].offset, name) for name in names if name in places and places[name].number)
         text, at = order, 0
         kept = []

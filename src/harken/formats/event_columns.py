@@ -51,7 +51,7 @@ def text_place(field: FormatField) -> tuple[int, int, int, int]:
 
 def width_of(event: EventFormat) -> int:
     """Bytes per record of all columns of an event, without what texts and other memory of varying length have."""
-    shapes = [(field, numbers_of(field)) for field in event.fields]
+    shapes = [(field, numbers_of(field)) for field in event.named]
     return sum([shape[0] * shape[1] if shape else _width(field) for field, shape in shapes])
 
 
@@ -85,24 +85,24 @@ class EventColumns:
 
     def load(self) -> None:
         """Makes all columns of numbers in one go, which takes a fraction of the time that one by one takes, and those of texts."""
-        fields = [field for field in self.event.fields if field.name not in self._made]
+        fields = [field for field in self.event.named if field.name not in self._made]
         numbers = [(field, shape) for field in fields if (shape := numbers_of(field)) is not None]
         if self._native() is not None and numbers and not self._room:
             found = self._gather([(field.offset, width * count) for field, (width, count) in numbers])
             for (field, (width, count)), column in zip(numbers, found or ()):
-                self._made.setdefault(field.name, self._shaped(column, width, count, field.signed))  # of two of a name the first one counts
+                self._made[field.name] = self._shaped(column, width, count, field.signed)
         for field in fields:
             self[field.name]
 
     def fill(self, numbers: Sequence[memoryview], texts: Sequence[tuple[memoryview, Sequence[tuple[int, int]]]]) -> None:
         """Takes columns that were made elsewhere: the bytes of all fields of numbers, and what ``decoded`` takes of all texts."""
         columns, codes = iter(numbers), iter(texts)
-        for field in self.event.fields:
+        for field in self.event.named:
             shape = numbers_of(field)
             if shape is not None:
-                self._made.setdefault(field.name, self._shaped(next(columns), *shape, field.signed))
+                self._made[field.name] = self._shaped(next(columns), *shape, field.signed)
             elif is_text(field):
-                self._made.setdefault(field.name, self.decoded(*next(codes)))
+                self._made[field.name] = self.decoded(*next(codes))
 
     def _take(self, field: FormatField, size: int) -> None:
         """Counts the bytes of a column."""
@@ -140,7 +140,7 @@ class EventColumns:
     @property
     def names(self) -> tuple[str, ...]:
         """All fields, the common ones first."""
-        return tuple(field.name for field in self.event.fields)
+        return tuple(field.name for field in self.event.named)
 
     def __getitem__(self, name: str) -> Any:
         found = self._made.get(name)

@@ -110,6 +110,14 @@ class EventFormat(Record):
         return tuple(field for field in self.fields if not field.common)
 
     @property
+    def named(self) -> tuple[FormatField, ...]:
+        """The fields that are found by their names: of several of a name the first one, as no kernel has them."""
+        first: dict[str, FormatField] = {}
+        for field in self.fields:
+            first.setdefault(field.name, field)
+        return tuple(first.values())
+
+    @property
     def size(self) -> int:
         """Bytes of the fixed part."""
         return max((field.offset + field.size for field in self.fields), default=0)

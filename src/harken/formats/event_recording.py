@@ -78,7 +78,7 @@ def _wanted(event: EventFormat, load: bool) -> Wanted:
     if not load:
         return Wanted(True)
     numbers, texts, others = [], [], False
-    for field in event.fields:
+    for field in event.named:
         shape = numbers_of(field)
         if shape is not None:
             numbers.append((field.offset, shape[0] * shape[1]))

@@ -78,7 +78,7 @@ def field_text(field: FormatField, env: Env) -> Text:
         value = int.from_bytes(raw, order) if field.size in (1, 2, 4, 8) else 0  # type: ignore[arg-type]
         if isinstance(field.ctype, Ptr):
             return f"0x{value:x}"
-        if field.signed:
+        if field.signed and field.size:
             signed = value - (1 << 8 * field.size) if value >> (8 * field.size - 1) else value
             if field.size == 4 and is_long(field):
                 return f"0x{value:x}"

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Good", "damaged", "good_recordings", "mutant")
 
+_MOST_TEXT = 1 << 18  # bytes of a format
 _EXTREMES = (0, 1, 2, 3, 4, 7, 8, 12, 16, 0x1C, 0x7F, 0x80, 0xFF, 0xFFC, 0xFFF, 0x1000, 0x1001, 0x7FFF, 0x8000, 0xFFFF, 0x10000,
              0x7FFFFFFF, 0x80000000, 0xC0000010, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 8, (1 << 64) - 1)  # fmt: skip
 #: What formats and lists of names are damaged with.
@@ -305,12 +306,13 @@ def _damaged_text(data: bytes, source: random.Random) -> bytes:
         elif way == 4:
             text = text[:place] + text[place + source.randrange(1, 40) :]
         elif way == 5:
-            line = source.choice(text.splitlines(True) or [""])  # of a field each time under another name
-            text = text.replace(line, "".join([line.replace(";", f"{at};", 1) for at in range(source.choice((2, 30, 2000)))]), 1)
+            line = source.choice(text.splitlines(True) or [""])
+            times = min(source.choice((2, 30, 2000)), _MOST_TEXT // (len(line) + 1) + 2)
+            text = text.replace(line, "".join([line.replace(";", f"{at};", 1) for at in range(times)]), 1)  # a field has other names
         else:
             other = source.randrange(len(text) + 1)
             text = text[:place] + text[other : other + source.randrange(1, 60)] * source.choice((1, 1, 50)) + text[place:]
-    return text.encode("utf-8", "surrogatepass" if source.random() < 0.5 else "replace")[: 1 << 18]
+    return text.encode("utf-8", "surrogatepass" if source.random() < 0.5 else "replace")[:_MOST_TEXT]
 
 
 def _damaged_part(parts: Parts, source: random.Random) -> Parts:
