@@ -278,8 +278,8 @@ def test_a_missing_zstd_is_told(monkeypatch):
     for name in ("_zstd_standard", "_zstd_package"):
         monkeypatch.setattr(trace_dat_compress, name, lambda: None)
     assert not codec("zstd").writes
-    with pytest.raises(FormatError, match="not installed") as caught:
-        codec("zstd").expand(b"", 10)
+    with pytest.raises(FormatError, match=r"zstd, which is not installed\n") as caught:
+        codec("zstd").expand(b"", 10, "a file", 77)  # where its data are says nothing
     assert "harken[zstd]" in caught.value.hint
     with pytest.raises(UsageError):
         codec("zstd").compress(b"x")

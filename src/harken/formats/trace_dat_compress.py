@@ -38,7 +38,7 @@ class Codec:
 
     def compress(self, data: bytes) -> bytes:
         if self._compress is None:
-            raise UsageError(f"{self.name} can be read here, but not written", "pip install 'harken[zstd]', or choose --compression zlib")
+            raise UsageError(f"{self.name} is not installed", "pip install 'harken[zstd]', or choose --compression zlib")
         return self._compress(data)
 
     def expand(self, data: Any, size: int, what: str = "", offset: int | None = None) -> bytes:
@@ -53,8 +53,8 @@ class Codec:
         label = f"{what}: {self.name} data" if what else f"{self.name} data"
         try:
             result = self._expand(data, size)
-        except FormatError as error:
-            raise FormatError(what or error.what, error.message.partition(": ")[2], offset, error.hint) from None
+        except FormatError as error:  # it is not about these data
+            raise FormatError(what or error.what, error.message.partition(": ")[2], hint=error.hint) from None
         except Exception as error:  # every library has its own class
             raise FormatError(label, str(error) or type(error).__name__, offset) from None
         if len(result) != size:
