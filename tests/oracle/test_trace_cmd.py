@@ -15,6 +15,10 @@ from pathlib import Path
 import pytest
 
 from harken.formats.trace_dat_compress import codec
+from harken.formats.trace_dat_pages import PageBuilder
+from harken.formats.trace_dat_parts import BufferSource, CpuSource
+from harken.formats.trace_dat_writer import write_trace
+from harken.testing.trace_dat_builder import parts, payload
 
 pytestmark = [pytest.mark.oracle, pytest.mark.needs("tracefs")]
 
@@ -107,6 +111,20 @@ def test_the_ways_to_report(recordings, options):
     assert theirs.stdout.count("\n") == ours.stdout.count("\n")
     whole = run(*HARKEN, "report", "-i", str(recordings / "v6.dat")).stdout
     assert differing(theirs.stdout.split("\n"), ours.stdout.split("\n"), whole) == []
+
+
+@pytest.mark.parametrize("options", [[], ["-I"], ["-S"], ["-I", "-S"], ["-l"]], ids=" ".join)
+def test_interrupts_within_interrupts(tmp_path, options):
+    """Records with all sets of flags: a hard interrupt may come in a soft one."""
+    builder = PageBuilder(4096)
+    for flags in range(256):
+        builder.add(1000 * flags, payload(7, flags, 1, flags=flags))
+    pages = builder.finish()
+    with open(tmp_path / "flags.dat", "w+b") as file:
+        source = CpuSource(0, 4096 * len(pages), lambda: pages)
+        write_trace(file.fileno(), parts((1,)), [BufferSource("", "local", 4096, (source,))], 6, "none")
+    shown = same(["report", *options, "-i", str(tmp_path / "flags.dat")])
+    assert shown.count("value=") == 256 >> len({"-I", "-S"} & {*options})
 
 
 @pytest.mark.parametrize("options", [["--first-event"], ["--last-event", "--nodate"], ["--first-event", "-t"]], ids=" ".join)

@@ -128,14 +128,14 @@ class _File:
             for kind in set(kinds):
                 tests[kind] = self.filters.test(self.trace.events.get(kind))
         order: Any = "little" if self.trace.order == "<" else "big"
-        hard, soft = self.report.has("I"), self.report.has("S")
+        left_out = (_HARD if self.report.has("I") else 0) | (_SOFT if self.report.has("S") else 0)
         tasks = {kind: self._tasks(kind) for kind in set(kinds)} if self.pids or self.comms else {}
         kept = []
         shown = self._shown.get(batch.cpu, False)
         for at, kind in enumerate(kinds):
             start = starts[at]
             flags = buffer[start + 2]
-            if (hard and flags & _HARD) or (soft and flags & _SOFT and not flags & _HARD):
+            if flags & left_out:
                 shown = False
                 continue
             test = tests.get(kind, True)
