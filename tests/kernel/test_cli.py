@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harken.cli.main import main
+from harken.session.session import TraceSession
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +76,18 @@ def test_signals_print_the_maps(number: int, capfd: pytest.CaptureFixture[str]) 
         assert signal.getsignal(number) == signal.SIG_IGN
     finally:
         signal.signal(number, before)
+
+
+def test_a_signal_right_before_harken_waits(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has noted it then, but calls nobody until the wait is over: what its C handler writes must end the wait."""
+    whole = TraceSession.run
+
+    def noted(session: TraceSession) -> None:
+        os.write(signal.set_wakeup_fd(-1), bytes([signal.SIGINT]))
+        whole(session)
+
+    monkeypatch.setattr(TraceSession, "run", noted)
+    assert run("-e", "BEGIN { @ = 1; } interval:s:100 { }", capfd=capfd)[:2] == (0, "\n\n@: 1\n")
 
 
 def _signal_when_attached(number: int) -> None:

@@ -99,8 +99,9 @@ class TraceSession:
         self._stream: Stream | None = None
         #: map -> updates that found it full, of maps that lie here
         self.refused: dict[str, int] = {}
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._closers.append(lambda: os.close(self._wake))
+        #: ``ending`` is a descriptor into which a byte ends the session, as ``stop`` does
+        self._wake, self.ending = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._closers += [lambda: os.close(self._wake), lambda: os.close(self.ending)]
         self._fds: list[int] = [self._wake]
         if command is not None:
             self._closers.append(command.close)
@@ -197,9 +198,11 @@ class TraceSession:
 
     def stop(self) -> None:
         """Ends the session soon; may be called from anywhere."""
+        if self._closed:
+            return
         try:
-            os.eventfd_write(self._wake, 1)
-        except OSError:  # closed meanwhile, or it was called 2**64 times
+            os.write(self.ending, b"x")
+        except OSError:  # full: it was called often enough
             pass
 
     def finish(self) -> None:

@@ -117,6 +117,8 @@ def _live(session: TraceSession, options: Options) -> int:
         session.stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Python calls ``stop`` when it has the turn: a signal that comes right before it begins to wait would have to wait, too
+    fd_before = signal.set_wakeup_fd(session.ending, warn_on_full_buffer=False)
     try:
         session.start()
         if "verifier" in options.debug and session.loaded is not None:
@@ -127,6 +129,7 @@ def _live(session: TraceSession, options: Options) -> int:
             return 0
         session.run()
     finally:
+        signal.set_wakeup_fd(fd_before)
         for number, handler in before.items():
             signal.signal(number, handler)
     lost = _tell_losses(session, options)
